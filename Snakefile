@@ -1,0 +1,48 @@
+# pflow: simulate -> pretrain -> finetune -> sample -> evaluate -> figures -> report
+# `snakemake` runs everything, `snakemake rosenbrock` one experiment, `snakemake simulate` one stage, `snakemake -n` only tells.
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+sys.path.insert(0, workflow.basedir)
+from pflow.errors import PflowError
+from pflow.workflow import Pipeline, check_yaml
+
+try:
+    check_yaml("config.yaml")
+except PflowError as error:
+    raise WorkflowError(str(error))
+
+
+configfile: "config.yaml"
+
+
+try:
+    pipeline = Pipeline(config, Path(workflow.basedir))
+except PflowError as error:
+    raise WorkflowError(f"the configuration is not valid:\n{error}")
+
+R = pipeline.results
+
+
+wildcard_constraints:
+    experiment="|".join(pipeline.configuration.experiments),
+    split="train|validation|test|high_fidelity",
+    shard=r"\d+",
+    seed=r"\d+",
+    flow=r"[\w-]+",
+    method=r"[\w-]+",
+    observation=r"[\w-]+",
+
+
+rule all:
+    default_target: True
+    input:
+        f"{R}/report.html",
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/training.smk"
+include: "workflow/rules/results.smk"
+include: "workflow/rules/targets.smk"

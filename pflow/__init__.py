@@ -1,0 +1,1 @@
+"""Preconditioned normalizing flows for Bayesian inverse problems."""

@@ -1,0 +1,168 @@
+"""`python -m pflow STAGE ...`: one subcommand a stage, no logic.
+
+Each rule of the pipeline calls exactly this, so the first line of every job's log is a command that a person can paste.
+Imports are lazy: `--help` and a wrong argument answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pflow.errors import PflowError
+from pflow.interruption import Interrupted
+
+__all__ = ["main"]
+
+SETTINGS_HELP = "the part of the configuration that this job depends on: JSON text, or the path of a file with it (`snakemake -n -p` prints it)"
+
+# stage: (one line of help, settings class, {option: (kind, help)})
+IN, OPTIONAL, MANY, OUT = "input", "optional input", "inputs", "output"
+STAGES: dict[str, tuple[str, str, dict[str, tuple[str, str]]]] = {
+    "simulate": ("one shard of pairs (x, y) from the prior and an operator", "SimulateSettings", {"out": (OUT, "store to write")}),
+    "observe": ("the observation y_obs of the high-fidelity operator", "ObserveSettings", {"out": (OUT, "store to write")}),
+    "check_operator": ("tests of the operator and its gradient, and their cost", "CheckOperatorSettings", {"out": (OUT, "JSON to write")}),
+    "reference": (
+        "exact posterior draws, where the problem has them",
+        "ReferenceSettings",
+        {"observation": (IN, "observation store"), "out": (OUT, "store to write")},
+    ),
+    "pretrain": (
+        "stage 1: a conditional flow from low-fidelity pairs",
+        "PretrainSettings",
+        {
+            "train-shards": (MANY, "training shards"),
+            "validation-shards": (MANY, "validation shards"),
+            "out": (OUT, "folder for flow.safetensors, flow.json, history.csv"),
+            "checkpoint": (OUT, "file that holds the state of an interrupted run"),
+        },
+    ),
+    "finetune": (
+        "stage 2: one observation, one method, one seed, with the expensive operator",
+        "FinetuneSettings",
+        {
+            "observation": (IN, "observation store"),
+            "pretrained": (OPTIONAL, "weights to start from; absent for methods with `start: random`"),
+            "out": (OUT, "folder for flow.safetensors, flow.json, history.csv"),
+            "checkpoint": (OUT, "file that holds the state of an interrupted run"),
+        },
+    ),
+    "sample": (
+        "posterior draws with densities, weights and predictions",
+        "SampleSettings",
+        {"flow": (IN, "weights"), "observation": (IN, "observation store"), "out": (OUT, "store to write")},
+    ),
+    "evaluate": (
+        "accuracy and cost of one posterior",
+        "EvaluateSettings",
+        {
+            "posterior": (IN, "posterior store"),
+            "flow": (IN, "weights that drew it"),
+            "reference": (OPTIONAL, "reference store; without it only what needs no truth is computed"),
+            "out": (OUT, "metrics.json to write"),
+        },
+    ),
+    "figures": (
+        "every figure of one experiment, from its stores alone",
+        "FiguresSettings",
+        {"results": (IN, "folder of the experiment"), "out": (OUT, "folder of figures")},
+    ),
+    "report": (
+        "one self-contained HTML page over all experiments",
+        "ReportSettings",
+        {"results": (IN, "folder of all results"), "out": (OUT, "HTML file to write")},
+    ),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one stage; exit status 0, 1 (a rule was broken: one message, no traceback), 2 (usage), 128 + signal."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(arguments)
+    if options.stage is None:
+        _parser().print_help()
+        return 2
+    print("$ python -m pflow " + shlex.join(arguments), flush=True)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        _run(options)
+    except PflowError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Interrupted as stop:
+        print(f"interrupted: {stop}", file=sys.stderr)
+        return 128 + stop.signal_number
+    except KeyboardInterrupt:
+        print("interrupted: nothing was left half-written; run again", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    text = _settings_text(options.settings)
+    module = importlib.import_module(f"pflow.stages.{options.stage}")
+    stage_settings = importlib.import_module("pflow.stage_settings")
+    decode = importlib.import_module("pflow.decoding").decode
+    provenance = importlib.import_module("pflow.provenance").provenance
+    _, settings_class, paths = STAGES[options.stage]
+    settings = decode(getattr(stage_settings, settings_class), json.loads(text), "")
+    values: dict[str, Any] = {name.replace("-", "_"): getattr(options, name.replace("-", "_")) for name in paths}
+    inputs = {}
+    for name, (kind, _) in paths.items():
+        value = values[name.replace("-", "_")]
+        for i, path in enumerate(value if kind == MANY else [value]):
+            if kind != OUT and path is not None:
+                if not path.exists():
+                    raise PflowError(f"--{name} (={path}) must exist: run the stage that makes it, or `snakemake`")
+                if path.is_file():
+                    inputs[f"{name}-{i}" if kind == MANY else name] = path
+    record = provenance(options.stage, text, inputs)
+    getattr(module, options.stage)(settings, record, **values, threads=options.threads)
+
+
+def _settings_text(given: str) -> str:
+    """The JSON text itself, or the content of the file that `given` names."""
+    text = given
+    if not given.lstrip().startswith(("{", "[")):
+        try:
+            text = Path(given).read_text(encoding="utf-8")
+        except OSError as error:
+            raise PflowError(f"--settings (={given}) must be JSON text or a readable file: {error.strerror}") from error
+    try:
+        return json.dumps(json.loads(text), sort_keys=True)
+    except json.JSONDecodeError as error:
+        raise PflowError(f"--settings is not valid JSON: {error}") from error
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise Interrupted(number, "nothing was left half-written; run again")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pflow",
+        description="Posterior samples of inverse problems with preconditioned normalizing flows. `snakemake` runs the whole "
+        "pipeline; each stage below also runs by itself, from files to files.",
+    )
+    stages = parser.add_subparsers(dest="stage", metavar="STAGE")
+    for name, (summary, _, paths) in STAGES.items():
+        stage = stages.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        stage.add_argument("--settings", required=True, metavar="JSON", help=SETTINGS_HELP)
+        for option, (kind, text) in paths.items():
+            stage.add_argument(
+                f"--{option}",
+                type=Path,
+                required=kind != OPTIONAL,
+                nargs="+" if kind == MANY else None,
+                metavar="PATH",
+                help=f"{kind}: {text}",
+            )
+        stage.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default 1)")
+    return parser

@@ -1,0 +1,267 @@
+"""The configuration: every setting a user can write in `config.yaml`, its type, bounds, default and meaning.
+
+One experiment is one inverse problem y = F(x) + eps with its data, flows and methods (DESIGN: the pipeline). The JSON
+schema in `workflow/schemas` and the configuration reference are generated from this page. Imports neither torch nor
+matplotlib, because the Snakefile reads it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Union
+
+from pflow.decoding import TaggedUnion, decode, setting
+from pflow.errors import PflowError
+
+__all__ = ["STAGES", "Configuration", "Experiment", "load_configuration"]
+
+STAGES = ("simulate", "observe", "check_operator", "reference", "pretrain", "finetune", "sample", "evaluate", "figures", "report")
+
+
+# --- problems: prior, operators, noise -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RosenbrockProblem(TaggedUnion):
+    """Two unknowns, the Rosenbrock prior and a random 2x2 operator (the paper's first experiment)."""
+
+    tag_value: ClassVar[str] = "rosenbrock"
+    noise_std: float = setting("Standard deviation of the independent Gaussian noise on y.", 0.4, above=0)
+    mu: float = setting("Mean of x1 under the prior.", 0.0)
+    operator_seed: int = setting("Seed of the random high-fidelity operator.", 0, minimum=0)
+
+
+@dataclass(frozen=True)
+class GaussianProblem(TaggedUnion):
+    """Correlated Gaussian prior on a square grid with dense linear operators: the posterior is exact in any dimension."""
+
+    tag_value: ClassVar[str] = "gaussian"
+    side: int = setting("Points along each side of the grid: the model has side * side unknowns.", 8, minimum=1)
+    length: float = setting("Correlation length of the prior, in grid points.", 1.5, above=0)
+    noise_std: float = setting("Standard deviation of the independent Gaussian noise on y.", 0.4, above=0)
+    operator_seed: int = setting("Seed of the random high-fidelity operator.", 3, minimum=0)
+
+
+Problem = Union[RosenbrockProblem, GaussianProblem]
+
+
+# --- data ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Simulate:
+    """Low-fidelity pairs (x, y): x from the prior, y = F_low(x) + noise."""
+
+    train: int = setting("Training pairs.", 5000, minimum=2)
+    validation: int = setting("Pairs for the validation loss and early stopping.", 1000, minimum=2)
+    test: int = setting("Held-out pairs for calibration checks and pictures.", 1000, minimum=1)
+    high_fidelity: int = setting("Pairs made with the expensive operator, for pictures only (0: none).", 0, minimum=0)
+    shard_size: int = setting("Pairs in one shard; one shard is one job.", 10000, minimum=1)
+    seed: int = setting("Seed of all pairs.", 0, minimum=0)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One simulated observation y_obs = F(x_true) + noise of the high-fidelity operator."""
+
+    x_true: list[float] | None = setting("The true model, flattened; absent: a draw from the prior.", None)
+    scale: float = setting("Multiplies a true model drawn from the prior; above 1 it lies outside the training data.", 1.0, above=0)
+    seed: int = setting("Seed of the noise (and of x_true when it is drawn).", 0, minimum=0)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The exact posterior, for problems that have one."""
+
+    draws: int = setting("Exact draws to store.", 10000, minimum=100)
+    seed: int = setting("Seed of the draws.", 0, minimum=0)
+
+
+# --- flows and their pretraining -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Stage 1: maximise E[log q(x given y)] over the low-fidelity pairs."""
+
+    epochs: int = setting("Passes over the training pairs, at most.", 25, minimum=1)
+    batch: int = setting("Pairs in a step.", 64, minimum=1)
+    learning_rate: float = setting("Adam's step size at the start.", 1e-3, above=0)
+    warmup: int = setting("Steps over which the step size grows linearly from zero.", 0, minimum=0)
+    schedule: Literal["exponential", "cosine"] = setting(
+        "`exponential`: times `decay` after each epoch; `cosine`: to zero at the last epoch.", "cosine"
+    )
+    decay: float = setting("Factor of the exponential schedule.", 0.9, above=0, maximum=1)
+    patience: int = setting("Stop after this many epochs without a better validation loss (0: never).", 0, minimum=0)
+    clip: float = setting("Largest gradient norm; larger gradients are scaled down.", 10.0, above=0)
+    seed: int = setting("Seed of the weights and of the order of the pairs.", 0, minimum=0)
+
+
+@dataclass(frozen=True)
+class CouplingFlow(TaggedUnion):
+    """Conditional affine couplings whose conditioners see (x_a, y)."""
+
+    tag_value: ClassVar[str] = "coupling"
+    depth: int = setting("Coupling blocks.", 8, minimum=1)
+    hidden: int = setting("Width of the conditioners.", 64, minimum=1)
+    mixing: Literal["permutation", "orthogonal"] = setting("What mixes the unknowns between blocks.", "permutation")
+    actnorm: bool = setting("Normalise activations before each block.", True)
+    pretrain: Pretrain = setting("Stage 1 of this flow.", factory=Pretrain)
+
+
+@dataclass(frozen=True)
+class ConditionalHintFlow(TaggedUnion):
+    """The paper's conditional HINT over (y, x), as its released code builds it."""
+
+    tag_value: ClassVar[str] = "chint"
+    depth: int = setting("Conditional HINT layers.", 8, minimum=1)
+    hidden: int = setting("Width of the residual blocks.", 64, minimum=1)
+    pretrain: Pretrain = setting("Stage 1 of this flow.", factory=Pretrain)
+
+
+Flow = Union[CouplingFlow, ConditionalHintFlow]
+
+
+# --- methods of fine-tuning ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class NoFinetuning(TaggedUnion):
+    """The amortised posterior: the pretrained flow as it is, at y_obs."""
+
+    tag_key: ClassVar[str] = "objective"
+    tag_value: ClassVar[str] = "none"
+    flow: str = setting("Which entry of `flows`.")
+    start: Literal["pretrained"] = setting("There is nothing else to start from.", "pretrained")
+    label: str = setting("Name on figures and tables; empty: the method's own name.", "")
+
+
+@dataclass(frozen=True)
+class ReverseKL(TaggedUnion):
+    """Minimise KL(q(. given y_obs) || posterior) with fresh draws of q in every step."""
+
+    tag_key: ClassVar[str] = "objective"
+    tag_value: ClassVar[str] = "reverse_kl"
+    flow: str = setting("Which entry of `flows`.")
+    start: Literal["pretrained", "random"] = setting("Weights at the start: preconditioned, or from scratch.")
+    evaluations: int = setting("Evaluations of the expensive operator, at most.", minimum=1)
+    label: str = setting("Name on figures and tables; empty: the method's own name.", "")
+    gradient: Literal["path", "total"] = setting("`path`: sticking the landing; `total`: the paper's.", "path")
+    batch: int = setting("Draws, and so evaluations, in a step.", 64, minimum=1)
+    learning_rate: float = setting("Adam's step size.", 1e-3, above=0)
+    warmup: int = setting("Steps over which the step size grows linearly from zero; protects a good start.", 20, minimum=0)
+    schedule: Literal["exponential", "cosine"] = setting(
+        "`exponential`: times `decay` every `decay_steps`; `cosine`: to zero at the end of the budget.", "cosine"
+    )
+    decay: float = setting("Factor of the exponential schedule.", 0.9, above=0, maximum=1)
+    decay_steps: int = setting("Steps between two decays of the exponential schedule.", 16, minimum=1)
+    clip: float = setting("Largest gradient norm; larger gradients are scaled down.", 10.0, above=0)
+
+
+Method = Union[NoFinetuning, ReverseKL]
+
+
+# --- what follows --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draws of each posterior; each is evaluated once with the expensive operator for its importance weight."""
+
+    draws: int = setting("Draws in posterior.zarr.", 10000, minimum=100)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What each training or sampling job of this experiment asks of the machine."""
+
+    threads: int = setting("CPU threads of a training job.", 1, minimum=1)
+    memory_mb: int = setting("Memory of a training job, in MB.", 2000, minimum=100)
+    runtime_minutes: int = setting("Longest run of a training job, in minutes.", 60, minimum=1)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One inverse problem from pairs to posterior."""
+
+    problem: Problem = setting("Prior, operators and noise.")
+    observations: dict[str, Observation] = setting("Observations by name; each gets its own posteriors.")
+    flows: dict[str, Flow] = setting("Flows by name; each is pretrained once.")
+    finetune: dict[str, Method] = setting("Methods by name; each runs once per observation and seed.")
+    title: str = setting("Heading in the report.", "")
+    question: str = setting("What is asked, in a sentence or two, for the report.", "")
+    notes: list[str] = setting("Sentences that the report prints beside the results.", factory=list)
+    simulate: Simulate = setting("Low-fidelity pairs.", factory=Simulate)
+    reference: Reference = setting("Exact posterior draws, where the problem has them.", factory=Reference)
+    seeds: list[int] = setting("Seeds of fine-tuning and sampling.", factory=lambda: [0, 1, 2])
+    sample: Sample = setting("Posterior draws.", factory=Sample)
+    device: Literal["cpu", "cuda", "auto"] = setting("Where flows train and sample; `cuda` asks the cluster for a GPU.", "cpu")
+    resources: Resources = setting("CPU threads, memory and time of the training jobs.", factory=Resources)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The whole of `config.yaml`."""
+
+    experiments: dict[str, Experiment] = setting("Experiments by name.")
+    results: str = setting("Folder of all results.", "results")
+
+
+def load_configuration(data: object) -> Configuration:
+    """Decode and cross-check the configuration.
+
+    Raises:
+        PflowError: one line for each mistake.
+    """
+    if not isinstance(data, dict) or not data:
+        raise PflowError("the configuration is empty: it needs the key `experiments` (see config.yaml of pflow)")
+    configuration = decode(Configuration, data, "")
+    mistakes = [m for name, e in configuration.experiments.items() for m in _inconsistencies(f"experiments.{name}", e)]
+    if not configuration.experiments:
+        mistakes.append("`experiments` (={}) must have at least one entry")
+    mistakes += [
+        f"`experiments.{name}` has the name of a stage, and `snakemake {name}` would be ambiguous: choose another name"
+        for name in configuration.experiments
+        if name in (*STAGES, "all")
+    ]
+    if mistakes:
+        raise PflowError("\n".join(mistakes))
+    return configuration
+
+
+def _inconsistencies(where: str, experiment: Experiment) -> list[str]:
+    mistakes = []
+    for name, method in experiment.finetune.items():
+        if method.flow not in experiment.flows:
+            known = ", ".join(sorted(experiment.flows)) or "none"
+            mistakes.append(
+                f"`{where}.finetune.{name}.flow` (='{method.flow}') must name an entry of `{where}.flows`, "
+                f"which has: {known}"
+            )
+        batch = getattr(method, "batch", 0)
+        if batch > getattr(method, "evaluations", batch):
+            mistakes.append(
+                f"`{where}.finetune.{name}.evaluations` (={method.evaluations}) must be at least its `batch` (={batch}): "
+                "a smaller budget has no step"
+            )
+    if len(set(experiment.seeds)) < len(experiment.seeds) or not experiment.seeds or min(experiment.seeds) < 0:
+        mistakes.append(f"`{where}.seeds` (={experiment.seeds}) must be one or more different whole numbers from 0")
+    for group in ("observations", "finetune"):
+        if not getattr(experiment, group):
+            mistakes.append(f"`{where}.{group}` must have at least one entry")
+    size = {"rosenbrock": lambda p: 2, "gaussian": lambda p: p.side**2}[experiment.problem.tag_value](experiment.problem)
+    for name, observation in experiment.observations.items():
+        if observation.x_true is not None and len(observation.x_true) != size:
+            mistakes.append(
+                f"`{where}.observations.{name}.x_true` (={observation.x_true}) must have {size} numbers, one for each unknown"
+            )
+    for name, flow in experiment.flows.items():
+        if flow.pretrain.batch > experiment.simulate.train:
+            mistakes.append(
+                f"`{where}.flows.{name}.pretrain.batch` (={flow.pretrain.batch}) must be at most `{where}.simulate.train` "
+                f"(={experiment.simulate.train})"
+            )
+        if flow.tag_value == "chint" and (size & (size - 1) or size < 2):
+            mistakes.append(f"`{where}.flows.{name}` (chint) needs a power of two of unknowns, and the problem has {size}: use coupling")
+    return mistakes

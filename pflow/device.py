@@ -1,0 +1,34 @@
+"""Where tensors live, and on how many threads they are worked."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from pflow.errors import PflowError
+
+__all__ = ["describe_device", "select_device"]
+
+
+def select_device(name: str, threads: int = 1) -> torch.device:
+    """The torch device for the setting `device`, with the rule's threads pinned.
+
+    Raises:
+        PflowError: `cuda` was asked for and no GPU is visible.
+    """
+    torch.set_num_threads(threads)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
+        raise PflowError(
+            f"`device` is cuda and PyTorch {torch.__version__} sees no GPU (CUDA_VISIBLE_DEVICES is {visible}): "
+            "run on a node with a GPU and a CUDA build of torch, or set `device` to auto or cpu"
+        )
+    return torch.device(name)
+
+
+def describe_device(device: torch.device) -> str:
+    """The device as a person would name it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

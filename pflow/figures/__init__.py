@@ -1,0 +1,13 @@
+"""Figures: arrays in, matplotlib `Figure` out.
+
+| module | functions |
+|---|---|
+| `posterior` | `posterior_2d` (the paper's figure 1), `posterior_2d_single` |
+| `curves` | `objective_curves`, `pretraining_curves`, `accuracy_against_evaluations` |
+| `marginals` | `marginals`, `moments_against_reference` |
+| `style` | `style`, `save` |
+| `palette` | `method_colour`, `method_line_style`, `method_label` (no matplotlib: the report uses it too) |
+
+Nothing here reads a file, knows another room of pflow, or touches pyplot's global state. The modules are imported one
+by one, so that the palette stays importable without matplotlib.
+"""

@@ -1,0 +1,272 @@
+r"""Checks of a forward operator, made before anything is trained on it.
+
+A wrong gradient does not stop a training: it quietly gives a wrong posterior. So F must first show that it is a function
+(deterministic, without memory, each member of a batch by itself), that it is linear where it says so, and that `adjoint`
+and `vjp` are its true derivatives:
+
+    dot test         <F x, v> = <x, F^T v>                                        linear F
+    differences      (phi(c + h d) - phi(c - h d)) / 2h -> <d, J(c)^T w>          every F;  phi = <w, F(.)>
+    Taylor test      |phi(c + h d) - phi(c) - h <d, J(c)^T w>| = O(h^2)           nonlinear F
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pflow.errors import PflowError
+from pflow.operators.base import Operator
+from pflow.operators.watched import WatchedOperator
+
+__all__ = ["check_operator"]
+
+# Largest relative error of anything that should hold to rounding, and of a gradient against finite differences.
+ROUNDING = {torch.float32: 1e-5, torch.float64: 1e-9}
+DIFFERENCES = {torch.float32: 1e-3, torch.float64: 1e-6}
+STEPS = tuple(4.0**-k for k in range(8))
+SMALLEST_TAYLOR_SLOPE = 1.8
+
+
+def check_operator(
+    operator: Operator, x: Float[Tensor, "batch *model"], generator: torch.Generator | None = None
+) -> dict[str, bool | int | float | str | None]:
+    """Checks an operator at typical models, and measures what it costs.
+
+    The errors are relative. The checks are as sharp as the dtype of `x` allows: pass float64 where the operator can do it.
+
+    Arguments:
+        operator: the operator.
+        x: at least two different models drawn from the prior, at the batch size to be used; float32 or float64.
+        generator: source of the random directions.
+
+    Returns:
+        What was measured, ready for JSON; `taylor_slope` is None where F is linear, or so close to it that rounding hides the
+        remainder. Seconds are those of one model, a gradient including the forward that it needs; `bytes_saved_for_gradient`
+        is what autograd keeps between the two for the whole batch.
+
+    Raises:
+        PflowError: at the first check that fails, with what to mend in plain words.
+    """
+    _check_models(operator, x)
+    # One float64 draw for every precision and device, so that a check means the same everywhere.
+    device = "cpu" if generator is None else generator.device
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64, device=device).to(x)
+
+    watched = WatchedOperator(operator)
+    v = random(len(x), *operator.data_shape)
+    with torch.no_grad():
+        results = {
+            "operator": type(operator).__name__,
+            "linear": operator.linear,
+            "dtype": str(x.dtype).removeprefix("torch."),
+            "device": x.device.type,
+            "batch": len(x),
+            "repetition_error": _check_repetition(watched, x, v),
+            "batch_error": _check_batch(watched, x, v),
+            "linearity_error": _check_linearity(watched, x) if operator.linear else None,
+            "dot_test_error": _check_dot(watched, x, random) if operator.linear else None,
+        }
+        results |= _check_derivative(watched, x, random)
+    return results | _measure_cost(operator, x, v)
+
+
+def _check_models(operator: Operator, x: Tensor) -> None:
+    """The models to check with must themselves make sense."""
+    if x.dtype not in ROUNDING:
+        raise PflowError(f"an operator is checked in float32 or float64, and `x` is {x.dtype}: convert it")
+    if len(x) < 2 or tuple(x.shape[1:]) != tuple(operator.model_shape):
+        raise PflowError(
+            f"`x` must hold at least 2 models of shape {tuple(operator.model_shape)}, the batch first, and has shape "
+            f"{tuple(x.shape)}: draw more, or correct `{type(operator).__name__}.model_shape`"
+        )
+    if not x.isfinite().all() or torch.equal(x[0], x[1]):
+        raise PflowError(
+            "`x` must hold different, finite models of the prior, and holds NaN, infinity or duplicates: correct `sample_prior`"
+        )
+
+
+def _check_repetition(operator: WatchedOperator, x: Tensor, v: Tensor) -> float:
+    """The same x gives the same F(x) and gradient, whatever was computed before."""
+    others = (x + x.roll(1, 0)) / 2
+    first = operator.forward(x)
+    kept = first.clone()
+    repeated = [operator.forward(x)]
+    gradient = operator.vjp(x, v)
+    operator.forward(others)
+    if not torch.equal(first, kept):
+        raise PflowError(
+            f"`{operator.name}.forward` must return a new tensor, and its result changed when it was called again: "
+            "it returns a buffer that it reuses; return a copy"
+        )
+    repeated.append(operator.forward(x))
+    operator.forward(others)  # Code that remembers the last forward now answers for the wrong model.
+    gradient_error = _relative_error(operator.vjp(x, v), gradient)
+    error = max(_relative_error(again, kept) for again in repeated)
+    for method, value in (("forward", error), ("vjp", gradient_error)):
+        if value > ROUNDING[x.dtype]:
+            raise PflowError(
+                f"`{operator.name}.{method}` must give the same result for the same input, and repeated calls differ by "
+                f"{value:.1e} (relative): it draws random numbers, or keeps something from earlier calls; "
+                "compute from the input alone"
+            )
+    return max(error, gradient_error)
+
+
+def _check_batch(operator: WatchedOperator, x: Tensor, v: Tensor) -> float:
+    """Each member of a batch is treated as if it came alone."""
+    x, v = x[:4], v[:4]
+    single = [slice(i, i + 1) for i in range(len(x))]
+    errors = {
+        "forward": _relative_error(operator.forward(x), torch.cat([operator.forward(x[i]) for i in single])),
+        "vjp": _relative_error(operator.vjp(x, v), torch.cat([operator.vjp(x[i], v[i]) for i in single])),
+    }
+    for method, error in errors.items():
+        if error > ROUNDING[x.dtype]:
+            raise PflowError(
+                f"`{operator.name}.{method}` must treat the members of a batch independently, and a batch differs from the "
+                f"same models one by one by {error:.1e} (relative): it mixes the batch axis with another one; "
+                "reduce and multiply along the axes after the first only"
+            )
+    return max(errors.values())
+
+
+def _check_linearity(operator: WatchedOperator, x: Tensor) -> float:
+    """F(2 x - 3 x') = 2 F(x) - 3 F(x'). The coefficients do not add up to one, so that F(0) = 0 is tested too."""
+    other = x.roll(1, 0)
+    parts = 2 * operator.forward(x), -3 * operator.forward(other)
+    scale = sum(part.double().norm() for part in parts)
+    error = _ratio((operator.forward(2 * x - 3 * other) - sum(parts)).double().norm(), scale)
+    if error > ROUNDING[x.dtype]:
+        raise PflowError(
+            f"`{operator.name}` is declared linear, and F(2x - 3x') differs from 2F(x) - 3F(x') by {error:.1e} (relative): "
+            "set `linear = False`, or move a constant offset F(0) into the data"
+        )
+    return error
+
+
+def _check_dot(operator: WatchedOperator, x: Tensor, random: Callable[..., Tensor]) -> float:
+    """The dot test over five draws of (x, v): |<F x, v> - <x, F^T v>| <= tolerance |F x| |v|."""
+    worst = 0.0
+    for _ in range(5):
+        x = random(*x.shape)
+        y = operator.forward(x)
+        # A random v is nearly orthogonal to F x in many dimensions: the part along F x keeps errors of scale visible.
+        v = _unit(y) + _unit(random(*y.shape))
+        left, right = _dot(y, v), _dot(x, operator.adjoint(v))
+        worst = max(worst, _ratio(left - right, _dot(y, y).sqrt() * _dot(v, v).sqrt()))
+    if worst > ROUNDING[x.dtype]:
+        raise PflowError(
+            f"`{operator.name}.adjoint` must be the transpose of `forward`: <F x, v> = <x, F^T v>, and the two differ by "
+            f"{worst:.1e} |F x| |v|: transpose every step of `forward`, in reverse order and with the same scaling "
+            "(a sum becomes a copy, a pad a crop, a convolution a correlation)"
+        )
+    return worst
+
+
+def _check_derivative(operator: WatchedOperator, x: Tensor, random: Callable[..., Tensor]) -> dict[str, float | None]:
+    """Finite differences and the Taylor test along the lines between models of the prior; the median over the batch counts.
+
+    All points c + h d with |h| <= 1 lie between two models, where F is surely defined. The median forgives single members whose
+    line crosses a kink of F.
+    """
+    other = x.roll(1, 0)
+    c, d = (x + other) / 2, (other - x) / 2
+    centre, change = operator.forward(c), operator.forward(c + d) - operator.forward(c - d)
+    w = _unit(change) + _unit(random(*change.shape))  # as in the dot test
+    slope = _dot(d, operator.vjp(c, w))
+    forwards = torch.stack([_dot(operator.forward(c + h * d) - centre, w) for h in STEPS])
+    backwards = torch.stack([_dot(operator.forward(c - h * d) - centre, w) for h in STEPS])
+    h = torch.tensor(STEPS, dtype=slope.dtype, device=slope.device)[:, None]
+    weight = _dot(w, w).sqrt()
+
+    # The best step is different for each operator: large steps see curvature, small ones rounding.
+    scale = torch.maximum(slope.abs(), weight * _dot(change, change).sqrt() / 2).clamp_min(torch.finfo(slope.dtype).tiny)
+    error = (((forwards - backwards) / (2 * h) - slope).abs() / scale).amin(0).median().item()
+    if error > DIFFERENCES[x.dtype]:
+        raise PflowError(
+            f"`{operator.name}.vjp` must be the gradient of `forward`, and it differs from finite differences by {error:.1e} "
+            "(relative): look for a part of `forward` that is detached from autograd, or a step that `vjp` leaves out"
+        )
+    if operator.linear:
+        return {"gradient_error": error, "taylor_slope": None}
+
+    remainder = (forwards - h * slope).abs()
+    rounding = 100 * torch.finfo(x.dtype).eps * weight * _dot(centre, centre).sqrt()
+    orders = torch.log(remainder[:-1] / remainder[1:]) / math.log(STEPS[0] / STEPS[1])
+    index = torch.arange(len(orders), device=h.device)[:, None]
+    last = torch.where(remainder[1:] > rounding, index, -1).amax(0)  # the smallest pair of steps above rounding
+    order = orders.gather(0, last.clamp_min(0)[None])[0][last >= 0]
+    if len(order) == 0:
+        return {"gradient_error": error, "taylor_slope": None}
+    if order.median() < SMALLEST_TAYLOR_SLOPE:
+        raise PflowError(
+            f"`{operator.name}.vjp` must leave a Taylor remainder of order 2, and it is of order {order.median():.2f}: "
+            "the gradient is slightly wrong (often an approximation, or a term that `vjp` leaves out), or F is not smooth"
+        )
+    return {"gradient_error": error, "taylor_slope": order.median().item()}
+
+
+def _measure_cost(operator: Operator, x: Tensor, v: Tensor) -> dict[str, float | int]:
+    """Seconds of one forward and of one forward with gradient, and bytes kept in between."""
+    saved: dict[int, int] = {}
+
+    def count(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    def evaluate() -> None:
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            torch.autograd.grad(operator(leaf), leaf, v)
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        evaluate()
+    with torch.no_grad():
+        forward = _seconds(lambda: operator(x), x.device)
+    gradient = _seconds(evaluate, x.device)
+    return {
+        "seconds_per_forward": forward / len(x),
+        "seconds_per_gradient": gradient / len(x),
+        "bytes_saved_for_gradient": sum(saved.values()),
+    }
+
+
+def _seconds(call: Callable[[], object], device: torch.device, repeats: int = 3) -> float:
+    """The shortest of a few runs: the others were disturbed."""
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    shortest = math.inf
+    for _ in range(repeats):
+        wait()
+        start = time.perf_counter()
+        call()
+        wait()
+        shortest = min(shortest, time.perf_counter() - start)
+    return shortest
+
+
+def _dot(a: Tensor, b: Tensor) -> Float[Tensor, " batch"]:
+    """<a, b> of each member of a batch, summed in float64 so that the check itself does not round."""
+    return (a.double() * b.double()).flatten(1).sum(1)
+
+
+def _unit(a: Tensor) -> Tensor:
+    """Each member of a batch divided by its norm; zero stays zero."""
+    norm = _dot(a, a).sqrt().clamp_min(torch.finfo(a.dtype).tiny)
+    return a / norm.to(a.dtype).reshape(-1, *[1] * (a.ndim - 1))
+
+
+def _ratio(difference: Tensor, scale: Tensor) -> float:
+    """max |difference| / scale, and 0 / 0 = 0."""
+    return torch.where(difference == 0, 0.0, difference.abs() / scale).max().item()
+
+
+def _relative_error(value: Tensor, reference: Tensor) -> float:
+    return _ratio((value - reference).double().norm(), reference.double().norm())

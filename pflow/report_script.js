@@ -1,0 +1,41 @@
+"use strict";
+
+// Tables sort by the button in a column's heading; rows without a number stay last.
+const order = new Intl.Collator(undefined, { numeric: true });
+function valueOf(row, index) {
+  const cell = row.cells[index];
+  const data = cell.querySelector("data");
+  return data ? Number(data.value) : cell.classList.contains("number") ? null : cell.textContent.trim();
+}
+function sort(heading) {
+  const body = heading.closest("table").tBodies[0];
+  const index = heading.cellIndex;
+  const direction = heading.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+  const rows = Array.from(body.rows, row => [valueOf(row, index), row]);
+  rows.sort(([a], [b]) => {
+    if (a === null || b === null) return (a === null) - (b === null);
+    return direction * (typeof a === "number" && typeof b === "number" ? a - b : order.compare(a, b));
+  });
+  body.append(...rows.map(([, row]) => row));
+  for (const other of heading.parentNode.cells) other.removeAttribute("aria-sort");
+  heading.setAttribute("aria-sort", direction === 1 ? "ascending" : "descending");
+}
+for (const button of document.querySelectorAll("thead button")) {
+  button.addEventListener("click", () => sort(button.closest("th")));
+}
+
+// Figures open enlarged; Escape, the button or a click beside the figure closes.
+const dialog = document.querySelector("dialog");
+for (const button of document.querySelectorAll("figure button")) {
+  button.addEventListener("click", () => {
+    const image = button.querySelector("img").cloneNode();
+    dialog.querySelector("img")?.remove();
+    dialog.prepend(image);
+    dialog.querySelector("p").textContent = button.closest("figure").querySelector("figcaption").textContent;
+    dialog.showModal();
+  });
+}
+dialog.addEventListener("click", event => { if (event.target === dialog) dialog.close(); });
+
+// Paper has nothing to unfold.
+addEventListener("beforeprint", () => { for (const part of document.querySelectorAll("details")) part.open = true; });

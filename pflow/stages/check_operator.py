@@ -1,0 +1,25 @@
+"""check_operator: the high-fidelity operator is what it says it is, before a second of training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pflow.device import select_device
+from pflow.operators.checks import check_operator as run_checks
+from pflow.seeds import generator_for
+from pflow.stage_settings import CheckOperatorSettings
+from pflow.stages.inputs import problem_from
+from pflow.store import write_json
+
+__all__ = ["check_operator"]
+
+
+def check_operator(settings: CheckOperatorSettings, record: dict[str, Any], *, out: Path, threads: int = 1) -> None:
+    """Write the results and the measured cost of F; a failed check raises PflowError and writes nothing."""
+    select_device("cpu", threads)
+    problem = problem_from(settings.problem)
+    generator = generator_for(0, "check_operator")
+    x = problem.sample_prior(8, generator)
+    results = run_checks(problem.high_fidelity, x, generator)
+    write_json(out, {**results, "provenance": record})

@@ -1,0 +1,136 @@
+"""finetune: stage 2, one observation, one method, one seed, with the expensive operator.
+
+Preconditioned methods start from the pretrained weights, the control starts from random ones; `none` keeps the
+pretrained weights, which is the amortised posterior.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pflow.checkpoint import Checkpoint
+from pflow.config import NoFinetuning, ReverseKL as ReverseKLSettings
+from pflow.device import describe_device, select_device
+from pflow.diagnostics.accuracy import accuracy_against_exact
+from pflow.errors import PflowError
+from pflow.flows import build_flow
+from pflow.flows.base import Flow
+from pflow.objectives.base import Objective
+from pflow.objectives.reverse_kl import ReverseKL
+from pflow.problems.base import ExactPosterior
+from pflow.progress import Progress
+from pflow.provenance import identity
+from pflow.seeds import generator_for
+from pflow.stage_settings import FinetuneSettings
+from pflow.stages.inputs import problem_from, read_observation
+from pflow.stages.outputs import FINETUNE_COLUMNS, write_flow
+from pflow.stages.weights import architecture_of, load_flow
+from pflow.target import Target
+from pflow.training import Optimiser, TrainingState, train
+
+__all__ = ["finetune"]
+
+FIRST_MARK = 32
+
+
+@dataclass
+class AccuracyMonitor:
+    """Accuracy against the exact posterior at 0, 32, 64, 128, ... evaluations and at the end; costs no evaluation of F.
+
+    Where the problem has no exact posterior, nothing is measured on the way.
+    """
+
+    y: torch.Tensor
+    exact: ExactPosterior | None
+    target: Target
+    seed: int
+    draws: int = 4000
+    criterion: None = field(default=None, init=False)
+    patience: int = field(default=0, init=False)
+
+    def mark(self, objective: Objective) -> int:
+        return (self.target.ledger.evaluations // FIRST_MARK).bit_length()
+
+    @torch.no_grad()
+    def measure(self, flow: Flow) -> dict[str, float]:
+        if self.exact is None:
+            return {}
+        generator = generator_for(self.seed, "monitor")
+        x, log_q = flow.sample_with_log_prob(self.y, self.draws, generator)
+        truth = self.exact.sample(self.draws, generator).to(x)
+        log_q_of_truth = flow.log_prob(truth, self.y)
+        arrays = (log_q, self.exact.log_density(x.cpu()), self.exact.log_density(truth.cpu()), log_q_of_truth)
+        return accuracy_against_exact(*(a.double().cpu().numpy() for a in arrays), log_evidence_exact=self.exact.log_evidence)
+
+
+def finetune(
+    settings: FinetuneSettings,
+    record: dict[str, Any],
+    *,
+    observation: Path,
+    pretrained: Path | None,
+    out: Path,
+    checkpoint: Path,
+    threads: int = 1,
+) -> None:
+    """Write flow.safetensors, flow.json and history.csv into the folder `out`.
+
+    Arguments:
+        pretrained: weights to start from; None for a start from random weights.
+    """
+    device = select_device(settings.device, threads)
+    method, problem = settings.method, problem_from(settings.problem)
+    y = read_observation(observation, problem).to(device)
+    expected = architecture_of(settings.flow, problem.model_shape, problem.data_shape)
+    if method.start == "pretrained":
+        if pretrained is None:
+            raise PflowError(f"method `{settings.name}` starts from pretrained weights: name them with --pretrained")
+        flow, architecture = load_flow(pretrained, device, expected)
+    else:
+        torch.manual_seed(int(generator_for(settings.seed, "weights").initial_seed() % 2**31))
+        flow, architecture = build_flow(**expected).to(device), expected
+        with torch.no_grad():
+            flow.initialise_inverse(1024, y, generator_for(settings.seed, "initialise"))
+    target = Target(problem, y)
+    monitor = AccuracyMonitor(y, problem.exact_posterior(y.cpu(), fidelity="high"), target, settings.seed)
+    name = f"{settings.experiment}/{settings.observation}/{settings.name}/seed-{settings.seed}"
+    progress, store = Progress(f"finetune {name}"), Checkpoint(checkpoint, identity(record))
+    if isinstance(method, NoFinetuning):
+        state = TrainingState(stop_reason="the method does not fine-tune")
+        state.rows.append({"step": 0, "evaluations": 0, "seconds": 0.0, "skipped": 0, **monitor.measure(flow)})
+    else:
+        objective, optimiser = _objective(method, target)
+        state = train(
+            flow,
+            objective,
+            optimiser,
+            generator=generator_for(settings.seed, "finetune", settings.observation),
+            monitor=monitor,
+            checkpoint=store,
+            progress=progress,
+            describe=lambda: {"evaluations": target.ledger.evaluations},
+        )
+    facts = {
+        "experiment": settings.experiment,
+        "observation": settings.observation,
+        "method": settings.name,
+        "seed": settings.seed,
+        "evaluations": target.ledger.evaluations,
+        "invalid_evaluations": target.ledger.invalid,
+        "operator_seconds": round(target.ledger.seconds, 3),
+        "device": describe_device(device),
+    }
+    write_flow(out, flow, architecture, state, FINETUNE_COLUMNS, facts, record)
+    store.remove()
+    accuracy = state.rows[-1].get("kl_reverse_nats")
+    told = "" if accuracy is None else f", KL(q || posterior) {accuracy:.4g} nats"
+    progress.close(f"{target.ledger.evaluations} evaluations in {state.seconds:.1f} s{told} ({state.stop_reason})")
+
+
+def _objective(method: ReverseKLSettings, target: Target) -> tuple[Objective, Optimiser]:
+    optimiser = Optimiser(method.learning_rate, method.warmup, method.schedule, method.decay, method.decay_steps, method.clip)
+    return ReverseKL(target, method.evaluations, method.batch, method.gradient), optimiser

@@ -1,0 +1,48 @@
+"""Weights that know their architecture: settings to flow, file to flow."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pflow.config import Flow as FlowSettings
+from pflow.errors import PflowError
+from pflow.flows import build_flow
+from pflow.flows.base import Flow
+from pflow.store import read_weights
+
+__all__ = ["architecture_of", "load_flow"]
+
+
+def architecture_of(flow: FlowSettings, model_shape: Sequence[int], data_shape: Sequence[int]) -> dict[str, Any]:
+    """Arguments of `build_flow`, as plain data."""
+    settings = {f.name: getattr(flow, f.name) for f in dataclasses.fields(flow) if f.name != "pretrain"}
+    return {"name": flow.tag_value, "model_shape": list(model_shape), "data_shape": list(data_shape), **settings}
+
+
+def load_flow(path: Path, device: torch.device, expected: dict[str, Any] | None = None) -> tuple[Flow, dict[str, Any]]:
+    """The flow in a weights file, and its architecture.
+
+    Raises:
+        PflowError: damaged file, or the weights of another architecture than `expected`.
+    """
+    tensors, metadata = read_weights(path)
+    if "architecture" not in metadata:
+        raise PflowError(f"{path} does not say its architecture: it was not written by pflow; delete it and run snakemake again")
+    architecture = json.loads(metadata["architecture"])
+    if expected is not None and architecture != expected:
+        differing = sorted(k for k in {*architecture, *expected} if architecture.get(k) != expected.get(k))
+        found = ", ".join(f"{k}={architecture.get(k)} (expected {expected.get(k)})" for k in differing)
+        raise PflowError(f"{path} holds weights of another architecture: {found}: delete the file and run snakemake again")
+    flow = build_flow(**architecture)
+    try:
+        flow.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise PflowError(f"{path} does not fit its architecture ({reason}): delete the file and run snakemake again") from error
+    return flow.to(device), architecture

@@ -1,0 +1,214 @@
+"""One loop for all objectives: state in, state out.
+
+Every number that the next step depends on lies in `TrainingState`: weights, optimiser, generator, objective, history.
+Saved and loaded, it continues bit for bit, so an interrupted run and an uninterrupted one end in the same weights.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+
+from pflow.checkpoint import Checkpoint
+from pflow.errors import PflowError
+from pflow.flows.base import Flow
+from pflow.interruption import DeferredSignals, Interrupted
+from pflow.objectives.base import Objective
+from pflow.progress import Progress
+
+__all__ = ["Monitor", "Optimiser", "TrainingState", "train"]
+
+CHECKPOINT_SECONDS = 20.0
+SKIPS_IN_A_ROW = 5
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """Adam with warm-up, a schedule and gradient clipping.
+
+    Step size at step k, with f the finished fraction of the objective:
+
+        learning_rate * min(1, (k + 1) / warmup) * s,
+        s = decay^floor(k / decay_steps)  (exponential),   (1 + cos(pi f)) / 2  (cosine),   1  (constant).
+    """
+
+    learning_rate: float
+    warmup: int = 0
+    schedule: str = "constant"
+    decay: float = 1.0
+    decay_steps: int = 1
+    clip: float = math.inf
+
+    def step_size(self, step: int, fraction: float) -> float:
+        """The step size at `step`."""
+        warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        shape = {
+            "constant": lambda: 1.0,
+            "exponential": lambda: self.decay ** (step // self.decay_steps),
+            "cosine": lambda: 0.5 * (1 + math.cos(math.pi * fraction)),
+        }[self.schedule]()
+        return self.learning_rate * warm * shape
+
+
+class Monitor(Protocol):
+    """Measures a flow now and then, outside the training's own random stream and its count of evaluations."""
+
+    criterion: str | None
+    patience: int
+
+    def mark(self, objective: Objective) -> int:
+        """How many marks (epochs, evaluation counts) the objective has passed; a new mark is measured, and so is the end."""
+
+    def measure(self, flow: Flow) -> dict[str, float]:
+        """Columns of the history."""
+
+
+@dataclass
+class TrainingState:
+    """All that a run has come to so far.
+
+    Attributes:
+        step: optimiser steps begun.
+        skipped: steps whose loss or gradient was not finite; they change nothing.
+        seconds: wall time spent, over all interruptions.
+        rows: the history, one row a step, measured before the step's update.
+        best: value of the monitor's criterion, and the weights that had it.
+        stale: measurements since the best one.
+        mark: the last mark of the monitor that was measured.
+        stop_reason: why the run ended; empty while it runs.
+    """
+
+    step: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    seconds: float = 0.0
+    rows: list[dict[str, float]] = field(default_factory=list)
+    best_value: float | None = None
+    best_weights: dict[str, torch.Tensor] | None = None
+    stale: int = 0
+    mark: int = -1
+    stop_reason: str = ""
+
+
+def train(
+    flow: Flow,
+    objective: Objective,
+    optimiser: Optimiser,
+    *,
+    generator: torch.Generator,
+    monitor: Monitor,
+    checkpoint: Checkpoint,
+    progress: Progress,
+    describe: Callable[[], dict[str, float]] = dict,
+) -> TrainingState:
+    """Train `flow` in place and leave the best weights in it (the last ones where the monitor has no criterion).
+
+    Arguments:
+        describe: extra columns of every row, such as the evaluations spent.
+
+    Raises:
+        PflowError: the loss was not finite several times in a row.
+        Interrupted: SIGTERM or SIGINT arrived; the state was saved.
+    """
+    parameters = [p for p in flow.parameters() if p.requires_grad]
+    adam = torch.optim.Adam(parameters, lr=optimiser.learning_rate, fused=True)
+    state = TrainingState()
+    saved = checkpoint.load()
+    if saved is not None:
+        _load(saved, state, flow, objective, adam, generator)
+    began, last_saved = time.monotonic() - state.seconds, time.monotonic()
+    with DeferredSignals() as signals:
+        while True:
+            state.seconds = time.monotonic() - began
+            finished = objective.begin(flow, generator)
+            row = {"step": state.step, "seconds": round(state.seconds, 3), "skipped": state.skipped, **describe()}
+            if finished or monitor.mark(objective) > state.mark:
+                state.mark = monitor.mark(objective)
+                measured = monitor.measure(flow)
+                row |= measured
+                finished = _judge(measured, monitor, state, flow, objective, finished) or finished
+            if finished:
+                state.rows.append(row)
+                break
+            row |= _step(flow, objective, optimiser, adam, parameters, generator, state)
+            state.rows.append(row)
+            progress.update(objective.fraction(), step=state.step, loss=row["loss"], **_newest(row))
+            if signals.received or time.monotonic() - last_saved > CHECKPOINT_SECONDS:
+                state.seconds, last_saved = time.monotonic() - began, time.monotonic()
+                checkpoint.save(_dump(state, flow, objective, adam, generator))
+            if signals.received:
+                raise Interrupted(signals.received, f"stopped after step {state.step}; the state is saved, run again to continue")
+    if state.best_weights is not None:
+        flow.load_state_dict(state.best_weights)
+    state.stop_reason = state.stop_reason or objective.stop_reason
+    return state
+
+
+def _step(flow, objective, optimiser, adam, parameters, generator, state) -> dict[str, float]:
+    """One update; a loss or gradient that is not finite changes nothing and is counted."""
+    step_size = optimiser.step_size(state.step, objective.fraction())
+    for group in adam.param_groups:
+        group["lr"] = step_size
+    adam.zero_grad()
+    loss, numbers = objective.loss(flow, generator)
+    norm = math.nan
+    if torch.isfinite(loss):
+        loss.backward()
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, optimiser.clip))
+    if math.isfinite(norm):
+        adam.step()
+        state.skipped_in_a_row = 0
+    else:
+        state.skipped += 1
+        state.skipped_in_a_row += 1
+        if state.skipped_in_a_row >= SKIPS_IN_A_ROW:
+            raise PflowError(
+                f"the loss or its gradient was not finite in {SKIPS_IN_A_ROW} steps in a row (step {state.step}, step size {step_size:.3g}): "
+                "lower `learning_rate`, lengthen `warmup`, or check the data and the operator for extreme values"
+            )
+    state.step += 1
+    return {"loss": float(loss.detach()), "learning_rate": step_size, "gradient_norm": norm, **numbers}
+
+
+def _judge(measured: dict[str, float], monitor: Monitor, state: TrainingState, flow: Flow, objective: Objective, finished: bool) -> bool:
+    """Keep the best weights; True when patience has run out."""
+    if monitor.criterion is None:
+        return False
+    value = measured[monitor.criterion]
+    if math.isfinite(value) and (state.best_value is None or value < state.best_value):
+        state.best_value, state.best_weights, state.stale = value, copy.deepcopy(flow.state_dict()), 0
+        return False
+    state.stale += 1
+    if monitor.patience and state.stale >= monitor.patience and not finished:
+        state.stop_reason = f"no better {monitor.criterion} in {monitor.patience} measurements"
+        return True
+    return False
+
+
+def _newest(row: dict[str, float]) -> dict[str, float]:
+    shown = ("evaluations", "validation_loss", "kl_reverse_nats", "ess_fraction")
+    return {name: row[name] for name in shown if name in row}
+
+
+def _dump(state: TrainingState, flow: Flow, objective: Objective, adam: torch.optim.Adam, generator: torch.Generator) -> dict[str, Any]:
+    return {
+        "training": dict(vars(state)),
+        "weights": flow.state_dict(),
+        "optimiser": adam.state_dict(),
+        "objective": objective.state_dict(),
+        "generator": generator.get_state(),
+    }
+
+
+def _load(saved: dict[str, Any], state: TrainingState, flow: Flow, objective: Objective, adam: torch.optim.Adam, generator: torch.Generator) -> None:
+    vars(state).update(saved["training"])
+    flow.load_state_dict(saved["weights"])
+    adam.load_state_dict(saved["optimiser"])
+    objective.load_state_dict(saved["objective"])
+    generator.set_state(saved["generator"])

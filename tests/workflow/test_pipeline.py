@@ -1,0 +1,116 @@
+"""The pipeline as a user runs it: from nothing to a report, and nothing twice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from pflow.store import read_csv
+
+from .conftest import TINY, Project
+
+METHODS = ("amortized", "preconditioned", "seed_paper_scratch")
+UNTIMED = {"wall_seconds"}
+pytestmark = pytest.mark.slow
+
+
+def run_folder(project, method):
+    return project.folder / f"results/tiny/posteriors/y1/{method}/seed-0"
+
+
+def test_everything_is_made_and_says_what_it_is(finished):
+    for method in METHODS:
+        metrics = json.loads((run_folder(finished, method) / "metrics.json").read_text())
+        expected = {"kl_reverse_nats", "kl_reverse_nats_se", "kl_forward_nats", "ess_fraction", "elbo_nats", "log_evidence_error_nats", "evaluations", "wall_seconds"}
+        assert expected <= metrics.keys()
+        assert metrics["kl_reverse_nats"] > -3 * metrics["kl_reverse_nats_se"]
+        assert 0 < metrics["ess_fraction"] <= 1
+        assert metrics["evaluations"] == TINY["experiments"]["tiny"]["finetune"][method].get("evaluations", 0)
+    page = (finished.folder / "results/report.html").read_text()
+    assert "Does everything run?" in page
+
+
+def test_posterior_is_consistent_with_its_own_densities(finished):
+    for method in METHODS:
+        with xr.open_datatree(run_folder(finished, method) / "posterior.zarr", engine="zarr", consolidated=False) as tree:
+            stats = tree["sample_stats"]
+            assert tree["posterior"]["x"].shape == (1, 200, 2)
+            np.testing.assert_allclose(stats["log_weight"], stats["lp"] - stats["log_q"], rtol=0, atol=1e-5)
+            assert tree.attrs["method"] == method
+            np.testing.assert_array_equal(tree["constant_data"]["x_true"], [2, 4])
+            metrics = json.loads((run_folder(finished, method) / "metrics.json").read_text())
+            assert metrics["elbo_nats"] == pytest.approx(float(stats["log_weight"].astype("f8").mean()), abs=1e-3)
+
+
+def test_history_has_accuracy_at_the_start_and_the_end(finished):
+    history = read_csv(run_folder(finished, "preconditioned") / "history.csv")
+    assert history["evaluations"][0] == 0 and history["evaluations"][-1] == 96
+    measured = ~np.isnan(history["kl_reverse_nats"])
+    assert measured[0] and measured[-1]
+    assert list(history["evaluations"][measured]) == [0, 32, 64, 96]
+
+
+def test_preconditioned_starts_where_the_amortised_flow_is(finished):
+    start = read_csv(run_folder(finished, "preconditioned") / "history.csv")["kl_reverse_nats"][0]
+    amortised = read_csv(run_folder(finished, "amortized") / "history.csv")["kl_reverse_nats"][0]
+    assert start == amortised
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    done = finished.snakemake()
+    assert done.returncode == 0 and "Nothing to be done" in done.stdout
+
+
+def test_the_same_configuration_gives_the_same_metrics(finished, tmp_path):
+    again = Project(tmp_path / "again", TINY)
+    assert again.snakemake("evaluate").returncode == 0
+    for method in METHODS:
+        first, second = (json.loads((run_folder(p, method) / "metrics.json").read_text()) for p in (finished, again))
+        assert {k: v for k, v in first.items() if k not in UNTIMED} == {k: v for k, v in second.items() if k not in UNTIMED}
+
+
+def test_targets_by_name(project):
+    simulate = project.snakemake("-n", "simulate").stdout
+    assert "simulate_shard" in simulate and "pretrain_flow" not in simulate
+    one = project.snakemake("-n", "tiny").stdout
+    assert "evaluate_posterior" in one and "draw_figures" in one and "write_report" not in one
+
+
+def test_planning_imports_neither_torch_nor_matplotlib(project, tmp_path):
+    for name in ("torch", "matplotlib"):
+        (tmp_path / "traps" / name).mkdir(parents=True)
+        (tmp_path / "traps" / name / "__init__.py").write_text("raise RuntimeError('imported while planning')")
+    done = project.snakemake("-n", env={"PYTHONPATH": str(tmp_path / "traps")})
+    assert done.returncode == 0 and "imported while planning" not in done.stdout
+
+
+def test_lint_is_clean(project):
+    assert "your workflow is in a good condition" in project.snakemake("--lint").stdout
+
+
+def test_gpu_is_asked_for_when_the_configuration_does(project, tiny):
+    assert "gpu=1" not in project.snakemake("-n").stdout
+    tiny["experiments"]["tiny"]["device"] = "cuda"
+    project.write(tiny)
+    plan = project.snakemake("-n").stdout
+    blocks = plan.split("\nrule ")
+    for rule in ("pretrain_flow", "finetune_flow", "sample_posterior"):
+        assert all("gpu=1" in block for block in blocks if block.startswith(rule)), rule
+    assert all("gpu=1" not in block for block in blocks if block.startswith("simulate_shard"))
+
+
+def test_a_stage_runs_without_snakemake_from_the_first_line_of_its_log(finished, tmp_path):
+    shutil.copytree(finished.folder / "results", tmp_path / "results")
+    command = (tmp_path / "results/tiny/logs/evaluate/y1/amortized/seed-0.log").read_text().splitlines()[0]
+    metrics = tmp_path / "results/tiny/posteriors/y1/amortized/seed-0/metrics.json"
+    before = metrics.read_text()
+    metrics.unlink()
+    done = subprocess.run(["bash", "-c", command.removeprefix("$ ").replace("python", sys.executable, 1)], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert metrics.read_text() == before

@@ -1,0 +1,96 @@
+# Data and references: pairs, observations, the check of the operator, exact posteriors.
+
+
+rule simulate_shard:
+    output:
+        f"{R}/{{experiment}}/pairs/{{split}}/shard-{{shard}}.zarr/zarr.json",
+    params:
+        settings=pipeline.settings("simulate"),
+        code=pipeline.code("simulate"),
+    log:
+        f"{R}/{{experiment}}/logs/simulate/{{split}}-{{shard}}.log",
+    benchmark:
+        f"{R}/{{experiment}}/benchmarks/simulate/{{split}}-{{shard}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 1500 * attempt,
+        runtime=lambda wildcards, attempt: 20 * attempt,
+        gpu=0,
+    conda:
+        "../../envs/pflow.yaml"
+    message:
+        "simulate {wildcards.experiment}: {wildcards.split} pairs, shard {wildcards.shard}"
+    shell:
+        "python -m pflow simulate --settings {params.settings:q} --out {output} --threads {threads} > {log} 2>&1"
+
+
+rule observe_data:
+    output:
+        f"{R}/{{experiment}}/observations/{{observation}}.zarr/zarr.json",
+    params:
+        settings=pipeline.settings("observe"),
+        code=pipeline.code("observe"),
+    log:
+        f"{R}/{{experiment}}/logs/observe/{{observation}}.log",
+    benchmark:
+        f"{R}/{{experiment}}/benchmarks/observe/{{observation}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 1500 * attempt,
+        runtime=lambda wildcards, attempt: 20 * attempt,
+        gpu=0,
+    conda:
+        "../../envs/pflow.yaml"
+    message:
+        "observe {wildcards.experiment}: {wildcards.observation}"
+    shell:
+        "python -m pflow observe --settings {params.settings:q} --out {output} --threads {threads} > {log} 2>&1"
+
+
+rule check_forward_operator:
+    output:
+        f"{R}/{{experiment}}/operator.json",
+    params:
+        settings=pipeline.settings("check_operator"),
+        code=pipeline.code("check_operator"),
+    log:
+        f"{R}/{{experiment}}/logs/check_operator.log",
+    benchmark:
+        f"{R}/{{experiment}}/benchmarks/check_operator.tsv"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 1500 * attempt,
+        runtime=lambda wildcards, attempt: 20 * attempt,
+        gpu=0,
+    conda:
+        "../../envs/pflow.yaml"
+    message:
+        "check the operator of {wildcards.experiment}"
+    shell:
+        "python -m pflow check_operator --settings {params.settings:q} --out {output} --threads {threads} > {log} 2>&1"
+
+
+rule reference_posterior:
+    input:
+        observation=f"{R}/{{experiment}}/observations/{{observation}}.zarr/zarr.json",
+    output:
+        f"{R}/{{experiment}}/posteriors/{{observation}}/reference.zarr/zarr.json",
+    params:
+        settings=pipeline.settings("reference"),
+        code=pipeline.code("reference"),
+    log:
+        f"{R}/{{experiment}}/logs/reference/{{observation}}.log",
+    benchmark:
+        f"{R}/{{experiment}}/benchmarks/reference/{{observation}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 1500 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+        gpu=0,
+    conda:
+        "../../envs/pflow.yaml"
+    message:
+        "reference posterior of {wildcards.experiment}: {wildcards.observation}"
+    shell:
+        "python -m pflow reference --settings {params.settings:q} --observation {input.observation}"
+        " --out {output} --threads {threads} > {log} 2>&1"

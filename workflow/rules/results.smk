@@ -1,0 +1,117 @@
+# Results: draws, metrics, figures, the report.
+
+
+rule sample_posterior:
+    input:
+        flow=f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}/flow.safetensors",
+        observation=f"{R}/{{experiment}}/observations/{{observation}}.zarr/zarr.json",
+    output:
+        f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}/posterior.zarr/zarr.json",
+    params:
+        settings=pipeline.settings("sample"),
+        code=pipeline.code("sample"),
+    log:
+        f"{R}/{{experiment}}/logs/sample/{{observation}}/{{method}}/seed-{{seed}}.log",
+    benchmark:
+        f"{R}/{{experiment}}/benchmarks/sample/{{observation}}/{{method}}/seed-{{seed}}.tsv"
+    threads: pipeline.threads
+    resources:
+        mem_mb=pipeline.memory,
+        runtime=pipeline.runtime,
+        gpu=pipeline.gpu,
+    conda:
+        "../../envs/pflow.yaml"
+    message:
+        "sample {wildcards.experiment}/{wildcards.observation}: {wildcards.method}, seed {wildcards.seed}"
+    shell:
+        "python -m pflow sample --settings {params.settings:q} --flow {input.flow} --observation {input.observation}"
+        " --out {output} --threads {threads} > {log} 2>&1"
+
+
+rule evaluate_posterior:
+    input:
+        posterior=f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}/posterior.zarr/zarr.json",
+        flow=f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}/flow.safetensors",
+        reference=f"{R}/{{experiment}}/posteriors/{{observation}}/reference.zarr/zarr.json",
+    output:
+        f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}/metrics.json",
+    params:
+        settings=pipeline.settings("evaluate"),
+        code=pipeline.code("evaluate"),
+    log:
+        f"{R}/{{experiment}}/logs/evaluate/{{observation}}/{{method}}/seed-{{seed}}.log",
+    benchmark:
+        f"{R}/{{experiment}}/benchmarks/evaluate/{{observation}}/{{method}}/seed-{{seed}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+        gpu=0,
+    conda:
+        "../../envs/pflow.yaml"
+    message:
+        "evaluate {wildcards.experiment}/{wildcards.observation}: {wildcards.method}, seed {wildcards.seed}"
+    shell:
+        "python -m pflow evaluate --settings {params.settings:q} --posterior {input.posterior} --flow {input.flow}"
+        " --reference {input.reference} --out {output} --threads {threads} > {log} 2>&1"
+
+
+rule draw_figures:
+    input:
+        pairs=lambda wildcards: pipeline.stage_files("simulate", wildcards.experiment),
+        observations=lambda wildcards: pipeline.observations(wildcards.experiment),
+        references=lambda wildcards: pipeline.references(wildcards.experiment),
+        training=lambda wildcards: pipeline.flows(wildcards.experiment, "history.csv"),
+        histories=lambda wildcards: pipeline.runs(wildcards.experiment, "history.csv"),
+        posteriors=lambda wildcards: pipeline.runs(wildcards.experiment, "posterior.zarr/zarr.json"),
+    output:
+        f"{R}/{{experiment}}/figures/index.json",
+    params:
+        settings=pipeline.settings("figures"),
+        code=pipeline.code("figures"),
+        source=f"{R}/{{experiment}}",
+        folder=f"{R}/{{experiment}}/figures",
+    log:
+        f"{R}/{{experiment}}/logs/figures.log",
+    benchmark:
+        f"{R}/{{experiment}}/benchmarks/figures.tsv"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+        gpu=0,
+    conda:
+        "../../envs/pflow.yaml"
+    message:
+        "figures of {wildcards.experiment}"
+    shell:
+        "python -m pflow figures --settings {params.settings:q} --results {params.source} --out {params.folder}"
+        " --threads {threads} > {log} 2>&1"
+
+
+rule write_report:
+    input:
+        metrics=[f for name in pipeline.configuration.experiments for f in pipeline.runs(name, "metrics.json")],
+        figures=[pipeline.figures(name) for name in pipeline.configuration.experiments],
+        operators=[f"{R}/{name}/operator.json" for name in pipeline.configuration.experiments],
+    output:
+        report(f"{R}/report.html", caption="../report/report.rst", category="Report"),
+    params:
+        settings=pipeline.settings("report"),
+        code=pipeline.code("report"),
+        results=lambda wildcards, output: Path(output[0]).parent,
+    log:
+        f"{R}/logs/report.log",
+    benchmark:
+        f"{R}/benchmarks/report.tsv"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 1500 * attempt,
+        runtime=lambda wildcards, attempt: 10 * attempt,
+        gpu=0,
+    conda:
+        "../../envs/pflow.yaml"
+    message:
+        "report"
+    shell:
+        "python -m pflow report --settings {params.settings:q} --results {params.results} --out {output} --threads {threads} > {log} 2>&1"

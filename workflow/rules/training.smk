@@ -1,0 +1,66 @@
+# Training: stage 1 on low-fidelity pairs, stage 2 on one observation with the expensive operator.
+
+
+rule pretrain_flow:
+    input:
+        train=lambda wildcards: pipeline.shards(wildcards.experiment, "train"),
+        validation=lambda wildcards: pipeline.shards(wildcards.experiment, "validation"),
+    output:
+        weights=f"{R}/{{experiment}}/pretrained/{{flow}}/flow.safetensors",
+        about=f"{R}/{{experiment}}/pretrained/{{flow}}/flow.json",
+        history=f"{R}/{{experiment}}/pretrained/{{flow}}/history.csv",
+    params:
+        settings=pipeline.settings("pretrain"),
+        code=pipeline.code("pretrain"),
+        folder=f"{R}/{{experiment}}/pretrained/{{flow}}",
+        checkpoint=f"{R}/{{experiment}}/.checkpoints/pretrained/{{flow}}/state.safetensors",
+    log:
+        f"{R}/{{experiment}}/logs/pretrain/{{flow}}.log",
+    benchmark:
+        f"{R}/{{experiment}}/benchmarks/pretrain/{{flow}}.tsv"
+    threads: pipeline.threads
+    resources:
+        mem_mb=pipeline.memory,
+        runtime=pipeline.runtime,
+        gpu=pipeline.gpu,
+    conda:
+        "../../envs/pflow.yaml"
+    message:
+        "pretrain {wildcards.experiment}: flow {wildcards.flow}"
+    shell:
+        "python -m pflow pretrain --settings {params.settings:q} --train-shards {input.train}"
+        " --validation-shards {input.validation} --out {params.folder} --checkpoint {params.checkpoint}"
+        " --threads {threads} > {log} 2>&1"
+
+
+rule finetune_flow:
+    input:
+        start=pipeline.start_weights,
+        observation=f"{R}/{{experiment}}/observations/{{observation}}.zarr/zarr.json",
+        checked=ancient(f"{R}/{{experiment}}/operator.json"),
+    output:
+        weights=f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}/flow.safetensors",
+        about=f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}/flow.json",
+        history=f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}/history.csv",
+    params:
+        settings=pipeline.settings("finetune"),
+        code=pipeline.code("finetune"),
+        start=lambda wildcards, input: f"--pretrained {input.start}" if input.start else "",
+        folder=f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}",
+        checkpoint=f"{R}/{{experiment}}/.checkpoints/{{observation}}/{{method}}/seed-{{seed}}/state.safetensors",
+    log:
+        f"{R}/{{experiment}}/logs/finetune/{{observation}}/{{method}}/seed-{{seed}}.log",
+    benchmark:
+        f"{R}/{{experiment}}/benchmarks/finetune/{{observation}}/{{method}}/seed-{{seed}}.tsv"
+    threads: pipeline.threads
+    resources:
+        mem_mb=pipeline.memory,
+        runtime=pipeline.runtime,
+        gpu=pipeline.gpu,
+    conda:
+        "../../envs/pflow.yaml"
+    message:
+        "finetune {wildcards.experiment}/{wildcards.observation}: {wildcards.method}, seed {wildcards.seed}"
+    shell:
+        "python -m pflow finetune --settings {params.settings:q} {params.start} --observation {input.observation}"
+        " --out {params.folder} --checkpoint {params.checkpoint} --threads {threads} > {log} 2>&1"
