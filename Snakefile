@@ -7,6 +7,7 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, workflow.basedir)
 from pflow.errors import PflowError
+from pflow.failures import summary_of_failures
 from pflow.workflow import Pipeline, check_yaml
 
 try:
@@ -40,6 +41,11 @@ rule all:
     default_target: True
     input:
         f"{R}/report.html",
+        [product for experiment in pipeline.configuration.experiments for product in pipeline.products(experiment)],
+
+
+onerror:
+    print("\nWhat failed, and why:\n" + summary_of_failures(log), file=sys.stderr)
 
 
 include: "workflow/rules/data.smk"

@@ -1,4 +1,8 @@
-"""Draws as ArviZ expects them: datasets with dims (chain, draw, ...), named coordinates and units."""
+"""Draws as ArviZ expects them: datasets with dims (chain, draw, ...), named coordinates and units.
+
+ArviZ reads the stores as they are: `xarray.open_datatree(path, engine="zarr", consolidated=False)`. The groups and
+variables of a posterior are described in docs/store.md.
+"""
 
 from __future__ import annotations
 
@@ -7,32 +11,62 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-__all__ = ["draws_dataset", "point_dataset"]
+__all__ = ["chains_dataset", "draws_dataset", "point_dataset"]
+
+# Variable: (what it is, unit). Log densities are in nats; "1" is the unit of a pure number.
+MEANINGS = {
+    "x": ("unknown model", None),
+    "x_true": ("true model", None),
+    "y": ("data", None),
+    "lp": ("log of the unnormalised posterior density, log p(y given x) + log p(x)", "nats"),
+    "log_q": ("log density of the flow", "nats"),
+    "log_weight": ("log importance weight, lp - log_q", "nats"),
+    "log_likelihood": ("log p(y given x)", "nats"),
+    "chi_square": ("squared residual of the data over the noise variance, per datum", "1"),
+    "score_error": ("squared difference of the scores of flow and posterior per unknown, in the latent metric of the flow", "1"),
+}
+AXES = {"chain": "independent runs (seeds) or chains", "draw": "draw"}
 
 
-def draws_dataset(variables: Mapping[str, np.ndarray], names: Sequence[str] | None = None) -> xr.Dataset:
+def draws_dataset(variables: Mapping[str, np.ndarray], names: Sequence[str] | None = None, units: Mapping[str, str] | None = None) -> xr.Dataset:
     """Variables of one chain.
 
     Arguments:
         variables: arrays whose first axis is the draw, (draw, ...).
         names: labels of the entries of a vector variable, its coordinate.
+        units: unit of x and of y, where they have one.
     """
-    data = {}
-    for variable, values in variables.items():
-        dims = ["chain", "draw", *_dims(variable, values.ndim - 1)]
-        data[variable] = (dims, values[None])
-    draws = len(next(iter(variables.values())))
-    return xr.Dataset(data, coords={"chain": [0], "draw": np.arange(draws), **_coordinates(variables, 1, names)})
+    return chains_dataset({name: values[None] for name, values in variables.items()}, names, units)
 
 
-def point_dataset(variables: Mapping[str, np.ndarray], names: Sequence[str] | None = None) -> xr.Dataset:
+def chains_dataset(variables: Mapping[str, np.ndarray], names: Sequence[str] | None = None, units: Mapping[str, str] | None = None) -> xr.Dataset:
+    """Variables of several chains, whose first axes are (chain, draw); otherwise as `draws_dataset`."""
+    data = {name: (["chain", "draw", *_dims(name, values.ndim - 2)], values, _attributes(name, units)) for name, values in variables.items()}
+    chains, draws = next(iter(variables.values())).shape[:2]
+    axes = {"chain": np.arange(chains), "draw": np.arange(draws)}
+    dataset = xr.Dataset(data, coords={**axes, **_coordinates(variables, 2, names)})
+    for axis, meaning in AXES.items():
+        dataset[axis].attrs["long_name"] = meaning
+    return dataset
+
+
+def point_dataset(variables: Mapping[str, np.ndarray], names: Sequence[str] | None = None, units: Mapping[str, str] | None = None) -> xr.Dataset:
     """Variables without draws, such as the observation."""
-    data = {variable: (_dims(variable, values.ndim), values) for variable, values in variables.items()}
+    data = {name: (_dims(name, values.ndim), values, _attributes(name, units)) for name, values in variables.items()}
     return xr.Dataset(data, coords=_coordinates(variables, 0, names))
 
 
+def _attributes(variable: str, units: Mapping[str, str] | None) -> dict[str, str]:
+    meaning, unit = MEANINGS.get(variable, (variable.replace("_", " "), "1"))
+    return {"long_name": meaning, "units": unit or (units or {}).get(_base(variable), "1")}
+
+
+def _base(variable: str) -> str:
+    return variable.split("_")[0]  # x_true shares the axes and the unit of x
+
+
 def _dims(variable: str, ndim: int) -> list[str]:
-    base = variable.split("_")[0]  # x_true shares the axes of x
+    base = _base(variable)
     return [f"{base}_dim"] if ndim == 1 else [f"{base}_dim_{i}" for i in range(ndim)]
 
 

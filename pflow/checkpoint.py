@@ -7,6 +7,7 @@ is ever unpickled.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,46 +19,60 @@ from pflow.store import replacing
 __all__ = ["Checkpoint"]
 
 
+SECONDS_BETWEEN = 20.0
+
+
 class Checkpoint:
-    """The newest state of one job.
+    """The newest state of one job, and the one before it.
 
     Arguments:
-        path: the file; its folder is made when the first state is saved.
+        path: the file; its folder is made when the first state is saved. The state before it has `.previous` appended.
         identity: fingerprint of settings, code and inputs; a file with another one is ignored.
+
+    Attributes:
+        interval: seconds between two states (environment variable PFLOW_CHECKPOINT_SECONDS, default 20).
     """
 
     def __init__(self, path: str | Path, identity: str) -> None:
         self.path, self.identity = Path(path), identity
+        self.previous = self.path.with_name(f"{self.path.name}.previous")
+        self.interval = float(os.environ.get("PFLOW_CHECKPOINT_SECONDS", SECONDS_BETWEEN))
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace the previous state."""
+        """Add a state; a kill at any moment leaves a whole one."""
         from safetensors.torch import save_file
 
         tensors: dict[str, Tensor] = {}
-        tree = _flatten(state, tensors)
-        metadata = {"identity": self.identity, "state": json.dumps(tree)}
+        tree = json.dumps(_flatten(state, tensors)).encode()
+        tensors["tree"] = torch.frombuffer(bytearray(tree), dtype=torch.uint8)  # the header has a largest size, tensors have none
         with replacing(self.path) as temporary:
-            save_file(tensors, temporary, metadata=metadata)
+            save_file(tensors, temporary, metadata={"identity": self.identity})
+            if self.path.is_file():
+                os.replace(self.path, self.previous)
 
     def load(self) -> dict[str, Any] | None:
-        """The saved state, or None where there is none, or it is another's or damaged."""
+        """The newest whole state of this identity, or None."""
+        states = (self._read(path) for path in (self.path, self.previous))
+        return next((state for state in states if state is not None), None)
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
         from safetensors import SafetensorError, safe_open
 
-        if not self.path.is_file():
+        if not path.is_file():
             return None
         try:
-            with safe_open(self.path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("identity") != self.identity:
+            with safe_open(path, framework="pt") as file:
+                if (file.metadata() or {}).get("identity") != self.identity:
                     return None
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
-        except (SafetensorError, OSError):
+            return _restore(json.loads(tensors.pop("tree").numpy().tobytes()), tensors)
+        except (SafetensorError, OSError, KeyError, ValueError):
             return None
-        return _restore(json.loads(metadata["state"]), tensors)
 
     def remove(self) -> None:
-        """Forget the state; the job is complete."""
+        """Forget the states; the job is complete."""
         self.path.unlink(missing_ok=True)
+        self.previous.unlink(missing_ok=True)
         for folder in (self.path.parent, self.path.parent.parent):
             try:
                 folder.rmdir()  # only empty folders go

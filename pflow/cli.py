@@ -18,6 +18,7 @@ from typing import Any
 
 from pflow.errors import PflowError
 from pflow.interruption import Interrupted
+from pflow.job import job
 
 __all__ = ["main"]
 
@@ -30,7 +31,7 @@ STAGES: dict[str, tuple[str, str, dict[str, tuple[str, str]]]] = {
     "observe": ("the observation y_obs of the high-fidelity operator", "ObserveSettings", {"out": (OUT, "store to write")}),
     "check_operator": ("tests of the operator and its gradient, and their cost", "CheckOperatorSettings", {"out": (OUT, "JSON to write")}),
     "reference": (
-        "exact posterior draws, where the problem has them",
+        "reference posterior: exact draws where the problem has them, or NUTS",
         "ReferenceSettings",
         {"observation": (IN, "observation store"), "out": (OUT, "store to write")},
     ),
@@ -44,12 +45,24 @@ STAGES: dict[str, tuple[str, str, dict[str, tuple[str, str]]]] = {
             "checkpoint": (OUT, "file that holds the state of an interrupted run"),
         },
     ),
+    "calibrate": (
+        "calibration of a pretrained flow over held-out pairs and at each observation",
+        "CalibrateSettings",
+        {
+            "flow": (IN, "weights"),
+            "train-shards": (MANY, "pairs that it was trained on"),
+            "test-shards": (MANY, "pairs that it was not trained on"),
+            "observations": (MANY, "observation stores, named after their observation"),
+            "out": (OUT, "calibration.json to write; calibration.zarr with the ranks lies beside it"),
+        },
+    ),
     "finetune": (
         "stage 2: one observation, one method, one seed, with the expensive operator",
         "FinetuneSettings",
         {
             "observation": (IN, "observation store"),
             "pretrained": (OPTIONAL, "weights to start from; absent for methods with `start: random`"),
+            "operator": (OPTIONAL, "operator.json, whose measured cost decides `objective: auto`"),
             "out": (OUT, "folder for flow.safetensors, flow.json, history.csv"),
             "checkpoint": (OUT, "file that holds the state of an interrupted run"),
         },
@@ -60,12 +73,13 @@ STAGES: dict[str, tuple[str, str, dict[str, tuple[str, str]]]] = {
         {"flow": (IN, "weights"), "observation": (IN, "observation store"), "out": (OUT, "store to write")},
     ),
     "evaluate": (
-        "accuracy and cost of one posterior",
+        "accuracy, cost and verdict of one posterior",
         "EvaluateSettings",
         {
             "posterior": (IN, "posterior store"),
             "flow": (IN, "weights that drew it"),
             "reference": (OPTIONAL, "reference store; without it only what needs no truth is computed"),
+            "calibration": (OPTIONAL, "calibration.json of the pretrained flow that the method starts from"),
             "out": (OUT, "metrics.json to write"),
         },
     ),
@@ -110,7 +124,7 @@ def _run(options: argparse.Namespace) -> None:
     module = importlib.import_module(f"pflow.stages.{options.stage}")
     stage_settings = importlib.import_module("pflow.stage_settings")
     decode = importlib.import_module("pflow.decoding").decode
-    provenance = importlib.import_module("pflow.provenance").provenance
+    provenance = importlib.import_module("pflow.provenance")
     _, settings_class, paths = STAGES[options.stage]
     settings = decode(getattr(stage_settings, settings_class), json.loads(text), "")
     values: dict[str, Any] = {name.replace("-", "_"): getattr(options, name.replace("-", "_")) for name in paths}
@@ -123,8 +137,13 @@ def _run(options: argparse.Namespace) -> None:
                     raise PflowError(f"--{name} (={path}) must exist: run the stage that makes it, or `snakemake`")
                 if path.is_file():
                     inputs[f"{name}-{i}" if kind == MANY else name] = path
-    record = provenance(options.stage, text, inputs)
-    getattr(module, options.stage)(settings, record, **values, threads=options.threads)
+    record = provenance.provenance(options.stage, text, inputs)
+    identity = provenance.identity(record)
+    with job(options.out, getattr(options, "checkpoint", None), identity, options.attempt) as lock:
+        if lock.waited and provenance.made(options.out, identity):
+            print("made by the other job meanwhile: nothing to do", file=sys.stderr)
+            return
+        getattr(module, options.stage)(settings, record, **values, threads=options.threads)
 
 
 def _settings_text(given: str) -> str:
@@ -164,5 +183,8 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="PATH",
                 help=f"{kind}: {text}",
             )
+        if name == "pretrain":
+            stage.add_argument("--devices", type=int, default=1, metavar="N", help="processes that share every batch (default 1)")
+        stage.add_argument("--attempt", type=int, default=1, metavar="N", help="above 1: a retry, which does not repeat a lasting error (default 1)")
         stage.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default 1)")
     return parser

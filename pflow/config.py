@@ -11,12 +11,13 @@ import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Union
 
+from pflow.config_methods import Method
 from pflow.decoding import TaggedUnion, decode, setting
 from pflow.errors import PflowError
 
 __all__ = ["STAGES", "Configuration", "Experiment", "load_configuration"]
 
-STAGES = ("simulate", "observe", "check_operator", "reference", "pretrain", "finetune", "sample", "evaluate", "figures", "report")
+STAGES = ("simulate", "observe", "check_operator", "reference", "pretrain", "calibrate", "finetune", "sample", "evaluate", "figures", "report")
 
 
 # --- problems: prior, operators, noise -----------------------------------------------------------------------------
@@ -37,13 +38,33 @@ class GaussianProblem(TaggedUnion):
     """Correlated Gaussian prior on a square grid with dense linear operators: the posterior is exact in any dimension."""
 
     tag_value: ClassVar[str] = "gaussian"
-    side: int = setting("Points along each side of the grid: the model has side * side unknowns.", 8, minimum=1)
+    side: int = setting("Points along each side of the grid: the model has side * side unknowns.", 8, minimum=1, maximum=64)
     length: float = setting("Correlation length of the prior, in grid points.", 1.5, above=0)
     noise_std: float = setting("Standard deviation of the independent Gaussian noise on y.", 0.4, above=0)
     operator_seed: int = setting("Seed of the random high-fidelity operator.", 3, minimum=0)
 
 
-Problem = Union[RosenbrockProblem, GaussianProblem]
+@dataclass(frozen=True)
+class LogNormalProblem(TaggedUnion):
+    """A positive random field seen through a matrix: nonlinear in any dimension, without an exact posterior."""
+
+    tag_value: ClassVar[str] = "lognormal"
+    side: int = setting("Points along each side of the grid: the model has side * side unknowns.", 8, minimum=1, maximum=64)
+    length: float = setting("Correlation length of the prior, in grid points.", 1.5, above=0)
+    noise_std: float = setting("Standard deviation of the independent Gaussian noise on y.", 0.4, above=0)
+    strength: float = setting("How nonlinear the operator is.", 0.5, above=0)
+    operator_seed: int = setting("Seed of the random high-fidelity operator.", 3, minimum=0)
+
+
+@dataclass(frozen=True)
+class BimodalProblem(TaggedUnion):
+    """Two unknowns whose posterior has two separated modes."""
+
+    tag_value: ClassVar[str] = "bimodal"
+    noise_std: float = setting("Standard deviation of the independent Gaussian noise on y.", 0.3, above=0)
+
+
+Problem = Union[RosenbrockProblem, GaussianProblem, LogNormalProblem, BimodalProblem]
 
 
 # --- data ----------------------------------------------------------------------------------------------------------
@@ -72,10 +93,20 @@ class Observation:
 
 @dataclass(frozen=True)
 class Reference:
-    """The exact posterior, for problems that have one."""
+    """What posteriors are compared with."""
 
-    draws: int = setting("Exact draws to store.", 10000, minimum=100)
+    kind: Literal["exact", "nuts", "none"] = setting(
+        "`exact`: independent draws, for problems whose posterior is known; `nuts`: Markov chains of the No-U-Turn sampler, which "
+        "evaluate the expensive operator and are refused unless they converged; `none`: no reference.",
+        "exact",
+    )
+    draws: int = setting("Draws to store, of all chains together.", 10000, minimum=100)
     seed: int = setting("Seed of the draws.", 0, minimum=0)
+    chains: int = setting("Chains of NUTS.", 4, minimum=2)
+    tune: int = setting("Steps of each chain that adapt NUTS and are thrown away.", 500, minimum=50)
+    largest_r_hat: float = setting("NUTS is refused above this R-hat.", 1.01, above=1)
+    smallest_ess: float = setting("NUTS is refused below this many effective draws, of the bulk and of the tails.", 400.0, above=0)
+    largest_divergent: float = setting("NUTS is refused above this share of divergent steps.", 0.001, minimum=0)
 
 
 # --- flows and their pretraining -----------------------------------------------------------------------------------
@@ -96,6 +127,9 @@ class Pretrain:
     patience: int = setting("Stop after this many epochs without a better validation loss (0: never).", 0, minimum=0)
     clip: float = setting("Largest gradient norm; larger gradients are scaled down.", 10.0, above=0)
     seed: int = setting("Seed of the weights and of the order of the pairs.", 0, minimum=0)
+    memory_mb: int = setting("Largest part of the training pairs held in memory, in MB; more are streamed from the shards.", 1000, minimum=1)
+    devices: int = setting("Processes (one GPU each, with `device: cuda`) that share every batch; changes rounding, reruns nothing.", 1, minimum=1)
+    track_code: bool = setting("Whether an edit of pflow's code reruns this pretraining; the report says when it does not.", True)
 
 
 @dataclass(frozen=True)
@@ -123,45 +157,6 @@ class ConditionalHintFlow(TaggedUnion):
 Flow = Union[CouplingFlow, ConditionalHintFlow]
 
 
-# --- methods of fine-tuning ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class NoFinetuning(TaggedUnion):
-    """The amortised posterior: the pretrained flow as it is, at y_obs."""
-
-    tag_key: ClassVar[str] = "objective"
-    tag_value: ClassVar[str] = "none"
-    flow: str = setting("Which entry of `flows`.")
-    start: Literal["pretrained"] = setting("There is nothing else to start from.", "pretrained")
-    label: str = setting("Name on figures and tables; empty: the method's own name.", "")
-
-
-@dataclass(frozen=True)
-class ReverseKL(TaggedUnion):
-    """Minimise KL(q(. given y_obs) || posterior) with fresh draws of q in every step."""
-
-    tag_key: ClassVar[str] = "objective"
-    tag_value: ClassVar[str] = "reverse_kl"
-    flow: str = setting("Which entry of `flows`.")
-    start: Literal["pretrained", "random"] = setting("Weights at the start: preconditioned, or from scratch.")
-    evaluations: int = setting("Evaluations of the expensive operator, at most.", minimum=1)
-    label: str = setting("Name on figures and tables; empty: the method's own name.", "")
-    gradient: Literal["path", "total"] = setting("`path`: sticking the landing; `total`: the paper's.", "path")
-    batch: int = setting("Draws, and so evaluations, in a step.", 64, minimum=1)
-    learning_rate: float = setting("Adam's step size.", 1e-3, above=0)
-    warmup: int = setting("Steps over which the step size grows linearly from zero; protects a good start.", 20, minimum=0)
-    schedule: Literal["exponential", "cosine"] = setting(
-        "`exponential`: times `decay` every `decay_steps`; `cosine`: to zero at the end of the budget.", "cosine"
-    )
-    decay: float = setting("Factor of the exponential schedule.", 0.9, above=0, maximum=1)
-    decay_steps: int = setting("Steps between two decays of the exponential schedule.", 16, minimum=1)
-    clip: float = setting("Largest gradient norm; larger gradients are scaled down.", 10.0, above=0)
-
-
-Method = Union[NoFinetuning, ReverseKL]
-
-
 # --- what follows --------------------------------------------------------------------------------------------------
 
 
@@ -170,6 +165,50 @@ class Sample:
     """Draws of each posterior; each is evaluated once with the expensive operator for its importance weight."""
 
     draws: int = setting("Draws in posterior.zarr.", 10000, minimum=100)
+    score_draws: int = setting("Draws whose score is compared with the posterior's; each costs one evaluation (0: none).", 256, minimum=0)
+    prior_draws: int = setting(
+        "Draws of the prior that look for posterior mass which the flow has missed; each costs one forward (0: none).", 1000, minimum=0
+    )
+
+
+@dataclass(frozen=True)
+class Calibrate:
+    """Calibration of each pretrained flow over held-out pairs, and at each observation."""
+
+    pairs: int = setting("Held-out pairs, at most (the test split of `simulate`).", 500, minimum=50)
+    draws: int = setting("Draws of the flow for each pair.", 100, minimum=20)
+    unknowns: int = setting("Unknowns whose ranks are tested, at most; evenly spread over the model.", 16, minimum=1)
+    seed: int = setting("Seed of the draws.", 0, minimum=0)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The rules behind trustworthy / usable with care / do not use; the worst piece of evidence decides."""
+
+    significance: float = setting("p-values below count as evidence against; below its square, as proof.", 0.01, above=0, below=1)
+    pareto_k: float = setting("Importance weights can be trusted for k-hat below.", 0.7, above=0)
+    ess_high: float = setting("Above this effective sample size fraction, k-hat is noise and not asked.", 0.9, above=0, maximum=1)
+    ess_trustworthy: float = setting("Smallest effective sample size fraction of a trustworthy posterior.", 0.5, above=0, maximum=1)
+    ess_usable: float = setting("Smallest effective sample size fraction that weights can repair.", 0.05, above=0, maximum=1)
+    weights_dimension: int = setting("Above this many unknowns, collapsed weights say nothing.", 100, minimum=1)
+    zero_weight_usable: float = setting("Largest share of draws without finite posterior density in a usable posterior.", 0.01, minimum=0)
+    score_error_trustworthy: float = setting("Largest score error per unknown of a trustworthy posterior.", 0.3, above=0)
+    score_error_usable: float = setting("Largest score error per unknown of a usable posterior.", 1.5, above=0)
+    missed_mass_trustworthy: float = setting("Largest posterior mass outside the flow's draws (two standard errors allowed).", 0.02, above=0)
+    missed_mass_usable: float = setting("The same for a usable posterior.", 0.1, above=0)
+    mean_error_trustworthy: float = setting("Largest mean error against a reference, in posterior standard deviations.", 0.15, above=0)
+    mean_error_usable: float = setting("The same for a usable posterior.", 0.5, above=0)
+    std_error_trustworthy: float = setting("Largest relative error of the standard deviation against a reference.", 0.15, above=0)
+    std_error_usable: float = setting("The same for a usable posterior.", 0.4, above=0)
+    coverage_trustworthy: float = setting("Largest distance of the 90 % coverage from 0.9.", 0.05, above=0)
+    coverage_usable: float = setting("The same for a usable posterior.", 0.2, above=0)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Accuracy, cost and verdict of each posterior."""
+
+    verdict: Verdict = setting("The rules of the verdict.", factory=Verdict)
 
 
 @dataclass(frozen=True)
@@ -179,6 +218,8 @@ class Resources:
     threads: int = setting("CPU threads of a training job.", 1, minimum=1)
     memory_mb: int = setting("Memory of a training job, in MB.", 2000, minimum=100)
     runtime_minutes: int = setting("Longest run of a training job, in minutes.", 60, minimum=1)
+    gpu_model: str = setting("Model of GPU to ask a cluster for with `device: cuda`, such as a100; empty: any.", "")
+    gres: str = setting("Where a site wants `--gres` instead of `--gpus`: such as gpu:a100:1; replaces `gpu_model`.", "")
 
 
 @dataclass(frozen=True)
@@ -196,6 +237,8 @@ class Experiment:
     reference: Reference = setting("Exact posterior draws, where the problem has them.", factory=Reference)
     seeds: list[int] = setting("Seeds of fine-tuning and sampling.", factory=lambda: [0, 1, 2])
     sample: Sample = setting("Posterior draws.", factory=Sample)
+    calibrate: Calibrate = setting("Calibration of the pretrained flows.", factory=Calibrate)
+    evaluate: Evaluate = setting("How posteriors are judged.", factory=Evaluate)
     device: Literal["cpu", "cuda", "auto"] = setting("Where flows train and sample; `cuda` asks the cluster for a GPU.", "cpu")
     resources: Resources = setting("CPU threads, memory and time of the training jobs.", factory=Resources)
 
@@ -239,10 +282,10 @@ def _inconsistencies(where: str, experiment: Experiment) -> list[str]:
                 f"`{where}.finetune.{name}.flow` (='{method.flow}') must name an entry of `{where}.flows`, "
                 f"which has: {known}"
             )
-        batch = getattr(method, "batch", 0)
-        if batch > getattr(method, "evaluations", batch):
+        key, points = _points_in_a_round(method)
+        if points > getattr(method, "evaluations", points):
             mistakes.append(
-                f"`{where}.finetune.{name}.evaluations` (={method.evaluations}) must be at least its `batch` (={batch}): "
+                f"`{where}.finetune.{name}.evaluations` (={method.evaluations}) must be at least its `{key}` (={points}): "
                 "a smaller budget has no step"
             )
     if len(set(experiment.seeds)) < len(experiment.seeds) or not experiment.seeds or min(experiment.seeds) < 0:
@@ -250,7 +293,7 @@ def _inconsistencies(where: str, experiment: Experiment) -> list[str]:
     for group in ("observations", "finetune"):
         if not getattr(experiment, group):
             mistakes.append(f"`{where}.{group}` must have at least one entry")
-    size = {"rosenbrock": lambda p: 2, "gaussian": lambda p: p.side**2}[experiment.problem.tag_value](experiment.problem)
+    size = getattr(experiment.problem, "side", 0) ** 2 or 2
     for name, observation in experiment.observations.items():
         if observation.x_true is not None and len(observation.x_true) != size:
             mistakes.append(
@@ -265,3 +308,9 @@ def _inconsistencies(where: str, experiment: Experiment) -> list[str]:
         if flow.tag_value == "chint" and (size & (size - 1) or size < 2):
             mistakes.append(f"`{where}.flows.{name}` (chint) needs a power of two of unknowns, and the problem has {size}: use coupling")
     return mistakes
+
+
+def _points_in_a_round(method: Method) -> tuple[str, int]:
+    """What a method evaluates at once: the key that says so, and how many points."""
+    key = "draw" if hasattr(method, "draw") else "batch"
+    return key, getattr(method, key, None) or 0

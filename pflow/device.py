@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from pflow.errors import PflowError
+from pflow.errors import PassingError
 
 __all__ = ["describe_device", "select_device"]
 
@@ -15,14 +15,14 @@ def select_device(name: str, threads: int = 1) -> torch.device:
     """The torch device for the setting `device`, with the rule's threads pinned.
 
     Raises:
-        PflowError: `cuda` was asked for and no GPU is visible.
+        PassingError: `cuda` was asked for and no GPU is visible.
     """
     torch.set_num_threads(threads)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
-        raise PflowError(
+        raise PassingError(
             f"`device` is cuda and PyTorch {torch.__version__} sees no GPU (CUDA_VISIBLE_DEVICES is {visible}): "
             "run on a node with a GPU and a CUDA build of torch, or set `device` to auto or cpu"
         )

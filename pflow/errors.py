@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["PflowError"]
+__all__ = ["PassingError", "PflowError"]
 
 
 class PflowError(Exception):
@@ -10,3 +10,7 @@ class PflowError(Exception):
 
     The command line prints it without a traceback and exits with status 1.
     """
+
+
+class PassingError(PflowError):
+    """The same, where another attempt can succeed without a person: a full disk, a node without its GPU."""

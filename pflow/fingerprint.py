@@ -11,15 +11,20 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["code_fingerprint", "import_closure"]
+__all__ = ["closure_fingerprint", "code_fingerprint", "import_closure"]
 
 ROOT = Path(__file__).resolve().parent
 
 
 def code_fingerprint(stage: str) -> str:
     """Hash of every module of pflow that stage `stage` can import, comments and docstrings left out."""
+    return closure_fingerprint(f"pflow.stages.{stage}")
+
+
+def closure_fingerprint(entry: str) -> str:
+    """The same for the module `entry`."""
     digest = hashlib.sha256()
-    for module in sorted(import_closure(f"pflow.stages.{stage}")):
+    for module in sorted(import_closure(entry)):
         digest.update(module.encode() + b"\0" + _normalised(_path(module)).encode() + b"\0")
     return digest.hexdigest()[:16]
 

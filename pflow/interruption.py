@@ -12,8 +12,8 @@ from types import FrameType
 __all__ = ["DeferredSignals", "Interrupted"]
 
 
-class Interrupted(Exception):
-    """Work stopped by a signal after its state was saved.
+class Interrupted(BaseException):
+    """Work stopped by a signal after its state was saved. No `except Exception` takes it for an error.
 
     Attributes:
         signal_number: what was received; the exit status is 128 + this.

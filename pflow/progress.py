@@ -35,9 +35,13 @@ class Progress:
         self.last = now
         self._write(self._text(fraction, now, numbers), end="" if self.is_terminal else "\n")
 
+    def say(self, message: str) -> None:
+        """One line, now."""
+        self._write(f"{self.title}: {message}", end="\n")
+
     def close(self, message: str) -> None:
         """Finish the bar and print a last line."""
-        self._write(f"{self.title}: {message}", end="\n")
+        self.say(message)
 
     def _text(self, fraction: float, now: float, numbers: dict[str, float]) -> str:
         done = fraction - (self.began_fraction or 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 import subprocess
 from functools import lru_cache
@@ -13,7 +14,7 @@ from typing import Any
 from pflow.fingerprint import code_fingerprint
 from pflow.stage_settings import settings_hash
 
-__all__ = ["identity", "provenance"]
+__all__ = ["identity", "made", "provenance"]
 
 
 def provenance(stage: str, settings: str, inputs: dict[str, str | Path] | None = None) -> dict[str, Any]:
@@ -33,6 +34,15 @@ def identity(record: dict[str, Any]) -> str:
     """Fingerprint of settings, code and inputs: a checkpoint under another identity is not resumed."""
     parts = [record["stage"], record["code_fingerprint"], record["settings_hash"], *sorted(record["inputs"].values())]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def made(folder: Path, wanted: str) -> bool:
+    """Whether `folder` holds the weights of a training with the identity `wanted`."""
+    try:
+        record = json.loads((folder / "flow.json").read_text(encoding="utf-8"))
+        return identity(record) == wanted and (folder / "flow.safetensors").is_file()
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def file_hash(path: str | Path) -> str:

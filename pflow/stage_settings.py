@@ -12,10 +12,26 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pflow.config import ConditionalHintFlow, CouplingFlow, Configuration, Experiment, Flow, Method, Observation, Pretrain, Problem, Reference
+from pflow.config import (
+    Calibrate,
+    ConditionalHintFlow,
+    Configuration,
+    CouplingFlow,
+    Evaluate,
+    Experiment,
+    Flow,
+    Method,
+    Observation,
+    Pretrain,
+    Problem,
+    Reference,
+    Resources,
+    Sample,
+)
 from pflow.decoding import encode, setting
 
 __all__ = [
+    "CalibrateSettings",
     "CheckOperatorSettings",
     "EvaluateSettings",
     "FiguresSettings",
@@ -87,7 +103,7 @@ class FinetuneSettings:
 @dataclass(frozen=True)
 class SampleSettings:
     problem: Problem = setting("Prior, operators and noise.")
-    draws: int = setting("Number of draws.", minimum=1)
+    sample: Sample = setting("Numbers of draws.")
     seed: int = setting("Seed of the draws.", minimum=0)
     device: Device = setting("Where to sample.")
     experiment: str = setting("Name of the experiment.")
@@ -96,8 +112,19 @@ class SampleSettings:
 
 
 @dataclass(frozen=True)
+class CalibrateSettings:
+    problem: Problem = setting("Prior, operators and noise.")
+    calibrate: Calibrate = setting("Pairs and draws.")
+    experiment: str = setting("Name of the experiment.")
+    name: str = setting("Name of the flow.")
+
+
+@dataclass(frozen=True)
 class EvaluateSettings:
     problem: Problem = setting("Prior, operators and noise.")
+    evaluate: Evaluate = setting("How posteriors are judged.")
+    observation: str = setting("Name of the observation.")
+    fine_tuned: bool = setting("Whether the flow was trained on this observation.")
 
 
 @dataclass(frozen=True)
@@ -128,12 +155,15 @@ def settings_for(configuration: Configuration, stage: str, experiment: str, **na
         "observe": lambda e, n, observation: ObserveSettings(e.problem, e.observations[observation]),
         "check_operator": lambda e, n: CheckOperatorSettings(e.problem),
         "reference": lambda e, n, observation: ReferenceSettings(e.problem, e.reference, n, observation),
-        "pretrain": lambda e, n, flow: PretrainSettings(e.flows[flow], e.device, n, flow),
+        "pretrain": lambda e, n, flow: PretrainSettings(_without_execution(e.flows[flow]), e.device, n, flow),
         "finetune": _finetune,
         "sample": lambda e, n, observation, method, seed: SampleSettings(
-            e.problem, e.sample.draws, int(seed), e.device, n, observation, method
+            e.problem, e.sample, int(seed), e.device, n, observation, method
         ),
-        "evaluate": lambda e, n, **_: EvaluateSettings(e.problem),
+        "calibrate": lambda e, n, flow: CalibrateSettings(e.problem, e.calibrate, n, flow),
+        "evaluate": lambda e, n, observation, method, **_: EvaluateSettings(
+            e.problem, e.evaluate, observation, e.finetune[method].tag_value != "none"
+        ),
         "figures": lambda e, n: FiguresSettings(
             e.problem, n, list(e.observations), {k: m.label or k for k, m in e.finetune.items()}, list(e.flows), e.seeds
         ),
@@ -147,8 +177,12 @@ def settings_hash(text: str) -> str:
 
 
 def report_settings(configuration: Configuration) -> str:
-    """The JSON text for the report: it shows the whole configuration."""
-    return json.dumps(encode(ReportSettings(configuration.experiments)), sort_keys=True)
+    """The JSON text for the report: it shows the whole configuration, less what jobs ask of the machine."""
+    experiments = {
+        name: dataclasses.replace(e, resources=Resources(), flows={k: _with_one_device(f) for k, f in e.flows.items()})
+        for name, e in configuration.experiments.items()
+    }
+    return json.dumps(encode(ReportSettings(experiments)), sort_keys=True)
 
 
 def _simulate(e: Experiment, name: str, split: str, shard: str | int) -> SimulateSettings:
@@ -160,6 +194,16 @@ def _finetune(e: Experiment, name: str, observation: str, method: str, seed: str
     entry = e.finetune[method]
     architecture = _without_pretraining(e.flows[entry.flow])
     return FinetuneSettings(e.problem, architecture, dataclasses.replace(entry, label=""), int(seed), e.device, name, observation, method)
+
+
+def _with_one_device(flow: CouplingFlow | ConditionalHintFlow) -> CouplingFlow | ConditionalHintFlow:
+    """The number of processes, like that of threads, invalidates nothing."""
+    return dataclasses.replace(flow, pretrain=dataclasses.replace(flow.pretrain, devices=1))
+
+
+def _without_execution(flow: CouplingFlow | ConditionalHintFlow) -> CouplingFlow | ConditionalHintFlow:
+    """How pretraining is executed and whether its code is tracked does not invalidate its weights."""
+    return dataclasses.replace(flow, pretrain=dataclasses.replace(flow.pretrain, devices=1, track_code=True))
 
 
 def _without_pretraining(flow: CouplingFlow | ConditionalHintFlow) -> CouplingFlow | ConditionalHintFlow:

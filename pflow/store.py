@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import zarr
 
-from pflow.errors import PflowError
+from pflow.errors import PassingError, PflowError
 
 if TYPE_CHECKING:
     import torch
@@ -55,19 +55,35 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     except OSError as error:
-        raise PflowError(f"cannot write to {path.parent}: {error.strerror or error}: make the folder writable or choose another `results`") from error
+        remedy = "make the folder writable, free some space, or choose another `results`"
+        raise PassingError(f"cannot write to {path.parent}: {error.strerror or error}: {remedy}") from error
     try:
-        temporary = folder / path.name
-        yield temporary
-        if path.is_dir() and not path.is_symlink():
-            os.replace(path, folder / "old")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise PflowError(f"cannot write {path}: {error.strerror or error}: what was there before is unchanged") from error
+        yield folder / path.name
+        _swap(folder / path.name, path, folder / "old")
+    except Exception as error:
+        if not isinstance(error, OSError) and "No space left" not in str(error):
+            raise
+        reason = getattr(error, "strerror", None) or "No space left on device"
+        raise PassingError(f"cannot write {path}: {reason}: what was there before is unchanged; free some space and run again") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _swap(new: Path, path: Path, old: Path) -> None:
+    """Put `new` in the place of `path`; a folder there moves to `old`, and back if anything goes wrong."""
+    if new.is_file():
+        with new.open("rb") as file:
+            os.fsync(file.fileno())  # a machine that loses power keeps one or the other, never an empty file
+    if path.is_dir() and not path.is_symlink():
+        os.replace(path, old)
+    try:
+        os.replace(new, path)
+    except BaseException:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        raise
 
 
 def _store_root(path: str | Path) -> Path:
@@ -89,7 +105,8 @@ def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], attributes:
             chunks, shards = _layout(array)
             stored = group.create_array(name, shape=array.shape, dtype=array.dtype, chunks=chunks, shards=shards, compressors=_codecs())
             stored[...] = array
-        group.attrs.update({**attributes, "shapes": {n: list(a.shape) for n, a in arrays.items()}, "content_hash": _hash(arrays)})
+        shapes, hashes = {n: list(a.shape) for n, a in arrays.items()}, {n: _hash({n: a}) for n, a in arrays.items()}
+        group.attrs.update({**attributes, "shapes": shapes, "hashes": hashes})
 
 
 def read_arrays(path: str | Path, names: tuple[str, ...], optional: tuple[str, ...] = ()) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -118,6 +135,8 @@ def read_arrays(path: str | Path, names: tuple[str, ...], optional: tuple[str, .
             arrays[name] = stored[...]
         except Exception as error:  # zarr's codecs raise many types for damaged bytes
             raise PflowError(f"{root}/{name} is damaged ({str(error).splitlines()[0]}): {remedy}") from error
+        if _hash({name: arrays[name]}) != attributes.get("hashes", {}).get(name):
+            raise PflowError(f"{root}/{name} was changed after it was written: {remedy}")
         if not np.isfinite(arrays[name]).all():
             bad = int((~np.isfinite(arrays[name])).sum())
             raise PflowError(f"{root}/{name} must be finite and has {bad} NaN or infinite values: check the operator and the data, then {remedy}")
@@ -178,9 +197,8 @@ def write_datatree(path: str | Path, groups: Mapping[str, "xr.Dataset"], attribu
     import xarray as xr
 
     root = _store_root(path)
-    arrays = {f"{g}/{v}": np.asarray(d[v]) for g, d in groups.items() for v in d.data_vars}
     tree = xr.DataTree.from_dict({f"/{name}": dataset for name, dataset in groups.items()})
-    tree.attrs = {**attributes, "content_hash": _hash(arrays)}
+    tree.attrs = {**attributes, "content_hash": _hash_of_groups(groups)}
     encoding = {f"/{g}": {v: {"compressors": _codecs()} for v in d.data_vars if np.asarray(d[v]).size} for g, d in groups.items()}
     with replacing(root) as temporary, zarr.config.set({"array.write_empty_chunks": True}):
         tree.to_zarr(temporary, zarr_format=3, consolidated=False, encoding=encoding)
@@ -197,9 +215,16 @@ def read_datatree(path: str | Path) -> "xr.DataTree":
             if isinstance(member, zarr.Array):
                 _require_chunks(member, root / name, remedy)
         with xr.open_datatree(root, engine="zarr", consolidated=False) as tree:
-            return tree.load()
-    except (KeyError, ValueError, OSError) as error:
+            tree.load()
+    except (KeyError, ValueError, OSError, RuntimeError) as error:
         raise PflowError(f"{root} cannot be read as a posterior store ({str(error).splitlines()[0]}): {remedy}") from error
+    if tree.attrs.get("content_hash") != _hash_of_groups(tree.children):
+        raise PflowError(f"{root} was changed after it was written: {remedy}")
+    return tree
+
+
+def _hash_of_groups(groups: Mapping[str, Any]) -> str:
+    return _hash({f"{group}/{name}": np.asarray(dataset[name]) for group, dataset in groups.items() for name in dataset.data_vars})
 
 
 # --- weights ---------------------------------------------------------------------------------------------------------

@@ -10,9 +10,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from pflow.evaluations import EvaluationStore
 from pflow.problems.base import Problem
 
 __all__ = ["Evaluation", "Ledger", "Target"]
@@ -44,12 +46,21 @@ class Evaluation:
 
 @dataclass
 class Ledger:
-    """What has been spent: evaluations (value and gradient), forwards (value only), seconds in the operator, invalid points."""
+    """What has been spent.
+
+    Attributes:
+        evaluations: points whose value and gradient this run has asked for.
+        recalled: those among them that the store of evaluations knew, so that the operator was not asked again.
+        forwards: points whose value alone was asked for.
+        invalid: evaluations that were NaN or infinite.
+        seconds: time in the operator.
+    """
 
     evaluations: int = 0
+    recalled: int = 0
     forwards: int = 0
-    seconds: float = 0.0
     invalid: int = 0
+    seconds: float = 0.0
 
     def state_dict(self) -> dict[str, float]:
         """Plain numbers, for a checkpoint."""
@@ -67,26 +78,54 @@ class Target:
     Arguments:
         problem: prior, operators and noise.
         y: the observation, (1, *data).
+        store: evaluations made before; asked first, and told of every new one.
+        gradient: False for values alone: scores are then zero, and not asked for.
     """
 
     problem: Problem
     y: Tensor
+    gradient: bool = True
     ledger: Ledger = field(default_factory=Ledger)
+    store: EvaluationStore = field(default_factory=lambda: EvaluationStore(None))
 
-    def evaluate(self, x: Tensor) -> Evaluation:
-        """Value and score at each of the points `x`, (batch, *model); costs `batch` evaluations."""
-        began = time.perf_counter()
-        x = x.detach().requires_grad_(True)
-        with torch.enable_grad():
-            log_likelihood = self.problem.log_likelihood(self.y, self.problem.high_fidelity(x))
-            log_prior = self.problem.log_prior(x)
-            (score,) = torch.autograd.grad((log_likelihood + log_prior).sum(), x)
-        log_likelihood, log_prior = log_likelihood.detach(), log_prior.detach()
+    def evaluate(self, x: Tensor, round_number: int = 0) -> Evaluation:
+        """Value and score at each of the points `x`, (batch, *model); costs `batch` evaluations.
+
+        Arguments:
+            round_number: which state of the flow drew the points, for the store.
+        """
+        x = x.detach()
+        points = x.cpu().numpy()
+        rows = self.store.find(points)
+        new = np.flatnonzero(rows < 0)
+        if len(new):
+            self.store.append(self._ask(x[torch.from_numpy(new).to(x.device)], points[new], round_number))
+            rows = self.store.find(points)
+        found = {name: torch.from_numpy(values).to(x.device) for name, values in self.store.take(rows).items()}
+        log_likelihood, log_prior, score = found["log_likelihood"], found["log_prior"], found["score"]
         valid = torch.isfinite(log_likelihood + log_prior) & torch.isfinite(score).flatten(1).all(1)
         self.ledger.evaluations += len(x)
+        self.ledger.recalled += len(x) - len(new)
         self.ledger.invalid += int((~valid).sum())
-        self.ledger.seconds += time.perf_counter() - began
-        return Evaluation(x.detach(), log_likelihood, log_prior, score, valid)
+        return Evaluation(x, log_likelihood, log_prior, score, valid)
+
+    def _ask(self, x: Tensor, points: np.ndarray, round_number: int) -> dict[str, np.ndarray]:
+        """One call of the operator for the whole batch, forward and, unless values are enough, gradient."""
+        began = time.perf_counter()
+        with torch.set_grad_enabled(self.gradient):
+            x = x.requires_grad_(self.gradient)
+            log_likelihood = self.problem.log_likelihood(self.y, self.problem.high_fidelity(x))
+            log_prior = self.problem.log_prior(x)
+            score = torch.autograd.grad((log_likelihood + log_prior).sum(), x)[0] if self.gradient else torch.zeros_like(x)
+        seconds = time.perf_counter() - began
+        self.ledger.seconds += seconds
+        answers = {"score": score, "log_likelihood": log_likelihood.detach(), "log_prior": log_prior.detach()}
+        return {
+            "x": points,
+            **{name: values.cpu().numpy() for name, values in answers.items()},
+            "seconds": np.full(len(points), seconds / len(points), dtype=np.float32),
+            "round": np.full(len(points), round_number, dtype=np.int32),
+        }
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,6 @@ from pflow.progress import Progress
 
 __all__ = ["Monitor", "Optimiser", "TrainingState", "train"]
 
-CHECKPOINT_SECONDS = 20.0
 SKIPS_IN_A_ROW = 5
 
 
@@ -122,6 +121,7 @@ def train(
     saved = checkpoint.load()
     if saved is not None:
         _load(saved, state, flow, objective, adam, generator)
+        progress.say(f"continues after step {state.step}")
     began, last_saved = time.monotonic() - state.seconds, time.monotonic()
     with DeferredSignals() as signals:
         while True:
@@ -138,8 +138,8 @@ def train(
                 break
             row |= _step(flow, objective, optimiser, adam, parameters, generator, state)
             state.rows.append(row)
-            progress.update(objective.fraction(), step=state.step, loss=row["loss"], **_newest(row))
-            if signals.received or time.monotonic() - last_saved > CHECKPOINT_SECONDS:
+            progress.update(objective.fraction(), step=state.step, **_newest(row))
+            if signals.received or time.monotonic() - last_saved > checkpoint.interval:
                 state.seconds, last_saved = time.monotonic() - began, time.monotonic()
                 checkpoint.save(_dump(state, flow, objective, adam, generator))
             if signals.received:
@@ -157,6 +157,9 @@ def _step(flow, objective, optimiser, adam, parameters, generator, state) -> dic
         group["lr"] = step_size
     adam.zero_grad()
     loss, numbers = objective.loss(flow, generator)
+    if loss is None:  # a closed-form step
+        state.step += 1
+        return numbers
     norm = math.nan
     if torch.isfinite(loss):
         loss.backward()
@@ -192,7 +195,7 @@ def _judge(measured: dict[str, float], monitor: Monitor, state: TrainingState, f
 
 
 def _newest(row: dict[str, float]) -> dict[str, float]:
-    shown = ("evaluations", "validation_loss", "kl_reverse_nats", "ess_fraction")
+    shown = ("loss", "evaluations", "validation_loss", "kl_reverse_nats", "ess_fraction")
     return {name: row[name] for name in shown if name in row}
 
 

@@ -5,6 +5,7 @@ Imports neither torch nor matplotlib: a dry run stays fast.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -61,8 +62,15 @@ class Pipeline:
     def code(self, stage: str) -> str:
         """Fingerprint of the code that the stage can reach."""
         if stage not in self._fingerprints:
-            self._fingerprints[stage] = code_fingerprint(stage)
+            self._fingerprints[stage] = f"code {code_fingerprint(stage)}"
         return self._fingerprints[stage]
+
+    def pretraining_code(self, wildcards: Any) -> str:
+        """The same for a pretraining; with `track_code: false` the code that made the weights stays the right one."""
+        made_by = None
+        if not self.experiment(wildcards.experiment).flows[wildcards.flow].pretrain.track_code:
+            made_by = _recorded_code(Path(self.results, wildcards.experiment, "pretrained", wildcards.flow, "flow.json"))
+        return f"code {made_by}" if made_by else self.code("pretrain")
 
     # --- files ---
 
@@ -78,6 +86,10 @@ class Pipeline:
             return []
         return [f"{self.results}/{wildcards.experiment}/pretrained/{method.flow}/flow.safetensors"]
 
+    def wants_cost(self, wildcards: Any) -> bool:
+        """Whether the method is chosen by the measured cost of the operator."""
+        return self.experiment(wildcards.experiment).finetune[wildcards.method].tag_value == "auto"
+
     def runs(self, experiment: str, name: str) -> list[str]:
         """`name` (such as metrics.json) of every observation, method and seed."""
         e = self.experiment(experiment)
@@ -89,8 +101,18 @@ class Pipeline:
         ]
 
     def references(self, experiment: str) -> list[str]:
-        """Root files of the reference posteriors."""
+        """Root files of the reference posteriors, where the experiment has them."""
+        if self.experiment(experiment).reference.kind == "none":
+            return []
         return [f"{self.results}/{experiment}/posteriors/{o}/reference.zarr/zarr.json" for o in self.experiment(experiment).observations]
+
+    def reference_of(self, wildcards: Any) -> list[str]:
+        """The reference of one observation, if there is one."""
+        return [path for path in self.references(wildcards.experiment) if f"/posteriors/{wildcards.observation}/reference.zarr/" in path]
+
+    def calibration_of(self, wildcards: Any) -> list[str]:
+        """The calibration of the flow that a method starts from, if it starts from one."""
+        return [str(Path(weights).with_name("calibration.json")) for weights in self.start_weights(wildcards)]
 
     def observations(self, experiment: str) -> list[str]:
         """Root files of the observations."""
@@ -113,11 +135,17 @@ class Pipeline:
             "check_operator": lambda: [f"{self.results}/{experiment}/operator.json"],
             "reference": lambda: self.references(experiment),
             "pretrain": lambda: self.flows(experiment, "flow.safetensors"),
+            "calibrate": lambda: self.flows(experiment, "calibration.json"),
             "finetune": lambda: self.runs(experiment, "flow.safetensors"),
             "sample": lambda: self.runs(experiment, "posterior.zarr/zarr.json"),
             "evaluate": lambda: self.runs(experiment, "metrics.json"),
             "figures": lambda: [self.figures(experiment)],
         }[stage]()
+
+    def products(self, experiment: str) -> list[str]:
+        """What a user looks at: a missing one is made again. Pairs and observations are made again when a job needs them."""
+        made = ("check_operator", "reference", "pretrain", "calibrate", "finetune", "sample", "evaluate", "figures")
+        return [file for stage in made for file in self.stage_files(stage, experiment)]
 
     # --- resources ---
 
@@ -138,8 +166,33 @@ class Pipeline:
         return self.experiment(wildcards.experiment).resources.runtime_minutes * attempt
 
     def gpu(self, wildcards: Any) -> int:
-        """GPUs of a training or sampling job."""
-        return int(self.experiment(wildcards.experiment).device == "cuda")
+        """GPUs of a training or sampling job; 0 where the site's `gres` asks for them."""
+        e = self.experiment(wildcards.experiment)
+        return int(e.device == "cuda" and not e.resources.gres)
+
+    def pretraining_gpus(self, wildcards: Any) -> int:
+        """One GPU a process."""
+        return self.gpu(wildcards) * self.devices(wildcards)
+
+    def devices(self, wildcards: Any) -> int:
+        """Processes of a pretraining."""
+        return self.experiment(wildcards.experiment).flows[wildcards.flow].pretrain.devices
+
+    def gpu_model(self, wildcards: Any) -> str:
+        """The model of GPU to ask for, or "" for any."""
+        return self.experiment(wildcards.experiment).resources.gpu_model if self.gpu(wildcards) else ""
+
+    def gres(self, wildcards: Any) -> str:
+        """The generic resource to ask for, or ""."""
+        e = self.experiment(wildcards.experiment)
+        return e.resources.gres if e.device == "cuda" else ""
+
+
+def _recorded_code(about: Path) -> str | None:
+    try:
+        return json.loads(about.read_text(encoding="utf-8"))["code_fingerprint"]
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _require_writable(results: Path) -> None:

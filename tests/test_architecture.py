@@ -25,7 +25,8 @@ ROOMS = {
     "operators": "",
     "problems": "operators",
     "flows": "",
-    "target": "problems",
+    "evaluations": "",
+    "target": "problems evaluations",
     "objectives": "flows target",
     "training": "flows objectives store checkpoint progress interruption",
     "diagnostics": "",
@@ -34,10 +35,12 @@ ROOMS = {
     "store": "",
     "checkpoint": "store",
     "arviz_schema": "",
+    "posterior": "store",
+    "nuts": "target",
     "report*": "figures report*",
     # settings
     "decoding": "",
-    "config*": "decoding",
+    "config*": "decoding config*",
     "stage_settings": "config* decoding",
     "schema": "config* decoding",
     "fingerprint": "",
@@ -45,12 +48,15 @@ ROOMS = {
     "workflow": "config* decoding fingerprint stage_settings",
     # small helpers
     "device": "",
+    "failures": "",
+    "lock": "",
+    "job": "lock",
     "interruption": "",
     "progress": "",
     "seeds": "",
     # the way in
     "stages": "*",
-    "cli": "stages config* decoding stage_settings interruption progress",
+    "cli": "stages config* decoding stage_settings interruption job progress",
     "__main__": "cli",
 }
 
@@ -64,7 +70,7 @@ LIBRARIES = {
 }
 
 # `pflow --help`, the Snakefile and a dry run import these, and must not wait for the heavy libraries.
-LIGHT = ("__init__", "__main__", "cli", "config*", "decoding", "fingerprint", "schema", "stage_settings", "workflow")
+LIGHT = ("__init__", "__main__", "cli", "config*", "decoding", "failures", "fingerprint", "job", "schema", "stage_settings", "workflow")
 HEAVY = {"torch", "matplotlib", "xarray", "zarr", "scipy", "jaxtyping"}
 
 

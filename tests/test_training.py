@@ -15,6 +15,7 @@ from pflow.flows import build_flow
 from pflow.interruption import Interrupted
 from pflow.objectives.maximum_likelihood import MaximumLikelihood
 from pflow.objectives.reverse_kl import ReverseKL
+from pflow.objectives.stopping import Stopping
 from pflow.problems import build_problem
 from pflow.progress import Progress
 from pflow.seeds import generator_for
@@ -68,7 +69,7 @@ def likelihood() -> tuple[MaximumLikelihood, torch.nn.Module]:
 def divergence() -> tuple[ReverseKL, torch.nn.Module]:
     torch.manual_seed(0)
     flow = build_flow("coupling", (2,), (2,), depth=2, hidden=8)
-    return ReverseKL(Target(build_problem("rosenbrock"), torch.tensor([[1.0, 2.0]])), 160, 16, "path"), flow
+    return ReverseKL(Target(build_problem("rosenbrock"), torch.tensor([[1.0, 2.0]])), Stopping(160), 16, "path"), flow
 
 
 @pytest.mark.parametrize("make", [likelihood, divergence])

@@ -11,10 +11,11 @@ from pflow.errors import PflowError
 from pflow.flows.base import Flow
 from pflow.flows.chint import ConditionalHint
 from pflow.flows.coupling import ConditionalCouplingFlow
+from pflow.flows.latent import LatentGaussian
 
-__all__ = ["FLOWS", "ConditionalCouplingFlow", "ConditionalHint", "Flow", "build_flow"]
+__all__ = ["FLOWS", "ConditionalCouplingFlow", "ConditionalHint", "Flow", "LatentGaussian", "build_flow"]
 
-FLOWS: dict[str, type[Flow]] = {"coupling": ConditionalCouplingFlow, "chint": ConditionalHint}
+FLOWS: dict[str, type[Flow]] = {"coupling": ConditionalCouplingFlow, "chint": ConditionalHint, "latent_gaussian": LatentGaussian}
 
 
 def build_flow(name: str, model_shape: Sequence[int], data_shape: Sequence[int], **settings: Any) -> Flow:

@@ -136,4 +136,6 @@ class Flow(nn.Module):
     def _check_pairs(self, x: Tensor, y: Tensor) -> None:
         self._check(x, y)
         if len(x) < 2 or len(y) < 2:
-            raise PflowError(f"`initialise` needs the moments of at least 2 pairs, and got {len(x)} x and {len(y)} y: give a larger batch")
+            raise PflowError(
+                f"`initialise` needs the moments of at least 2 pairs, and got {len(x)} x and {len(y)} y: give a larger batch"
+            )

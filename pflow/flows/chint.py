@@ -41,8 +41,10 @@ class ConditionalHint(Flow):
         hidden: width of the residual blocks.
 
     References:
-        | HINT: Hierarchical Invertible Neural Transport for Density Estimation and Bayesian Inference (Kruse et al., 2021), https://arxiv.org/abs/1905.10687
-        | Preconditioned training of normalizing flows for variational inference in inverse problems (Siahkoohi et al., 2021), https://arxiv.org/abs/2101.03709
+        | HINT: hierarchical invertible neural transport for density estimation and Bayesian inference (Kruse et al., 2021)
+        | https://arxiv.org/abs/1905.10687
+        | Preconditioned training of normalizing flows for variational inference in inverse problems (Siahkoohi et al., 2021)
+        | https://arxiv.org/abs/2101.03709
     """
 
     def __init__(self, model_shape: Sequence[int], data_shape: Sequence[int], depth: int = 8, hidden: int = 64) -> None:

@@ -34,7 +34,7 @@ class ConditionalCouplingFlow(Flow):
     P is a fixed permutation or a learned rotation; :math:`\lambda, \beta` are ActNorms, of all channels at the entrance and
     of b in the blocks (an affine map of a is left to the block where it is b). Every s is clamped softly,
     :math:`c \tanh(s / c)`, and every s and t starts at zero. The halves leave exchanged, so that two blocks in a row change
-    every channel. A single channel has no halves: the first line is then the whole flow.
+    every channel (of an odd number, all but one). A single channel has no halves: the first line is then the whole flow.
 
     Arguments:
         model_shape: shape of x, (channels,).
@@ -50,7 +50,8 @@ class ConditionalCouplingFlow(Flow):
 
     References:
         | Density estimation using Real NVP (Dinh et al., 2017), https://arxiv.org/abs/1605.08803
-        | Guided Image Generation with Conditional Invertible Neural Networks (Ardizzone et al., 2019), https://arxiv.org/abs/1907.02392
+        | Guided image generation with conditional invertible neural networks (Ardizzone et al., 2019)
+        | https://arxiv.org/abs/1907.02392
     """
 
     def __init__(

@@ -60,8 +60,8 @@ class ActNorm(nn.Module):
 class Permutation(nn.Module):
     """Fixed permutations of the channels before the blocks, drawn from a seed.
 
-    Couplings exchange their halves by themselves, so that two blocks in a row change every channel; every other block
-    (0, 2, 4, ...) begins with a random permutation on top, which pairs the channels anew. Two channels or fewer need none.
+    Couplings exchange their halves by themselves; every other block (0, 2, 4, ...) begins with a random permutation on top,
+    which pairs the channels anew. Two channels need none.
 
     Arguments:
         depth: number of blocks.

@@ -30,8 +30,8 @@ class Objective(Protocol):
     def begin(self, flow: Flow, generator: torch.Generator) -> bool:
         """Prepare the next step; True when there is none."""
 
-    def loss(self, flow: Flow, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """The loss of this step, and numbers for the history."""
+    def loss(self, flow: Flow, generator: torch.Generator) -> tuple[Tensor | None, dict[str, float]]:
+        """The loss of this step (None where the step is done already, in closed form), and numbers for the history."""
 
     def fraction(self) -> float:
         """How much of the work is done, 0 to 1: drives schedules and progress."""

@@ -20,58 +20,76 @@ from torch.func import functional_call
 
 from pflow.errors import PflowError
 from pflow.flows.base import Flow, standard_normal_log_density
-from pflow.target import Target
+from pflow.objectives.stopping import Stopping
+from pflow.target import Evaluation, Target
 
-__all__ = ["ReverseKL"]
+__all__ = ["ReverseKL", "require_valid"]
 
 
 class ReverseKL:
-    """1/B sum_i [ log q_theta(x_i) - log p~(x_i) ] over B draws x_i of q_theta.
+    """1/B sum_i [ log q_theta(x_i) - log p~_b(x_i) ] over B draws x_i of q_theta.
 
     Arguments:
         target: p~ and its ledger.
-        evaluations: budget; the last batch is cut to what is left.
+        stopping: budget and targets; the last batch is cut to what is left of the budget.
         batch: B.
         gradient: "path" or "total".
+        anneal: part of the budget over which b grows from 0.01 to 1, log p~_b = log prior + b log likelihood; 0 for b = 1.
     """
 
-    def __init__(self, target: Target, evaluations: int, batch: int, gradient: str) -> None:
-        self.target, self.evaluations, self.batch, self.gradient = target, evaluations, batch, gradient
+    def __init__(self, target: Target, stopping: Stopping, batch: int, gradient: str, anneal: float = 0.0) -> None:
+        self.target, self.stopping, self.batch, self.gradient, self.anneal = target, stopping, batch, gradient, anneal
         self.stop_reason = ""
 
     def begin(self, flow: Flow, generator: torch.Generator) -> bool:
-        if self.target.ledger.evaluations >= self.evaluations:
-            self.stop_reason = f"the budget of {self.evaluations} evaluations is spent"
-            return True
-        return False
+        self.stop_reason = self.stopping.reason(self.target.ledger.evaluations)
+        return bool(self.stop_reason)
 
     def loss(self, flow: Flow, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        n = min(self.batch, self.evaluations - self.target.ledger.evaluations)
-        z = flow.draw_latent(n, generator)
-        x, log_determinant = flow.inverse(z, self.target.y)
-        drawn = self.target.evaluate(x)
-        _require_valid(drawn.valid)
-        log_target = drawn.log_density + ((x - drawn.x) * drawn.score).flatten(1).sum(1)
-        if self.gradient == "path":
-            frozen = {name: parameter.detach() for name, parameter in flow.named_parameters()}
-            again, log_determinant_of_x = functional_call(flow, frozen, (x, self.target.y))
-            log_q = standard_normal_log_density(again) + log_determinant_of_x
-        else:
-            log_q = standard_normal_log_density(z) - log_determinant
-        difference = (log_q - log_target)[drawn.valid]
-        return difference.mean(), {"elbo_batch_nats": float(-difference.detach().mean())}
+        spent = self.target.ledger.evaluations
+        z = flow.draw_latent(min(self.batch, self.stopping.evaluations - spent), generator)
+        wants_score_error = self.stopping.score_error is not None
+        x, log_determinant = flow.inverse(z.requires_grad_(wants_score_error), self.target.y)
+        drawn = self.target.evaluate(x, spent // self.batch)
+        require_valid(drawn.valid)
+        log_target = drawn.log_density + ((x - drawn.x) * drawn.score.nan_to_num(0.0, 0.0, 0.0)).flatten(1).sum(1)
+        log_q = standard_normal_log_density(z) - log_determinant
+        score_errors = None
+        if wants_score_error:  # J^T (grad log q - g) is the gradient by z, with the weights held fixed
+            (residual,) = torch.autograd.grad((log_q - log_target).sum(), z, retain_graph=True)
+            score_errors = residual.flatten(1).square().mean(1)
+        self.stopping.record(drawn, log_q, score_errors)
+        difference = self._log_q(flow, x, log_q) - self._tempered(log_target, x, drawn)
+        elbo = float((drawn.log_density - log_q.detach())[drawn.valid].mean())
+        return difference[drawn.valid].mean(), {"elbo_batch_nats": elbo}
+
+    def _log_q(self, flow: Flow, x: Tensor, log_q: Tensor) -> Tensor:
+        """log q(x) as the chosen gradient wants it: through everything, or through x alone."""
+        if self.gradient == "total":
+            return log_q
+        frozen = {name: parameter.detach() for name, parameter in flow.named_parameters()}
+        z, log_determinant = functional_call(flow, frozen, (x, self.target.y))
+        return standard_normal_log_density(z) + log_determinant
+
+    def _tempered(self, log_target: Tensor, x: Tensor, drawn: Evaluation) -> Tensor:
+        weight = min(1.0, 0.01 + 0.99 * self.fraction() / self.anneal) if self.anneal else 1.0
+        if weight == 1.0:
+            return log_target
+        return weight * log_target + (1 - weight) * self.target.problem.log_prior(x)
 
     def fraction(self) -> float:
-        return min(1.0, self.target.ledger.evaluations / self.evaluations)
+        return min(1.0, self.target.ledger.evaluations / self.stopping.evaluations)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"ledger": self.target.ledger.state_dict()}
+        return {"ledger": self.target.ledger.state_dict(), "stopping": self.stopping.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.target.ledger.load_state_dict(state["ledger"])
+        self.stopping.load_state_dict(state["stopping"])
 
 
-def _require_valid(valid: Tensor) -> None:
+def require_valid(valid: Tensor) -> None:
+    """Raise PflowError where more than half of the points are invalid."""
     share = 1 - float(valid.float().mean())
     if share > 0.5:
         raise PflowError(

@@ -9,12 +9,14 @@ from typing import Any
 
 from pflow.errors import PflowError
 from pflow.problems.base import ExactPosterior, Problem
+from pflow.problems.bimodal import Bimodal
 from pflow.problems.gaussian import Gaussian
+from pflow.problems.lognormal import LogNormal
 from pflow.problems.rosenbrock import Rosenbrock
 
-__all__ = ["PROBLEMS", "ExactPosterior", "Gaussian", "Problem", "Rosenbrock", "build_problem"]
+__all__ = ["PROBLEMS", "Bimodal", "ExactPosterior", "Gaussian", "LogNormal", "Problem", "Rosenbrock", "build_problem"]
 
-PROBLEMS: dict[str, type[Problem]] = {problem.name: problem for problem in (Gaussian, Rosenbrock)}
+PROBLEMS: dict[str, type[Problem]] = {problem.name: problem for problem in (Bimodal, Gaussian, LogNormal, Rosenbrock)}
 
 
 def build_problem(name: str, **settings: Any) -> Problem:

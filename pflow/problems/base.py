@@ -65,6 +65,8 @@ class Problem(ABC):
     """
 
     name: ClassVar[str]
+    model_unit: ClassVar[str] = "1"  # unit of x and of y in the stores; "1" is a pure number
+    data_unit: ClassVar[str] = "1"
 
     def __init__(self, low_fidelity: Operator, high_fidelity: Operator, noise_std: float, parameter_names: Sequence[str]) -> None:
         self.low_fidelity = low_fidelity

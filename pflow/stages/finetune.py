@@ -6,6 +6,8 @@ pretrained weights, which is the amortised posterior.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,24 +15,28 @@ from typing import Any
 import torch
 
 from pflow.checkpoint import Checkpoint
-from pflow.config import NoFinetuning, ReverseKL as ReverseKLSettings
+from pflow.config_methods import NoFinetuning
+from pflow.decoding import encode
 from pflow.device import describe_device, select_device
 from pflow.diagnostics.accuracy import accuracy_against_exact
 from pflow.errors import PflowError
+from pflow.evaluations import EvaluationStore
+from pflow.fingerprint import closure_fingerprint
 from pflow.flows import build_flow
 from pflow.flows.base import Flow
 from pflow.objectives.base import Objective
-from pflow.objectives.reverse_kl import ReverseKL
 from pflow.problems.base import ExactPosterior
 from pflow.progress import Progress
 from pflow.provenance import identity
 from pflow.seeds import generator_for
 from pflow.stage_settings import FinetuneSettings
 from pflow.stages.inputs import problem_from, read_observation
+from pflow.stages.methods import needs_gradient, objective_of, resolve, wrap
 from pflow.stages.outputs import FINETUNE_COLUMNS, write_flow
 from pflow.stages.weights import architecture_of, load_flow
 from pflow.target import Target
-from pflow.training import Optimiser, TrainingState, train
+from pflow.store import read_json
+from pflow.training import TrainingState, train
 
 __all__ = ["finetune"]
 
@@ -73,6 +79,7 @@ def finetune(
     *,
     observation: Path,
     pretrained: Path | None,
+    operator: Path | None,
     out: Path,
     checkpoint: Path,
     threads: int = 1,
@@ -81,9 +88,11 @@ def finetune(
 
     Arguments:
         pretrained: weights to start from; None for a start from random weights.
+        operator: operator.json, whose measured cost decides `objective: auto`.
     """
     device = select_device(settings.device, threads)
-    method, problem = settings.method, problem_from(settings.problem)
+    cost = read_json(operator).get("seconds_per_gradient") if operator else None
+    method, problem = resolve(settings.method, cost), problem_from(settings.problem)
     y = read_observation(observation, problem).to(device)
     expected = architecture_of(settings.flow, problem.model_shape, problem.data_shape)
     if method.start == "pretrained":
@@ -94,8 +103,10 @@ def finetune(
         torch.manual_seed(int(generator_for(settings.seed, "weights").initial_seed() % 2**31))
         flow, architecture = build_flow(**expected).to(device), expected
         with torch.no_grad():
-            flow.initialise_inverse(1024, y, generator_for(settings.seed, "initialise"))
-    target = Target(problem, y)
+            flow.initialise_inverse(64, y, generator_for(settings.seed, "initialise"))
+    flow, architecture = wrap(flow, architecture, method)
+    evaluations = EvaluationStore(checkpoint.with_name("evaluations.zarr"), _target_identity(settings, y))
+    target = Target(problem, y, gradient=needs_gradient(method), store=evaluations)
     monitor = AccuracyMonitor(y, problem.exact_posterior(y.cpu(), fidelity="high"), target, settings.seed)
     name = f"{settings.experiment}/{settings.observation}/{settings.name}/seed-{settings.seed}"
     progress, store = Progress(f"finetune {name}"), Checkpoint(checkpoint, identity(record))
@@ -103,7 +114,7 @@ def finetune(
         state = TrainingState(stop_reason="the method does not fine-tune")
         state.rows.append({"step": 0, "evaluations": 0, "seconds": 0.0, "skipped": 0, **monitor.measure(flow)})
     else:
-        objective, optimiser = _objective(method, target)
+        objective, optimiser = objective_of(method, target)
         state = train(
             flow,
             objective,
@@ -114,12 +125,15 @@ def finetune(
             progress=progress,
             describe=lambda: {"evaluations": target.ledger.evaluations},
         )
+    evaluations.flush()
     facts = {
         "experiment": settings.experiment,
         "observation": settings.observation,
         "method": settings.name,
+        "objective": method.tag_value,
         "seed": settings.seed,
         "evaluations": target.ledger.evaluations,
+        "recalled_evaluations": target.ledger.recalled,
         "invalid_evaluations": target.ledger.invalid,
         "operator_seconds": round(target.ledger.seconds, 3),
         "device": describe_device(device),
@@ -131,6 +145,7 @@ def finetune(
     progress.close(f"{target.ledger.evaluations} evaluations in {state.seconds:.1f} s{told} ({state.stop_reason})")
 
 
-def _objective(method: ReverseKLSettings, target: Target) -> tuple[Objective, Optimiser]:
-    optimiser = Optimiser(method.learning_rate, method.warmup, method.schedule, method.decay, method.decay_steps, method.clip)
-    return ReverseKL(target, method.evaluations, method.batch, method.gradient), optimiser
+def _target_identity(settings: FinetuneSettings, y: torch.Tensor) -> str:
+    """Fingerprint of p~: an evaluation stays true while problem, observation and their code are the same."""
+    parts = (json.dumps(encode(settings.problem), sort_keys=True).encode(), y.cpu().numpy().tobytes(), closure_fingerprint("pflow.problems").encode())
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]

@@ -1,43 +1,102 @@
-"""reference: draws of the exact posterior and its evidence, for problems that have one."""
+"""reference: draws that posteriors are compared with, exact where the problem allows, otherwise by NUTS."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from pflow.arviz_schema import chains_dataset, draws_dataset
+from pflow.config import Reference
 from pflow.device import select_device
-from pflow.arviz_schema import draws_dataset
+from pflow.errors import PflowError
+from pflow.nuts import Chains, convergence, run_nuts
+from pflow.problems.base import Problem
 from pflow.seeds import generator_for
 from pflow.stage_settings import ReferenceSettings
-from pflow.stages.inputs import problem_from
-from pflow.store import read_arrays, write_datatree
+from pflow.stages.inputs import problem_from, read_observation
+from pflow.store import write_datatree
+from pflow.target import Target
 
-__all__ = ["reference"]
+__all__ = ["reference", "require_convergence"]
 
 
 def reference(settings: ReferenceSettings, record: dict[str, Any], *, observation: Path, out: Path, threads: int = 1) -> None:
-    """Write exact draws (group `posterior`), their normalised log density, and the low-fidelity posterior beside them."""
+    """Write draws (group `posterior`) and their log density; where exact, also the low-fidelity posterior beside them.
+
+    Raises:
+        PflowError: no exact posterior is known, or NUTS did not converge.
+    """
     select_device("cpu", threads)
     problem = problem_from(settings.problem)
-    y = torch.from_numpy(read_arrays(observation, ("y",))[0]["y"])[None]
-    generator = generator_for(settings.reference.seed, "reference", settings.observation)
-    exact = problem.exact_posterior(y, fidelity="high")
-    low = problem.exact_posterior(y, fidelity="low")
-    x = exact.sample(settings.reference.draws, generator)
-    groups = {
-        "posterior": draws_dataset({"x": x.numpy()}, problem.parameter_names),
-        "sample_stats": draws_dataset({"lp": exact.log_density(x).numpy()}),
-        "low_fidelity_posterior": draws_dataset({"x": low.sample(settings.reference.draws, generator).numpy()}, problem.parameter_names),
-    }
+    y = read_observation(observation, problem)
+    make = {"exact": _exact, "nuts": _nuts}[settings.reference.kind]
+    groups, facts = make(problem, y, settings)
     attributes = {
-        "kind": "exact",
+        "kind": settings.reference.kind,
         "experiment": settings.experiment,
         "observation": settings.observation,
-        "log_evidence": float(exact.log_evidence),
-        "evaluations": 0,
+        **facts,
         "settings_hash": record["settings_hash"],
         "code_version": record["code_version"],
     }
     write_datatree(out, groups, attributes)
+
+
+def _exact(problem: Problem, y: torch.Tensor, settings: ReferenceSettings) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Independent draws, their normalised log density, and log p(y)."""
+    choice, names, units = settings.reference, problem.parameter_names, {"x": problem.model_unit}
+    generator = generator_for(choice.seed, "reference", settings.observation)
+    exact = problem.exact_posterior(y, fidelity="high")
+    if exact is None:
+        raise PflowError(
+            f"`reference.kind` (=exact) needs a problem whose posterior is known, and that of {problem.name!r} is not: "
+            f"set experiments.{settings.experiment}.reference.kind to nuts or none"
+        )
+    x = exact.sample(choice.draws, generator)
+    groups = {"posterior": draws_dataset({"x": x.numpy()}, names, units), "sample_stats": draws_dataset({"lp": exact.log_density(x).numpy()})}
+    low = problem.exact_posterior(y, fidelity="low")
+    if low is not None:
+        groups["low_fidelity_posterior"] = draws_dataset({"x": low.sample(choice.draws, generator).numpy()}, names, units)
+    return groups, {"log_evidence": float(exact.log_evidence), "evaluations": 0}
+
+
+def _nuts(problem: Problem, y: torch.Tensor, settings: ReferenceSettings) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Chains of NUTS, if they converged; log p~ is not normalised."""
+    choice, target = settings.reference, Target(problem, y.double())
+    generator = generator_for(choice.seed, "reference", settings.observation)
+    start = problem.sample_prior(100, generator, torch.float64).numpy()
+    draws = -(-choice.draws // choice.chains)
+    chains = run_nuts(target, draws=draws, tune=choice.tune, chains=choice.chains, seed=choice.seed, start=start)
+    found = convergence(chains)
+    require_convergence(found, choice, f"experiments.{settings.experiment}.reference")
+    units = {"x": problem.model_unit}
+    groups = {
+        "posterior": chains_dataset({"x": chains.x.astype(np.float32)}, problem.parameter_names, units),
+        "sample_stats": chains_dataset({"lp": chains.lp}),
+    }
+    return groups, {"evaluations": target.ledger.evaluations, "divergences": chains.divergences, **found}
+
+
+def require_convergence(found: dict[str, float], choice: Reference, where: str) -> None:
+    """Refuse chains that cannot serve as a reference.
+
+    Raises:
+        PflowError: each rule that is broken, with the value and the way out.
+    """
+    rules = [
+        (found["r_hat"] <= choice.largest_r_hat, f"R-hat (={found['r_hat']:.3f}) must be at most `largest_r_hat` (={choice.largest_r_hat})"),
+        *(
+            (found[name] >= choice.smallest_ess, f"{name} (={found[name]:.0f}) must be at least `smallest_ess` (={choice.smallest_ess:g})")
+            for name in ("ess_bulk", "ess_tail")
+        ),
+        (
+            found["divergent_fraction"] <= choice.largest_divergent,
+            f"the share of divergent steps (={found['divergent_fraction']:.2g}) must be at most `largest_divergent` (={choice.largest_divergent:g})",
+        ),
+    ]
+    broken = [rule for held, rule in rules if not held]
+    if broken:
+        raise PflowError(f"NUTS did not converge and is refused as a reference: {'; '.join(broken)}: raise {where}.tune and .draws, or set {where}.kind: none")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pflow.config import Experiment
 from pflow.decoding import encode
 from pflow.report import build_report
 from pflow.stage_settings import ReportSettings
@@ -16,9 +17,24 @@ __all__ = ["report"]
 def report(settings: ReportSettings, record: dict[str, Any], *, results: Path, out: Path, threads: int = 1) -> None:
     """Write the HTML page."""
     experiments = [
-        {"name": name, **encode(experiment), "captions": read_json(results / name / "figures" / "index.json")["captions"]}
+        {
+            "name": name,
+            **encode(experiment),
+            "notes": experiment.notes + _untracked(results / name, experiment),
+            "captions": read_json(results / name / "figures" / "index.json")["captions"],
+        }
         for name, experiment in settings.experiments.items()
     ]
     page = build_report(results, experiments)
     with replacing(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def _untracked(folder: Path, experiment: Experiment) -> list[str]:
+    """A sentence for each pretraining that the user took out of the tracking of code."""
+    return [
+        f"The pretraining of the flow `{name}` was made by pflow {read_json(folder / 'pretrained' / name / 'flow.json')['code_version']}, "
+        "and is kept when pflow's code changes (`track_code: false`)."
+        for name, flow in experiment.flows.items()
+        if not flow.pretrain.track_code
+    ]

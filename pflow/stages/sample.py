@@ -1,14 +1,21 @@
-"""sample: draws of one posterior, each with its density, its importance weight and its prediction."""
+"""sample: draws of one posterior, each with its density, its importance weight and its prediction.
+
+Beside the draws lies the evidence that needs the operator: how well they fit the data, how far the flow's score is from
+the posterior's, and what the posterior is worth at draws of the prior, where the flow may have missed something.
+"""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from pflow.arviz_schema import draws_dataset, point_dataset
 from pflow.device import describe_device, select_device
+from pflow.flows.base import Flow
 from pflow.seeds import generator_for
 from pflow.stage_settings import SampleSettings
 from pflow.stages.inputs import problem_from, read_observation
@@ -16,49 +23,96 @@ from pflow.stages.weights import load_flow
 from pflow.store import read_arrays, read_json, write_datatree
 from pflow.target import Target
 
-__all__ = ["sample"]
+__all__ = ["latent_score_error", "sample"]
 
 BATCH = 4096
 
 
 @torch.no_grad()
 def sample(settings: SampleSettings, record: dict[str, Any], *, flow: Path, observation: Path, out: Path, threads: int = 1) -> None:
-    """Write posterior.zarr: x, log_q, lp = log p~(x), log_weight = lp - log_q, and predictions F(x) + noise."""
+    """Write posterior.zarr; docs/store.md lists its groups."""
     device = select_device(settings.device, threads)
     problem = problem_from(settings.problem)
     y = read_observation(observation, problem).to(device)
     network, _ = load_flow(flow, device)
     target = Target(problem, y)
     generator = generator_for(settings.seed, "sample", settings.observation, settings.method)
-    parts: dict[str, list[torch.Tensor]] = {"x": [], "y": [], "lp": [], "log_q": []}
-    for first in range(0, settings.draws, BATCH):
-        x, log_q = network.sample_with_log_prob(y, min(BATCH, settings.draws - first), generator)
-        prediction, log_density = target.predict(x)
-        noise = problem.noise_std * torch.randn(prediction.shape, generator=generator)
-        values = {"x": x, "y": prediction.cpu() + noise, "lp": log_density, "log_q": log_q}
-        for name, value in values.items():
-            parts[name].append(value.cpu())
-    arrays = {name: torch.cat(values).numpy() for name, values in parts.items()}
+    arrays = _draws(network, target, settings.sample.draws, generator)
     fixed = read_arrays(observation, ("y",), optional=("x_true",))[0]
-    names = problem.parameter_names
+    names, units = problem.parameter_names, {"x": problem.model_unit, "y": problem.data_unit}
+    stats = {"lp": arrays["lp"], "log_q": arrays["log_q"], "log_weight": arrays["lp"] - arrays["log_q"], "chi_square": arrays["chi_square"]}
     groups = {
-        "posterior": draws_dataset({"x": arrays["x"]}, names),
-        "sample_stats": draws_dataset({"lp": arrays["lp"], "log_q": arrays["log_q"], "log_weight": arrays["lp"] - arrays["log_q"]}),
-        "posterior_predictive": draws_dataset({"y": arrays["y"]}),
-        "observed_data": point_dataset({"y": fixed["y"]}),
+        "posterior": draws_dataset({"x": arrays["x"]}, names, units),
+        "sample_stats": draws_dataset(stats),
+        "posterior_predictive": draws_dataset({"y": arrays["y"]}, units=units),
+        "observed_data": point_dataset({"y": fixed["y"]}, units=units),
     }
     if "x_true" in fixed:
-        groups["constant_data"] = point_dataset({"x_true": fixed["x_true"]}, names)
+        groups["constant_data"] = point_dataset({"x_true": fixed["x_true"]}, names, units)
+    if settings.sample.score_draws:
+        x = torch.from_numpy(arrays["x"][: settings.sample.score_draws]).to(device)
+        groups["score_stats"] = draws_dataset({"score_error": latent_score_error(network, target, x)})
+    if settings.sample.prior_draws:
+        x, at_prior = _at_prior_draws(network, target, settings.sample.prior_draws, generator_for(settings.seed, "prior", settings.observation))
+        groups |= {"prior": draws_dataset({"x": x}, names, units), "sample_stats_prior": draws_dataset(at_prior)}
     trained = read_json(flow.with_name("flow.json"))
     attributes = {
         "experiment": settings.experiment,
         "observation": settings.observation,
         "method": settings.method,
         "seed": settings.seed,
+        "noise_std": problem.noise_std,
         "evaluations": trained["evaluations"],
+        "sampling_evaluations": target.ledger.evaluations,
         "sampling_forwards": target.ledger.forwards,
         "device": describe_device(device),
         "settings_hash": record["settings_hash"],
         "code_version": record["code_version"],
     }
     write_datatree(out, groups, attributes)
+
+
+def _draws(network: Flow, target: Target, draws: int, generator: torch.Generator) -> dict[str, np.ndarray]:
+    """x ~ q with log q, log p~, the misfit per datum and a prediction F(x) + noise."""
+    problem = target.problem
+    parts: dict[str, list[torch.Tensor]] = {"x": [], "y": [], "lp": [], "log_q": [], "chi_square": []}
+    for first in range(0, draws, BATCH):
+        x, log_q = network.sample_with_log_prob(target.y, min(BATCH, draws - first), generator)
+        prediction, log_density = target.predict(x)
+        noise = problem.noise_std * torch.randn(prediction.shape, generator=generator)
+        residual = (target.y - prediction) / problem.noise_std
+        values = {"x": x, "y": prediction.cpu() + noise, "lp": log_density, "log_q": log_q, "chi_square": residual.flatten(1).square().mean(1)}
+        for name, value in values.items():
+            parts[name].append(value.cpu())
+    return {name: torch.cat(values).numpy() for name, values in parts.items()}
+
+
+def latent_score_error(network: Flow, target: Target, x: torch.Tensor) -> np.ndarray:
+    r"""The difference of the scores of q and of the posterior at draws of q, in the flow's own metric, per unknown.
+
+    .. math::
+        \frac{1}{d} \| J^\top (\nabla \log q(x) - \nabla \log \tilde p(x)) \|^2, \qquad J = dT^{-1}/dz, \quad z = T(x)
+
+    which has no unit and does not depend on the parametrisation of x: it compares the posterior, seen in z, with N(0, I).
+    It is 0 for the posterior itself; a Gaussian whose standard deviation is s times too large has (s^2 - 1)^2. Since
+    log q(x(z)) = log N(z) - log |det J|, one gradient through the inverse is enough. Costs one evaluation a draw.
+    """
+    score = target.evaluate(x).score
+    z = network(x, target.y)[0]
+    with torch.enable_grad():
+        z = z.requires_grad_(True)
+        image, log_determinant = network.inverse(z, target.y)
+        (pulled_back,) = torch.autograd.grad((score * image).sum() + log_determinant.sum(), z)
+    return ((pulled_back + z).flatten(1).square().sum(1) / math.prod(network.model_shape)).detach().cpu().numpy()
+
+
+def _at_prior_draws(network: Flow, target: Target, draws: int, generator: torch.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Draws of the prior, with log p(y given x) and log q(x)."""
+    x = target.problem.sample_prior(draws, generator).to(target.y)
+    log_likelihood, log_q = [], []
+    for part in x.split(BATCH):
+        prediction, _ = target.predict(part)
+        log_likelihood.append(target.problem.log_likelihood(target.y, prediction))
+        log_q.append(network.log_prob(part, target.y))
+    stats = {"log_likelihood": torch.cat(log_likelihood).cpu().numpy(), "log_q": torch.cat(log_q).cpu().numpy()}
+    return x.cpu().numpy(), stats

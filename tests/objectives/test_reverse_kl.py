@@ -8,6 +8,7 @@ import torch
 from pflow.errors import PflowError
 from pflow.flows import build_flow
 from pflow.objectives.reverse_kl import ReverseKL
+from pflow.objectives.stopping import Stopping
 from pflow.problems import build_problem
 from pflow.seeds import generator_for
 from pflow.target import Target
@@ -27,7 +28,7 @@ def flow() -> torch.nn.Module:
 
 def gradient(flow, gradient, batch, seed=0) -> torch.Tensor:
     flow.zero_grad()
-    objective = ReverseKL(Target(build_problem("rosenbrock"), Y), batch, batch, gradient)
+    objective = ReverseKL(Target(build_problem("rosenbrock"), Y), Stopping(batch), batch, gradient)
     loss, _ = objective.loss(flow, torch.Generator().manual_seed(seed))
     loss.backward()
     return torch.cat([p.grad.flatten() for p in flow.parameters() if p.grad is not None])
@@ -71,7 +72,7 @@ def test_path_gradient_vanishes_at_the_posterior_and_the_total_does_not():
 
     def norm(kind):
         flow.zero_grad()
-        loss, _ = ReverseKL(Target(GaussianProblem(), Y), 64, 64, kind).loss(flow, torch.Generator().manual_seed(0))
+        loss, _ = ReverseKL(Target(GaussianProblem(), Y), Stopping(64), 64, kind).loss(flow, torch.Generator().manual_seed(0))
         loss.backward()
         return torch.cat([p.grad.flatten() for p in flow.parameters() if p.grad is not None]).norm()
 
@@ -81,7 +82,7 @@ def test_path_gradient_vanishes_at_the_posterior_and_the_total_does_not():
 
 def test_every_draw_is_counted_and_the_budget_is_exact(flow):
     target = Target(build_problem("rosenbrock"), Y)
-    objective, generator = ReverseKL(target, 150, 64, "path"), generator_for(0, "test")
+    objective, generator = ReverseKL(target, Stopping(150), 64, "path"), generator_for(0, "test")
     while not objective.begin(flow, generator):
         objective.loss(flow, generator)
     assert target.ledger.evaluations == 150
@@ -97,7 +98,7 @@ def test_invalid_points_are_left_out_and_counted(flow):
 
     problem.log_prior = log_prior
     target = Target(problem, Y)
-    loss, _ = ReverseKL(target, 64, 64, "path").loss(flow, torch.Generator().manual_seed(0))
+    loss, _ = ReverseKL(target, Stopping(64), 64, "path").loss(flow, torch.Generator().manual_seed(0))
     assert torch.isfinite(loss) and 0 < target.ledger.invalid < 32
 
 
@@ -105,4 +106,29 @@ def test_mostly_invalid_points_stop_with_advice(flow):
     problem = build_problem("rosenbrock")
     problem.log_prior = lambda x: x[:, 0] * torch.nan
     with pytest.raises(PflowError, match="NaN or infinite at 100% of the draws"):
-        ReverseKL(Target(problem, Y), 64, 64, "path").loss(flow, torch.Generator().manual_seed(0))
+        ReverseKL(Target(problem, Y), Stopping(64), 64, "path").loss(flow, torch.Generator().manual_seed(0))
+
+
+def test_annealing_starts_at_the_prior_and_ends_at_the_posterior(flow):
+    problem, generator = build_problem("rosenbrock"), torch.Generator().manual_seed(0)
+    target = Target(problem, Y)
+    objective = ReverseKL(target, Stopping(1000), 50, "total", anneal=0.5)
+    target.ledger.evaluations = 198  # 248 / 1000 of the budget after this batch: half of the annealing
+    loss, _ = objective.loss(flow, generator)
+    x, log_q = flow.sample_with_log_prob(Y, 50, torch.Generator().manual_seed(0))
+    weight = 0.01 + 0.99 * 0.248 / 0.5
+    expected = log_q - problem.log_prior(x) - weight * problem.log_likelihood(Y, problem.high_fidelity(x))
+    torch.testing.assert_close(loss, expected.mean())
+
+
+def test_score_error_is_the_residual_in_the_metric_of_the_flow(flow):
+    problem, stopping = build_problem("rosenbrock"), Stopping(64, score_error=1e-9, window=64)
+    ReverseKL(Target(problem, Y), stopping, 64, "path").loss(flow, torch.Generator().manual_seed(0))
+    z = flow.draw_latent(64, torch.Generator().manual_seed(0))
+    x = flow.inverse(z, Y)[0].detach().requires_grad_()
+    (model_score,) = torch.autograd.grad(flow.log_prob(x, Y).sum(), x)
+    residual = model_score - Target(problem, Y).evaluate(x).score
+    for i in range(3):
+        jacobian = torch.autograd.functional.jacobian(lambda row: flow.inverse(row[None], Y)[0][0], z[i])
+        expected = (jacobian.T @ residual[i]).square().mean()
+        torch.testing.assert_close(stopping.score_errors[i].double(), expected.detach(), rtol=1e-5, atol=1e-8)

@@ -16,12 +16,13 @@ rule simulate_shard:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,
         runtime=lambda wildcards, attempt: 20 * attempt,
         gpu=0,
+        attempt=lambda wildcards, attempt: attempt,
     conda:
         "../../envs/pflow.yaml"
     message:
         "simulate {wildcards.experiment}: {wildcards.split} pairs, shard {wildcards.shard}"
     shell:
-        "python -m pflow simulate --settings {params.settings:q} --out {output} --threads {threads} > {log} 2>&1"
+        "python -m pflow simulate --settings {params.settings:q} --out {output} --threads {threads} --attempt {resources.attempt} > {log} 2>&1"
 
 
 rule observe_data:
@@ -39,12 +40,13 @@ rule observe_data:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,
         runtime=lambda wildcards, attempt: 20 * attempt,
         gpu=0,
+        attempt=lambda wildcards, attempt: attempt,
     conda:
         "../../envs/pflow.yaml"
     message:
         "observe {wildcards.experiment}: {wildcards.observation}"
     shell:
-        "python -m pflow observe --settings {params.settings:q} --out {output} --threads {threads} > {log} 2>&1"
+        "python -m pflow observe --settings {params.settings:q} --out {output} --threads {threads} --attempt {resources.attempt} > {log} 2>&1"
 
 
 rule check_forward_operator:
@@ -62,12 +64,13 @@ rule check_forward_operator:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,
         runtime=lambda wildcards, attempt: 20 * attempt,
         gpu=0,
+        attempt=lambda wildcards, attempt: attempt,
     conda:
         "../../envs/pflow.yaml"
     message:
         "check the operator of {wildcards.experiment}"
     shell:
-        "python -m pflow check_operator --settings {params.settings:q} --out {output} --threads {threads} > {log} 2>&1"
+        "python -m pflow check_operator --settings {params.settings:q} --out {output} --threads {threads} --attempt {resources.attempt} > {log} 2>&1"
 
 
 rule reference_posterior:
@@ -87,10 +90,11 @@ rule reference_posterior:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
         gpu=0,
+        attempt=lambda wildcards, attempt: attempt,
     conda:
         "../../envs/pflow.yaml"
     message:
         "reference posterior of {wildcards.experiment}: {wildcards.observation}"
     shell:
         "python -m pflow reference --settings {params.settings:q} --observation {input.observation}"
-        " --out {output} --threads {threads} > {log} 2>&1"
+        " --out {output} --threads {threads} --attempt {resources.attempt} > {log} 2>&1"

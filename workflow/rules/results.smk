@@ -19,25 +19,61 @@ rule sample_posterior:
         mem_mb=pipeline.memory,
         runtime=pipeline.runtime,
         gpu=pipeline.gpu,
+        gpu_model=pipeline.gpu_model,
+        gres=pipeline.gres,
+        attempt=lambda wildcards, attempt: attempt,
     conda:
         "../../envs/pflow.yaml"
     message:
         "sample {wildcards.experiment}/{wildcards.observation}: {wildcards.method}, seed {wildcards.seed}"
     shell:
         "python -m pflow sample --settings {params.settings:q} --flow {input.flow} --observation {input.observation}"
-        " --out {output} --threads {threads} > {log} 2>&1"
+        " --out {output} --threads {threads} --attempt {resources.attempt} > {log} 2>&1"
+
+
+rule calibrate_flow:
+    input:
+        flow=f"{R}/{{experiment}}/pretrained/{{flow}}/flow.safetensors",
+        train=lambda wildcards: pipeline.shards(wildcards.experiment, "train")[:1],
+        test=lambda wildcards: pipeline.shards(wildcards.experiment, "test")[:1],
+        observations=lambda wildcards: pipeline.observations(wildcards.experiment),
+    output:
+        numbers=f"{R}/{{experiment}}/pretrained/{{flow}}/calibration.json",
+        ranks=f"{R}/{{experiment}}/pretrained/{{flow}}/calibration.zarr/zarr.json",
+    params:
+        settings=pipeline.settings("calibrate"),
+        code=pipeline.code("calibrate"),
+    log:
+        f"{R}/{{experiment}}/logs/calibrate/{{flow}}.log",
+    benchmark:
+        f"{R}/{{experiment}}/benchmarks/calibrate/{{flow}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+        gpu=0,
+        attempt=lambda wildcards, attempt: attempt,
+    conda:
+        "../../envs/pflow.yaml"
+    message:
+        "calibrate {wildcards.experiment}: flow {wildcards.flow}"
+    shell:
+        "python -m pflow calibrate --settings {params.settings:q} --flow {input.flow} --train-shards {input.train}"
+        " --test-shards {input.test} --observations {input.observations} --out {output.numbers} --threads {threads} --attempt {resources.attempt} > {log} 2>&1"
 
 
 rule evaluate_posterior:
     input:
         posterior=f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}/posterior.zarr/zarr.json",
         flow=f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}/flow.safetensors",
-        reference=f"{R}/{{experiment}}/posteriors/{{observation}}/reference.zarr/zarr.json",
+        reference=pipeline.reference_of,
+        calibration=pipeline.calibration_of,
     output:
         f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}/metrics.json",
     params:
         settings=pipeline.settings("evaluate"),
         code=pipeline.code("evaluate"),
+        optional=lambda wildcards, input: " ".join(f"--{name} {input[name]}" for name in ("reference", "calibration") if input[name]),
     log:
         f"{R}/{{experiment}}/logs/evaluate/{{observation}}/{{method}}/seed-{{seed}}.log",
     benchmark:
@@ -47,13 +83,14 @@ rule evaluate_posterior:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
         gpu=0,
+        attempt=lambda wildcards, attempt: attempt,
     conda:
         "../../envs/pflow.yaml"
     message:
         "evaluate {wildcards.experiment}/{wildcards.observation}: {wildcards.method}, seed {wildcards.seed}"
     shell:
         "python -m pflow evaluate --settings {params.settings:q} --posterior {input.posterior} --flow {input.flow}"
-        " --reference {input.reference} --out {output} --threads {threads} > {log} 2>&1"
+        " {params.optional} --out {output} --threads {threads} --attempt {resources.attempt} > {log} 2>&1"
 
 
 rule draw_figures:
@@ -63,6 +100,8 @@ rule draw_figures:
         references=lambda wildcards: pipeline.references(wildcards.experiment),
         training=lambda wildcards: pipeline.flows(wildcards.experiment, "history.csv"),
         histories=lambda wildcards: pipeline.runs(wildcards.experiment, "history.csv"),
+        calibrations=lambda wildcards: pipeline.flows(wildcards.experiment, "calibration.json"),
+        metrics=lambda wildcards: pipeline.runs(wildcards.experiment, "metrics.json"),
         posteriors=lambda wildcards: pipeline.runs(wildcards.experiment, "posterior.zarr/zarr.json"),
     output:
         f"{R}/{{experiment}}/figures/index.json",
@@ -80,13 +119,14 @@ rule draw_figures:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
         gpu=0,
+        attempt=lambda wildcards, attempt: attempt,
     conda:
         "../../envs/pflow.yaml"
     message:
         "figures of {wildcards.experiment}"
     shell:
         "python -m pflow figures --settings {params.settings:q} --results {params.source} --out {params.folder}"
-        " --threads {threads} > {log} 2>&1"
+        " --threads {threads} --attempt {resources.attempt} > {log} 2>&1"
 
 
 rule write_report:
@@ -109,9 +149,10 @@ rule write_report:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,
         runtime=lambda wildcards, attempt: 10 * attempt,
         gpu=0,
+        attempt=lambda wildcards, attempt: attempt,
     conda:
         "../../envs/pflow.yaml"
     message:
         "report"
     shell:
-        "python -m pflow report --settings {params.settings:q} --results {params.results} --out {output} --threads {threads} > {log} 2>&1"
+        "python -m pflow report --settings {params.settings:q} --results {params.results} --out {output} --threads {threads} --attempt {resources.attempt} > {log} 2>&1"

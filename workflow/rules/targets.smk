@@ -1,7 +1,7 @@
 # Targets by name: `snakemake STAGE` for one stage of all experiments, `snakemake EXPERIMENT` for one experiment.
 
 
-for stage in ("simulate", "observe", "check_operator", "reference", "pretrain", "finetune", "sample", "evaluate", "figures"):
+for stage in ("simulate", "observe", "check_operator", "reference", "pretrain", "calibrate", "finetune", "sample", "evaluate", "figures"):
 
     rule:
         name:
@@ -21,6 +21,4 @@ for experiment in pipeline.configuration.experiments:
         name:
             experiment
         input:
-            pipeline.runs(experiment, "metrics.json"),
-            pipeline.figures(experiment),
-            f"{R}/{experiment}/operator.json",
+            pipeline.products(experiment),

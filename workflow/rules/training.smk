@@ -11,7 +11,7 @@ rule pretrain_flow:
         history=f"{R}/{{experiment}}/pretrained/{{flow}}/history.csv",
     params:
         settings=pipeline.settings("pretrain"),
-        code=pipeline.code("pretrain"),
+        code=pipeline.pretraining_code,
         folder=f"{R}/{{experiment}}/pretrained/{{flow}}",
         checkpoint=f"{R}/{{experiment}}/.checkpoints/pretrained/{{flow}}/state.safetensors",
     log:
@@ -22,7 +22,11 @@ rule pretrain_flow:
     resources:
         mem_mb=pipeline.memory,
         runtime=pipeline.runtime,
-        gpu=pipeline.gpu,
+        gpu=pipeline.pretraining_gpus,
+        gpu_model=pipeline.gpu_model,
+        gres=pipeline.gres,
+        devices=pipeline.devices,
+        attempt=lambda wildcards, attempt: attempt,
     conda:
         "../../envs/pflow.yaml"
     message:
@@ -30,7 +34,7 @@ rule pretrain_flow:
     shell:
         "python -m pflow pretrain --settings {params.settings:q} --train-shards {input.train}"
         " --validation-shards {input.validation} --out {params.folder} --checkpoint {params.checkpoint}"
-        " --threads {threads} > {log} 2>&1"
+        " --threads {threads} --devices {resources.devices} --attempt {resources.attempt} > {log} 2>&1"
 
 
 rule finetune_flow:
@@ -46,6 +50,7 @@ rule finetune_flow:
         settings=pipeline.settings("finetune"),
         code=pipeline.code("finetune"),
         start=lambda wildcards, input: f"--pretrained {input.start}" if input.start else "",
+        cost=lambda wildcards, input: f"--operator {input.checked}" if pipeline.wants_cost(wildcards) else "",
         folder=f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}",
         checkpoint=f"{R}/{{experiment}}/.checkpoints/{{observation}}/{{method}}/seed-{{seed}}/state.safetensors",
     log:
@@ -57,10 +62,13 @@ rule finetune_flow:
         mem_mb=pipeline.memory,
         runtime=pipeline.runtime,
         gpu=pipeline.gpu,
+        gpu_model=pipeline.gpu_model,
+        gres=pipeline.gres,
+        attempt=lambda wildcards, attempt: attempt,
     conda:
         "../../envs/pflow.yaml"
     message:
         "finetune {wildcards.experiment}/{wildcards.observation}: {wildcards.method}, seed {wildcards.seed}"
     shell:
-        "python -m pflow finetune --settings {params.settings:q} {params.start} --observation {input.observation}"
-        " --out {params.folder} --checkpoint {params.checkpoint} --threads {threads} > {log} 2>&1"
+        "python -m pflow finetune --settings {params.settings:q} {params.start} {params.cost} --observation {input.observation}"
+        " --out {params.folder} --checkpoint {params.checkpoint} --threads {threads} --attempt {resources.attempt} > {log} 2>&1"

@@ -1,0 +1,106 @@
+"""Methods of fine-tuning: the entries of `finetune:`, one class for each objective."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Union
+
+from pflow.decoding import TaggedUnion, setting
+
+__all__ = ["Auto", "Finetuning", "Importance", "LatentGaussian", "Method", "NoFinetuning", "ReverseKL", "ScoreReplay"]
+
+Schedule = Literal["exponential", "cosine"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoFinetuning(TaggedUnion):
+    """The amortised posterior: the pretrained flow as it is, at y_obs."""
+
+    tag_key: ClassVar[str] = "objective"
+    tag_value: ClassVar[str] = "none"
+    flow: str = setting("Which entry of `flows`.")
+    start: Literal["pretrained"] = setting("There is nothing else to start from.", "pretrained")
+    label: str = setting("Name on figures and tables; empty: the method's own name.", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetuning(TaggedUnion):
+    """What all objectives share: where to start, and when to stop (at the first of budget and targets)."""
+
+    tag_key: ClassVar[str] = "objective"
+    flow: str = setting("Which entry of `flows`.")
+    start: Literal["pretrained", "random"] = setting("Weights at the start: preconditioned, or from scratch.")
+    evaluations: int = setting("Evaluations of the expensive operator, at most.", minimum=1)
+    target_ess_fraction: float | None = setting(
+        "Stop when the effective sample size fraction of the newest draws is at least this.", None, above=0, below=1
+    )
+    target_score_error: float | None = setting(
+        "Stop when the score error of the newest draws, per unknown and in the metric of the flow, is at most this.", None, above=0
+    )
+    target_elbo_change: float | None = setting("Stop when the ELBO of the newest draws changes by at most this many nats.", None, above=0)
+    label: str = setting("Name on figures and tables; empty: the method's own name.", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReverseKL(Finetuning):
+    """Minimise KL(q(. given y_obs) || posterior) with fresh draws of q in every step."""
+
+    tag_value: ClassVar[str] = "reverse_kl"
+    gradient: Literal["path", "total"] = setting("`path`: sticking the landing; `total`: the paper's.", "path")
+    anneal: float = setting(
+        "Part of the budget over which the likelihood is raised from a hundredth of its weight to all of it (0: none).", 0.0, minimum=0, maximum=1
+    )
+    batch: int = setting("Draws, and so evaluations, in a step.", 64, minimum=1)
+    learning_rate: float = setting("Adam's step size.", 1e-3, above=0)
+    warmup: int = setting("Steps over which the step size grows linearly from zero; protects a good start.", 20, minimum=0)
+    schedule: Schedule = setting("`exponential`: times `decay` every `decay_steps`; `cosine`: to zero at the end of the budget.", "cosine")
+    decay: float = setting("Factor of the exponential schedule.", 0.9, above=0, maximum=1)
+    decay_steps: int = setting("Steps between two decays of the exponential schedule.", 16, minimum=1)
+    clip: float = setting("Largest gradient norm; larger gradients are scaled down.", 10.0, above=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreReplay(Finetuning):
+    """Evaluate each point once, keep it, and learn from all of them many times. The default way of fine-tuning."""
+
+    tag_value: ClassVar[str] = "score_replay"
+    draw: int | None = setting("Points evaluated in a round; absent: a sixteenth of the budget, at least 16.", None, minimum=1)
+    inner: int = setting("Operator-free steps in a round, at most.", 200, minimum=1)
+    batch: int = setting("Points in an operator-free step.", 64, minimum=1)
+    finish: float = setting("Part of the budget kept for path gradients at the end (the hybrid; 0: none).", 0.0, minimum=0, below=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentGaussian(Finetuning):
+    """Freeze the flow and learn a Gaussian of its latent (Siahkoohi et al. 2023, arXiv 2207.11640)."""
+
+    tag_value: ClassVar[str] = "latent"
+    fit: Literal["match_scores", "reverse_kl"] = setting(
+        "`match_scores`: closed form, dense covariance (arXiv 2402.14758); `reverse_kl`: path gradients.", "match_scores"
+    )
+    covariance: Literal["diagonal", "low_rank", "dense"] = setting("Covariance of the latent; `match_scores` needs dense.", "dense")
+    rank: int = setting("Directions of a low-rank covariance, besides the diagonal.", 8, minimum=1)
+    batch: int = setting("Draws, and so evaluations, in a step.", 32, minimum=1)
+    learning_rate: float = setting("Adam's step size, for reverse_kl.", 1e-2, above=0)
+    warmup: int = setting("Steps over which the step size grows linearly from zero.", 5, minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Importance(Finetuning):
+    """For operators without a gradient: forward KL over importance-weighted points, values alone."""
+
+    tag_value: ClassVar[str] = "importance"
+    draw: int = setting("Points evaluated in a round.", 128, minimum=8)
+    inner: int = setting("Operator-free steps in a round.", 100, minimum=1)
+    batch: int = setting("Points in an operator-free step.", 128, minimum=1)
+    learning_rate: float = setting("Adam's step size.", 1e-3, above=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Auto(Finetuning):
+    """Chosen by the measured cost of F in operator.json: score replay where F is dear, path gradients where it is cheap."""
+
+    tag_value: ClassVar[str] = "auto"
+
+
+Method = Union[NoFinetuning, ReverseKL, ScoreReplay, LatentGaussian, Importance, Auto]

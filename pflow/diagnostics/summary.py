@@ -1,0 +1,118 @@
+"""The numbers of metrics.json, from arrays: first what needs no reference, then what a reference adds.
+
+Values that are not finite do not exist in JSON and are left out; what made them so is counted (`zero_weight_fraction`).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pflow.diagnostics.accuracy import accuracy_against_exact
+from pflow.diagnostics.arrays import mean_and_standard_error
+from pflow.diagnostics.coverage import interval_coverage, missed_by_prior, missed_by_reference
+from pflow.diagnostics.importance import effective_sample_size_fraction, elbo, log_evidence
+from pflow.diagnostics.moments import mean_error, std_error
+from pflow.diagnostics.pareto import pareto_k
+from pflow.diagnostics.predictive import predictive_chi_square
+from pflow.diagnostics.two_sample import two_sample
+
+__all__ = ["against_reference", "finite", "without_reference"]
+
+
+def finite(metrics: dict[str, float | None]) -> dict[str, float]:
+    """What is there and finite."""
+    return {name: value for name, value in metrics.items() if value is not None and math.isfinite(value)}
+
+
+def without_reference(
+    draws: ArrayLike,
+    log_q: ArrayLike,
+    log_weight: ArrayLike,
+    chi_square: ArrayLike,
+    data_size: int,
+    *,
+    score_error: ArrayLike | None = None,
+    prior_log_likelihood: ArrayLike | None = None,
+    prior_log_q: ArrayLike | None = None,
+    largest_k: float = 0.7,
+    high_ess: float = 0.9,
+) -> dict[str, float]:
+    """What the draws of q, their weights, misfits and scores say.
+
+    Arguments:
+        draws: x_i ~ q, (draws, ...).
+        log_q, log_weight: log q(x_i) and log p~(x_i) - log q(x_i).
+        chi_square: misfit per datum of each draw.
+        data_size: number of data.
+        score_error: of some of the draws.
+        prior_log_likelihood, prior_log_q: at draws of the prior.
+        largest_k, high_ess: weights correct the coverage where k-hat is below the first, or ESS above the second.
+    """
+    draws, log_q, log_weight, chi_square = (np.asarray(a, dtype=np.float64) for a in (draws, log_q, log_weight, chi_square))
+    broken = ~np.isfinite(log_weight) | ~np.isfinite(log_q) | ~np.isfinite(draws.reshape(len(draws), -1)).all(1)
+    log_weight = np.where(broken, -np.inf, log_weight)
+    found: dict[str, float | None] = {"zero_weight_fraction": float(broken.mean())}
+    if not broken.all():
+        found["elbo_nats"], found["elbo_nats_se"] = elbo(log_weight)
+        found["log_evidence_nats"], found["log_evidence_nats_se"] = log_evidence(log_weight)
+        found["ess_fraction"] = ess = effective_sample_size_fraction(log_weight)
+        found["pareto_k"] = k = pareto_k(log_weight)
+        if ess > high_ess or (k is not None and k < largest_k):
+            weight = np.exp(log_weight - log_weight.max())
+            found |= interval_coverage(draws[~broken], draws[~broken], weight[~broken])
+        if prior_log_likelihood is not None and prior_log_q is not None:
+            missed = missed_by_prior(found["log_evidence_nats"], log_q[~broken], prior_log_likelihood, prior_log_q)
+            found["missed_mass"], found["missed_mass_se"] = missed
+    explained = chi_square[np.isfinite(chi_square)]
+    if len(explained):
+        found |= predictive_chi_square(explained, data_size)
+    if score_error is not None:
+        errors = np.asarray(score_error, dtype=np.float64)
+        if len(errors) > 1 and np.isfinite(errors).all():
+            found["score_error"], found["score_error_se"] = mean_and_standard_error(errors)
+    return finite(found)
+
+
+def against_reference(
+    draws: ArrayLike,
+    reference: ArrayLike,
+    log_q: ArrayLike,
+    log_q_of_truth: ArrayLike,
+    *,
+    mean: ArrayLike | None = None,
+    std: ArrayLike | None = None,
+    log_posterior: ArrayLike | None = None,
+    log_posterior_of_truth: ArrayLike | None = None,
+    log_evidence_exact: float | None = None,
+) -> dict[str, float]:
+    """Distances from a reference; the divergences where its density is normalised.
+
+    Arguments:
+        draws, log_q: of q.
+        reference, log_q_of_truth: draws of the reference, and log q at them.
+        mean, std: moments of the posterior where they are known exactly; otherwise those of the reference draws.
+        log_posterior, log_posterior_of_truth: normalised, at the draws of q and of the reference.
+        log_evidence_exact: log p(y).
+    """
+    draws, reference = (np.asarray(a, dtype=np.float64).reshape(len(a), -1) for a in (draws, reference))
+    log_q, log_q_of_truth = np.asarray(log_q, dtype=np.float64), np.asarray(log_q_of_truth, dtype=np.float64)
+    log_q_of_truth = np.where(np.isfinite(log_q_of_truth), log_q_of_truth, -np.inf)
+    usable = np.isfinite(draws).all(1) & np.isfinite(log_q)
+    found: dict[str, float | None] = {}
+    if usable.all() and log_evidence_exact is not None:
+        log_posterior = np.where(np.isfinite(log_posterior), log_posterior, -np.inf)
+        if np.isfinite(log_posterior).any():
+            found |= accuracy_against_exact(log_q, log_posterior, log_posterior_of_truth, log_q_of_truth, log_evidence_exact=log_evidence_exact)
+    if usable.sum() >= 20:
+        draws, log_q = draws[usable], log_q[usable]
+        centre = reference.mean(0) if mean is None else np.asarray(mean).reshape(-1)
+        spread = reference.std(0, ddof=1) if std is None else np.asarray(std).reshape(-1)
+        found["mean_error_posterior_std"] = mean_error(draws.mean(0), centre, spread)
+        found["std_error_posterior_std"] = std_error(draws.std(0, ddof=1), spread)
+        found |= two_sample(draws, reference)
+        found |= interval_coverage(draws, reference)
+        found["missed_mass"], found["missed_mass_se"] = missed_by_reference(log_q, log_q_of_truth)
+    return finite(found)

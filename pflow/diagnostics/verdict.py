@@ -1,0 +1,137 @@
+"""One line of judgement from the numbers of metrics.json, by stated rules.
+
+Each piece of evidence that applies gives a level and a sentence; the verdict is the worst level. Evidence that cannot
+speak (k-hat in very many dimensions, a statistic that is not there) is named and not counted, and without a single piece
+that could have found a wrong posterior nothing is called trustworthy. The thresholds are settings: `evaluate.verdict`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+__all__ = ["DO_NOT_USE", "TRUSTWORTHY", "WITH_CARE", "Judgement", "judge"]
+
+TRUSTWORTHY, WITH_CARE, DO_NOT_USE = "trustworthy", "usable with care", "do not use"
+LEVELS = (TRUSTWORTHY, WITH_CARE, DO_NOT_USE)
+REMARK = -1  # a sentence without a level
+
+
+class Judgement(NamedTuple):
+    """The verdict and why, the worst evidence first."""
+
+    verdict: str
+    reasons: list[str]
+
+
+class Evidence(NamedTuple):
+    level: int
+    reason: str
+
+
+def judge(metrics: Mapping[str, Any], rules: Mapping[str, float], *, unknowns: int, fine_tuned: bool) -> Judgement:
+    """The verdict on one posterior.
+
+    Arguments:
+        metrics: names and values as in metrics.json; what is absent is not judged.
+        rules: thresholds by name, see `pflow.config.Verdict`.
+        unknowns: the dimension of x.
+        fine_tuned: whether the flow was trained on this observation.
+    """
+    weights = _weights(metrics, rules, unknowns)
+    against_reference = _reference(metrics, rules)
+    evidence = [*against_reference, *weights, *_score(metrics, rules), *_missed(metrics, rules), *_predictive(metrics, rules)]
+    decided = bool(against_reference) or any(e.level >= 0 for e in weights)
+    if not fine_tuned:
+        evidence += _amortised(metrics, rules, decided)
+    if metrics.get("zero_weight_fraction", 0) > 0:
+        fraction = metrics["zero_weight_fraction"]
+        level = 2 if fraction > rules["zero_weight_usable"] else 1
+        evidence.append(Evidence(level, f"{fraction:.2g} of the draws have no posterior density or none that is finite"))
+    decided = decided or "score_error" in metrics
+    level = max((e.level for e in evidence if e.level >= 0), default=1)
+    if not decided:
+        level = max(level, 1)
+        evidence.append(Evidence(1, "nothing here could have told a wrong posterior: neither weights nor reference nor scores"))
+    order = sorted(evidence, key=lambda e: -e.level)  # stable: the order above within a level
+    return Judgement(LEVELS[level], [e.reason for e in order])
+
+
+def _graded(value: float, good: float, usable: float) -> int:
+    """Level of an error: small is good."""
+    return 0 if value <= good else 1 if value <= usable else 2
+
+
+def _weights(metrics: Mapping[str, Any], rules: Mapping[str, float], unknowns: int) -> list[Evidence]:
+    ess, k = metrics.get("ess_fraction"), metrics.get("pareto_k")
+    if ess is None:
+        return [Evidence(2, "no draw has a positive importance weight")]
+    shown = f"k-hat {k:.2f}" if k is not None else "k-hat not defined (equal weights)"
+    shown += f", effective sample size {100 * ess:.2g} %"
+    reliable = ess > rules["ess_high"] or (k is not None and k < rules["pareto_k"])
+    if not reliable and unknowns > rules["weights_dimension"]:
+        return [Evidence(REMARK, f"k-hat is uninformative in {unknowns} dimensions, where weights collapse ({shown})")]
+    if reliable and ess >= rules["ess_trustworthy"]:
+        return [Evidence(0, shown)]
+    if reliable and ess >= rules["ess_usable"]:
+        return [Evidence(1, f"{shown}: use importance weights")]
+    return [Evidence(2, f"{shown}: weights cannot repair this flow")]
+
+
+def _reference(metrics: Mapping[str, Any], rules: Mapping[str, float]) -> list[Evidence]:
+    found = []
+    for name, text in (("mean", "mean {:.2g} posterior standard deviations from the reference"), ("std", "standard deviation {:.2g} (relative) from the reference")):
+        value = metrics.get(f"{name}_error_posterior_std")
+        if value is not None:
+            level = _graded(value, rules[f"{name}_error_trustworthy"], rules[f"{name}_error_usable"])
+            found.append(Evidence(level, f"{text.format(value)}"))
+    if found and "coverage_90" in metrics:
+        value = metrics["coverage_90"]
+        level = _graded(abs(value - 0.9), rules["coverage_trustworthy"], rules["coverage_usable"])
+        found.append(Evidence(level, f"90 % coverage {value:.2f} of 0.90"))
+    return found
+
+
+def _score(metrics: Mapping[str, Any], rules: Mapping[str, float]) -> list[Evidence]:
+    value = metrics.get("score_error")
+    if value is None:
+        return []
+    return [Evidence(_graded(value, rules["score_error_trustworthy"], rules["score_error_usable"]), f"score error {value:.2g} per unknown (0 is perfect)")]
+
+
+def _missed(metrics: Mapping[str, Any], rules: Mapping[str, float]) -> list[Evidence]:
+    value, error = metrics.get("missed_mass"), metrics.get("missed_mass_se", 0.0)
+    if value is None:
+        return []
+    level = _graded(max(0.0, value - 2 * error), rules["missed_mass_trustworthy"], rules["missed_mass_usable"])
+    return [Evidence(level, f"{value:.2g} of the posterior mass lies where the flow has no draws")] if level else []
+
+
+def _predictive(metrics: Mapping[str, Any], rules: Mapping[str, float]) -> list[Evidence]:
+    value, p = metrics.get("predictive_chi_square"), metrics.get("predictive_p_value")
+    if value is None or p is None:
+        return []
+    shown = f"predictive chi-square {value:.2f} (1 +- {metrics.get('predictive_chi_square_spread', 0):.2f} expected)"
+    if p >= rules["significance"]:
+        return [Evidence(0, shown)]
+    cause = "the draws do not explain the data" if value > 1 else "the draws follow the noise of the data"
+    return [Evidence(2 if p < rules["significance"] ** 2 else 1, f"{shown}: {cause}, or noise and operator are not as assumed")]
+
+
+def _amortised(metrics: Mapping[str, Any], rules: Mapping[str, float], decided: bool) -> list[Evidence]:
+    """Not trained on this observation: do the observation and the flow's training fit together?"""
+    found = []
+    p = metrics.get("ood_p_value")
+    if p is not None and p < rules["significance"]:
+        found.append(Evidence(1 if decided else 2, f"the observation does not resemble the training data (p {p:.2g}): fine-tune"))
+    for name, text in (
+        ("local_c2st_p_value", "the amortised flow is wrong near this observation (local classifier test"),
+        ("sbc_p_value", "the amortised flow is not calibrated on its own data (ranks"),
+        ("tarp_p_value", "the amortised flow is not calibrated on its own data (TARP"),
+    ):
+        p = metrics.get(name)
+        if p is not None and p < rules["significance"]:
+            found.append(Evidence(REMARK if decided else 1, f"{text}, p {p:.2g})"))
+    if not decided:
+        found.append(Evidence(1, "not fine-tuned, and nothing at this observation has tested it"))
+    return found

@@ -1,0 +1,116 @@
+"""The store of evaluations: what the expensive operator has already told, so that it is never asked twice.
+
+An append-only Zarr store of x, log-likelihood, log-prior, score, seconds and the round that drew the point. It belongs
+to one target (problem, observation, code); a killed run, or one with a larger budget, draws the same points from the same
+seed, finds them here, and asks the operator only for what is new. The result never depends on what the store held.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import zarr
+
+from pflow.errors import PflowError
+
+__all__ = ["FIELDS", "EvaluationStore"]
+
+FIELDS = ("x", "score", "log_likelihood", "log_prior", "seconds", "round")
+CHUNK_ROWS = 256
+FLUSH_SECONDS = 1.0  # operator time that a kill may cost, at most (a batch that takes longer is written at once)
+
+
+class EvaluationStore:
+    """Evaluations of one target, in memory and on disk.
+
+    The attribute `count` is written last: rows beyond it belong to an append that a kill cut short, and are overwritten.
+
+    Arguments:
+        path: the store; None keeps evaluations in memory alone.
+        identity: fingerprint of the target; what lies at `path` under another one is replaced.
+    """
+
+    def __init__(self, path: Path | None, identity: str = "") -> None:
+        self.path = path
+        self._count = 0
+        self._index: dict[bytes, int] = {}
+        self._memory: dict[str, np.ndarray] = {}  # grown by doubling; the rows beyond len(self) are empty
+        self._written = 0
+        self._unsaved_seconds = 0.0
+        self._identity = identity
+        if path is not None:
+            self._open()
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def rows(self) -> dict[str, np.ndarray]:
+        """Every evaluation: each field, (evaluations, ...)."""
+        return {name: values[: len(self)] for name, values in self._memory.items()}
+
+    def find(self, x: np.ndarray) -> np.ndarray:
+        """Row of each of the points `x`, (batch, *model); -1 where it has not been evaluated."""
+        return np.array([self._index.get(key, -1) for key in _keys(x)], dtype=np.int64)
+
+    def take(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """The fields of evaluated points, by row."""
+        return {name: values[rows] for name, values in self._memory.items()}
+
+    def append(self, batch: dict[str, np.ndarray]) -> None:
+        """Add evaluated points; they are on disk once a second of operator time is unsaved, or at `flush`."""
+        first, total = len(self), len(self) + len(batch["x"])
+        for name in FIELDS:
+            if len(self._memory.get(name, ())) < total:
+                grown = np.empty((2 * total, *batch[name].shape[1:]), dtype=batch[name].dtype)
+                grown[:first] = self._memory[name][:first] if first else 0
+                self._memory[name] = grown
+            self._memory[name][first:total] = batch[name]
+        self._index |= {key: row for row, key in enumerate(_keys(batch["x"]), start=first)}
+        self._count = total
+        self._unsaved_seconds += float(batch["seconds"].sum())
+        if self._unsaved_seconds >= FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write everything that is not on disk yet.
+
+        Raises:
+            PflowError: the store cannot be written; what is on disk stays valid.
+        """
+        total = len(self)
+        if self.path is None or total == self._written:
+            return
+        try:
+            group = zarr.open_group(self.path, mode="a", zarr_format=3)
+            for name, values in self.rows.items():
+                if name not in group:
+                    group.create_array(name, shape=(0, *values.shape[1:]), chunks=(CHUNK_ROWS, *values.shape[1:]), dtype=values.dtype, fill_value=0)
+                group[name].resize((total, *values.shape[1:]))
+                group[name][self._written :] = values[self._written :]
+            group.attrs.update({"identity": self._identity, "count": total, "updated": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
+        except OSError as error:
+            raise PflowError(f"cannot write the evaluations to {self.path}: {error.strerror or error}: free some space and run again; nothing evaluated before is lost") from error
+        self._written, self._unsaved_seconds = total, 0.0
+
+    def _open(self) -> None:
+        if not self.path.exists():
+            return
+        try:
+            group = zarr.open_group(self.path, mode="r")
+            count = int(group.attrs["count"])
+            if group.attrs["identity"] != self._identity:
+                raise KeyError("another target")
+            self._memory = {name: group[name][:count] for name in FIELDS}
+        except (KeyError, ValueError, OSError):
+            shutil.rmtree(self.path)
+            return
+        self._count = self._written = count
+        self._index = {key: row for row, key in enumerate(_keys(self._memory["x"]))}
+
+
+def _keys(x: np.ndarray) -> list[bytes]:
+    return [row.tobytes() for row in np.ascontiguousarray(x)]

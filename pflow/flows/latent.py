@@ -1,0 +1,139 @@
+"""`latent_gaussian`: a frozen flow whose latent is N(m, A A^T) instead of N(0, I).
+
+Fine-tuning then learns m and A alone, a handful of numbers that few evaluations determine, at the price of what an
+affine map of the latent can express.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pflow.errors import PflowError
+from pflow.flows.base import Flow
+
+__all__ = ["DenseAffine", "LatentGaussian", "LowRankAffine"]
+
+
+class LatentGaussian(Flow):
+    r"""The flow :math:`x = T^{-1}(m + A w; y)`, :math:`w \sim N(0, I)`, with T frozen.
+
+    Arguments:
+        base: the flow T, as arguments of `build_flow`, or built.
+        covariance: "diagonal", "low_rank" (diagonal plus rank `rank`) or "dense".
+        rank: directions of the low-rank part.
+
+    References:
+        | Reliable amortized variational inference with physics-based latent distribution correction (Siahkoohi et al., 2023)
+        | https://arxiv.org/abs/2207.11640
+    """
+
+    def __init__(
+        self, model_shape: Sequence[int], data_shape: Sequence[int], base: Mapping[str, Any] | Flow, covariance: str = "low_rank", rank: int = 8
+    ) -> None:
+        super().__init__(model_shape, data_shape)
+        if not isinstance(base, Flow):
+            from pflow.flows import build_flow
+
+            base = build_flow(**base)
+        size = math.prod(self.model_shape)
+        kinds = {"diagonal": lambda: LowRankAffine(size, 0), "low_rank": lambda: LowRankAffine(size, min(rank, size)), "dense": lambda: DenseAffine(size)}
+        if covariance not in kinds:
+            raise PflowError(f"`covariance` (='{covariance}') of a latent_gaussian flow must be one of {', '.join(kinds)}: choose one of these")
+        if rank < 0:
+            raise PflowError(f"`rank` (={rank}) of a latent_gaussian flow must be at least 0: give the number of directions")
+        self.base = base.requires_grad_(False)
+        self.latent = kinds[covariance]()
+        self.initialised.fill_(True)
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        z, log_determinant = self.base(x, y)
+        w, latent_log_determinant = self.latent.undo(z.flatten(1))
+        return w.view_as(z), log_determinant - latent_log_determinant
+
+    def inverse(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        moved, latent_log_determinant = self.latent(z.flatten(1))
+        x, log_determinant = self.base.inverse(moved.view_as(z), y)
+        return x, log_determinant + latent_log_determinant
+
+    def initialise(self, x: Tensor, y: Tensor) -> None:
+        """Nothing depends on the data."""
+
+
+class DenseAffine(nn.Module):
+    r"""The map :math:`w \mapsto m + L w` with L lower triangular and of positive diagonal; the identity at first.
+
+    Arguments:
+        size: number of unknowns D; L has D^2 entries.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(size))
+        self.log_diagonal = nn.Parameter(torch.zeros(size))
+        self.below = nn.Parameter(torch.zeros(size, size))
+
+    @property
+    def factor(self) -> Tensor:
+        """L."""
+        return self.below.tril(-1) + torch.diag(self.log_diagonal.exp())
+
+    def forward(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """m + L w and log det L."""
+        return self.mean + w @ self.factor.T, self.log_diagonal.sum()
+
+    def undo(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """L^{-1} (z - m) and log det L."""
+        return torch.linalg.solve_triangular(self.factor, (z - self.mean).T, upper=False).T, self.log_diagonal.sum()
+
+    @torch.no_grad()
+    def set_moments(self, mean: Tensor, covariance: Tensor) -> None:
+        """Make the latent N(mean, covariance)."""
+        factor = torch.linalg.cholesky(covariance.double())
+        self.mean.copy_(mean)
+        self.log_diagonal.copy_(factor.diagonal().log())
+        self.below.copy_(factor.tril(-1))
+
+
+class LowRankAffine(nn.Module):
+    r"""The map :math:`w \mapsto m + s \odot (I + Q\,\mathrm{diag}(e^c - 1)\,Q^T) w`, Q with r orthonormal columns; the identity at first.
+
+    Its covariance is a scaled identity plus rank r, and inverse and determinant cost O(D r):
+    the inverse has -c for c, and log det = sum log s + sum c.
+
+    Arguments:
+        size: number of unknowns D.
+        rank: r; 0 leaves the diagonal.
+    """
+
+    def __init__(self, size: int, rank: int) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(size))
+        self.log_scale = nn.Parameter(torch.zeros(size))
+        self.directions = nn.Parameter(torch.randn(size, rank)) if rank else None
+        self.log_stretch = nn.Parameter(torch.zeros(rank)) if rank else None
+
+    def forward(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """The map and its log determinant."""
+        if self.directions is not None:
+            w = self._stretched(w, self.log_stretch)
+        return self.mean + w * self.log_scale.exp(), self._log_determinant()
+
+    def undo(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The inverse map, and the log determinant of the map itself."""
+        w = (z - self.mean) * torch.exp(-self.log_scale)
+        if self.directions is not None:
+            w = self._stretched(w, -self.log_stretch)
+        return w, self._log_determinant()
+
+    def _stretched(self, w: Tensor, log_stretch: Tensor) -> Tensor:
+        basis = torch.linalg.qr(self.directions).Q
+        return w + (w @ basis * torch.expm1(log_stretch)) @ basis.T
+
+    def _log_determinant(self) -> Tensor:
+        total = self.log_scale.sum()
+        return total if self.directions is None else total + self.log_stretch.sum()

@@ -1,0 +1,65 @@
+"""A positive random field seen through a matrix: nonlinear in any dimension, without an exact posterior."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pflow.operators import IdentityOperator, MatrixOperator, Operator
+from pflow.problems.base import Problem
+from pflow.problems.gaussian import Gaussian
+from pflow.problems.validation import positive_number
+
+__all__ = ["ExponentialOperator", "LogNormal"]
+
+
+class ExponentialOperator(Operator):
+    r"""The map :math:`F(x) = B\,(e^{a x} - 1) / a`, which is B x for small a.
+
+    Arguments:
+        matrix: B.
+        strength: a.
+    """
+
+    def __init__(self, matrix: Float[Tensor, "data model"], strength: float) -> None:
+        super().__init__(model_shape=(matrix.shape[1],), data_shape=(matrix.shape[0],))
+        self.matrix, self.strength = MatrixOperator(matrix), strength
+
+    def forward(self, x: Float[Tensor, "batch model"]) -> Float[Tensor, "batch data"]:
+        return self.matrix(torch.expm1(self.strength * x) / self.strength)
+
+
+class LogNormal(Problem):
+    r"""The Gaussian problem with :math:`F(x) = B (e^{a x} - 1) / a` instead of B x; at low fidelity the identity.
+
+    Parameters that must be positive, such as a conductivity or a slowness, are modelled by their logarithm, and this is
+    the nonlinearity that follows.
+
+    Arguments:
+        side, length, noise_std, operator_seed: those of `Gaussian`.
+        strength: a, how nonlinear.
+
+    Raises:
+        PflowError: for impossible values.
+    """
+
+    name = "lognormal"
+
+    def __init__(self, side: int = 8, length: float = 1.5, noise_std: float = 0.4, strength: float = 0.5, operator_seed: int = 3) -> None:
+        gaussian = Gaussian(side=side, length=length, noise_std=noise_std, operator_seed=operator_seed)
+        super().__init__(
+            low_fidelity=IdentityOperator(gaussian.model_shape),
+            high_fidelity=ExponentialOperator(gaussian.high_fidelity.matrix, positive_number("strength", strength)),
+            noise_std=noise_std,
+            parameter_names=gaussian.parameter_names,
+        )
+        self.prior = gaussian.prior
+
+    def sample_prior(
+        self, n: int, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32
+    ) -> Float[Tensor, "n size"]:
+        return self.prior.sample(n, generator).to(dtype)
+
+    def log_prior(self, x: Float[Tensor, "batch size"]) -> Float[Tensor, " batch"]:
+        return self.prior.log_density(x)

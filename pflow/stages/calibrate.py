@@ -1,0 +1,121 @@
+"""calibrate: is a pretrained flow right on average over held-out pairs, and does it know each observation's neighbourhood?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pflow.device import select_device
+from pflow.diagnostics.calibration import coverage_of_ranks, ranks, tarp_distances, uniformity
+from pflow.diagnostics.coverage import COVERAGES
+from pflow.diagnostics.local import local_c2st_p_values
+from pflow.diagnostics.novelty import novelty_p_value
+from pflow.errors import PflowError
+from pflow.flows.base import Flow
+from pflow.progress import Progress
+from pflow.seeds import generator_for
+from pflow.stage_settings import CalibrateSettings
+from pflow.stages.inputs import problem_from
+from pflow.stages.weights import load_flow
+from pflow.store import read_arrays, read_pairs, write_arrays, write_json
+
+__all__ = ["calibrate", "pair_ranks"]
+
+ELEMENTS = 2**20  # of x in one batch of draws
+TRAINING = 5000  # training data that define the distances of the out-of-distribution check
+
+
+@torch.no_grad()
+def calibrate(
+    settings: CalibrateSettings,
+    record: dict[str, Any],
+    *,
+    flow: Path,
+    train_shards: list[Path],
+    test_shards: list[Path],
+    observations: list[Path],
+    out: Path,
+    threads: int = 1,
+) -> None:
+    """Write calibration.json (numbers, and p-values of each observation) and calibration.zarr (ranks) beside it."""
+    select_device("cpu", threads)
+    problem, choice = problem_from(settings.problem), settings.calibrate
+    network, _ = load_flow(flow, torch.device("cpu"))
+    x, y = (torch.from_numpy(a) for a in read_pairs(test_shards))
+    data = read_pairs(train_shards)[1][:TRAINING]
+    if len(x) < 50:
+        raise PflowError(f"calibration needs at least 50 held-out pairs, and there are {len(x)}: raise experiments.{settings.experiment}.simulate.test")
+    pairs = min(choice.pairs, len(x))
+    progress = Progress(f"calibrate {settings.experiment}/{settings.name}")
+    rank, quantities = pair_ranks(network, x[:pairs], y[:pairs], choice.draws, choice.unknowns, choice.seed, problem.parameter_names, progress)
+    tests = {name: uniformity(rank[:, i], choice.draws) for i, name in enumerate(quantities)}
+    marginal = [i for i, name in enumerate(quantities) if name not in ("log_q", "tarp")]
+    generator = np.random.default_rng(choice.seed)
+    numbers = {
+        "pairs": pairs,
+        "draws": choice.draws,
+        "sbc_p_value": min(1.0, (len(tests) - 1) * min(test.p_value for name, test in tests.items() if name != "tarp")),
+        "tarp_p_value": tests["tarp"].p_value,
+        **{f"coverage_{c}": coverage_of_ranks(rank[:, marginal], choice.draws, c, generator) for c in COVERAGES},
+    }
+    latent = network(x[:pairs], y[:pairs])[0].numpy()
+    names = [path.parent.stem for path in observations]
+    observed = [read_arrays(path, ("y",))[0]["y"] for path in observations]
+    local = local_c2st_p_values(latent, y[:pairs].numpy(), observed, seed=choice.seed)
+    at = {
+        name: {"ood_p_value": novelty_p_value(one, data, y.numpy()), "local_c2st_p_value": p}
+        for name, one, p in zip(names, observed, local, strict=True)
+    }
+    write_arrays(out.with_name("calibration.zarr"), {"ranks": rank}, {"quantities": quantities, "draws": choice.draws, **_origin(record)})
+    write_json(out, {"flow": settings.name, **numbers, "observations": at, **_origin(record)})
+    progress.close(f"{pairs} pairs, SBC p {numbers['sbc_p_value']:.2g}, TARP p {numbers['tarp_p_value']:.2g}, 90 % coverage {numbers['coverage_90']:.3f}")
+
+
+def pair_ranks(
+    network: Flow, x: torch.Tensor, y: torch.Tensor, draws: int, unknowns: int, seed: int, names: tuple[str, ...], progress: Progress | None = None
+) -> tuple[np.ndarray, list[str]]:
+    """Ranks of the truth of each pair among draws of the flow, (pairs, quantities), and the names of the quantities.
+
+    The quantities are unknowns (evenly spread, at most `unknowns`), log q and the distance of TARP.
+    """
+    size = x[0].numel()
+    chosen = np.unique(np.linspace(0, size - 1, min(size, unknowns)).round().astype(int))
+    random, generator = np.random.default_rng(seed), generator_for(seed, "calibrate")
+    spread = x.flatten(1).double().std(0).clamp_min(1e-12).numpy()
+    references = x.flatten(1).double().numpy()[_others(random.permutation(len(x)))] / spread  # of TARP: truths of other pairs
+    found = []
+    for part in _parts(len(x), max(1, ELEMENTS // (size * draws))):
+        many = y[part].repeat_interleave(draws, 0)
+        sampled, log_q = network.sample_with_log_prob(many, len(many), generator)
+        truth, cloud = x[part].flatten(1).double().numpy(), sampled.flatten(1).double().numpy().reshape(-1, draws, size)
+        log_q_of_truth = network.log_prob(x[part], y[part]).numpy()
+        columns = [ranks(cloud[:, :, chosen], truth[:, chosen], random)]
+        for of_draws, of_truth in (
+            (log_q.numpy().reshape(-1, draws), log_q_of_truth),
+            tarp_distances(cloud / spread, truth / spread, references[part]),
+        ):
+            columns.append(ranks(of_draws, of_truth, random)[:, None])
+        found.append(np.concatenate(columns, 1))
+        if progress:
+            progress.update(part.stop / len(x))
+    return np.concatenate(found), [names[i] for i in chosen] + ["log_q", "tarp"]
+
+
+def _others(order: np.ndarray) -> np.ndarray:
+    """For each pair another pair: the next one in a random order."""
+    other = np.empty_like(order)
+    other[order] = np.roll(order, -1)
+    return other
+
+
+def _parts(total: int, size: int) -> Iterator[slice]:
+    for first in range(0, total, size):
+        yield slice(first, min(total, first + size))
+
+
+def _origin(record: dict[str, Any]) -> dict[str, str]:
+    return {name: record[name] for name in ("settings_hash", "code_version")}

@@ -1,0 +1,210 @@
+"""Killed at any moment of any stage, a job that runs again ends in the same bits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from .conftest import TINY, Project
+
+pytestmark = pytest.mark.slow
+
+KILLS = 30
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
+RUN = "posteriors/y1/preconditioned/seed-0"
+# stage: log whose first line is the command, what it writes (from results/tiny)
+STAGES = {
+    "simulate": ("logs/simulate/train-0.log", "pairs/train/shard-0.zarr"),
+    "observe": ("logs/observe/y1.log", "observations/y1.zarr"),
+    "reference": ("logs/reference/y1.log", "posteriors/y1/reference.zarr"),
+    "pretrain": ("logs/pretrain/coupling.log", "pretrained/coupling"),
+    "finetune": ("logs/finetune/y1/preconditioned/seed-0.log", RUN),
+    "sample": ("logs/sample/y1/preconditioned/seed-0.log", f"{RUN}/posterior.zarr"),
+    "evaluate": ("logs/evaluate/y1/preconditioned/seed-0.log", f"{RUN}/metrics.json"),
+    "figures": ("logs/figures.log", "figures"),
+}
+TIMES = {"wall_seconds", "operator_seconds", "seconds_per_step", "seconds"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Project:
+    """The tiny experiment with longer training, so that there is something to interrupt."""
+    configuration = json.loads(json.dumps(TINY))
+    tiny = configuration["experiments"]["tiny"]
+    tiny["flows"] = {"coupling": {"name": "coupling", "depth": 4, "hidden": 16, "pretrain": {"epochs": 40, "batch": 16}}}
+    tiny["finetune"] = {"preconditioned": {"flow": "coupling", "start": "pretrained", "objective": "reverse_kl", "evaluations": 6400, "batch": 32}}
+    project = Project(tmp_path_factory.mktemp("made") / "project", configuration)
+    done = project.snakemake()
+    assert done.returncode == 0, done.stdout
+    return project
+
+
+@pytest.fixture
+def folder(made, tmp_path, monkeypatch) -> Path:
+    shutil.copytree(made.folder / "results", tmp_path / "results")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PFLOW_CHECKPOINT_SECONDS", "0.05")
+    return tmp_path / "results/tiny"
+
+
+def command(folder: Path, stage: str) -> list[str]:
+    first = (folder / STAGES[stage][0]).read_text().splitlines()[0]
+    return [sys.executable, *shlex.split(first.removeprefix("$ python"))]
+
+
+def start(folder: Path, stage: str, log: Path) -> subprocess.Popen:
+    with log.open("w") as out:
+        return subprocess.Popen(command(folder, stage), stdout=out, stderr=subprocess.STDOUT)
+
+
+def finish(folder: Path, stage: str, log: Path) -> str:
+    process = start(folder, stage, log)
+    assert process.wait(timeout=300) == 0, log.read_text()
+    return log.read_text()
+
+
+def remove_outputs(folder: Path, stage: str) -> None:
+    """As Snakemake does before it runs a job."""
+    out = folder / STAGES[stage][1]
+    for path in [out / name for name in ("flow.safetensors", "flow.json", "history.csv")] if stage in ("pretrain", "finetune") else [out]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def content(folder: Path, stage: str) -> dict[str, str]:
+    """Hash of every file that a stage writes, wall times left out."""
+    out = folder / STAGES[stage][1]
+    own = ("flow.safetensors", "flow.json", "history.csv")
+    files = [out / name for name in own] if stage in ("pretrain", "finetune") else [p for p in sorted(out.rglob("*")) if p.is_file()] or [out]
+    return {str(path.relative_to(folder)): hashlib.sha256(_timeless(path)).hexdigest() for path in files}
+
+
+def _timeless(path: Path) -> bytes:
+    if path.name in ("metrics.json", "flow.json"):
+        return json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k not in TIMES}, sort_keys=True).encode()
+    if path.name == "history.csv":
+        rows = [line.split(",") for line in path.read_text().splitlines()]
+        drop = rows[0].index("seconds")
+        return "\n".join(",".join(row[:drop] + row[drop + 1 :]) for row in rows).encode()
+    return path.read_bytes()
+
+
+def litter(folder: Path) -> list[Path]:
+    return [p for p in folder.rglob(".*") if re.search(r"\.(partial|lock|failed)$", p.name)]
+
+
+def test_thirty_kills_at_random_moments_change_no_bit(folder, tmp_path):
+    """Every stage is killed about four times in a row, with one of three signals, at a moment drawn from its whole run time."""
+    draw = random.Random(20261123)
+    per_stage = {stage: KILLS // len(STAGES) + (i < KILLS % len(STAGES)) for i, stage in enumerate(STAGES)}
+    assert sum(per_stage.values()) == KILLS
+    resumed = 0
+    for stage, kills in per_stage.items():
+        expected = content(folder, stage)
+        remove_outputs(folder, stage)
+        began = time.monotonic()
+        finish(folder, stage, tmp_path / "log")
+        duration = time.monotonic() - began
+        assert content(folder, stage) == expected, f"{stage}: a run without a kill differs"
+        remove_outputs(folder, stage)
+        for _ in range(kills):
+            process = start(folder, stage, tmp_path / "log")
+            time.sleep(draw.uniform(0.3, 1.0) * duration)
+            process.send_signal(draw.choice(SIGNALS))
+            process.wait(timeout=60)
+            assert "Traceback" not in (tmp_path / "log").read_text().replace("KeyboardInterrupt", ""), (tmp_path / "log").read_text()
+            resumed += (folder / ".checkpoints").exists() and any((folder / ".checkpoints").rglob("state.safetensors"))
+            if process.returncode != 0:
+                remove_outputs(folder, stage)
+        finish(folder, stage, tmp_path / "log")
+        assert content(folder, stage) == expected, f"{stage}: killed and run again, it differs"
+        assert litter(folder) == []
+    assert resumed >= 3, "no kill left a checkpoint behind: the test tests nothing"
+
+
+def test_at_most_two_checkpoints_and_none_when_done(folder, tmp_path):
+    remove_outputs(folder, "finetune")
+    process = start(folder, "finetune", tmp_path / "log")
+    most = 0
+    while process.poll() is None:
+        most = max(most, len(list((folder / ".checkpoints").rglob("state.safetensors*"))))
+        time.sleep(0.01)
+    assert process.returncode == 0 and most == 2
+    assert not list((folder / ".checkpoints").rglob("state.safetensors*"))
+
+
+def kill_with_a_checkpoint(folder: Path, stage: str, log: Path) -> None:
+    remove_outputs(folder, stage)
+    process = start(folder, stage, log)
+    while not list((folder / ".checkpoints").rglob("state.safetensors.previous")):
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+
+
+def test_changed_settings_do_not_resume_the_old_state(folder, tmp_path, made):
+    kill_with_a_checkpoint(folder, "finetune", tmp_path / "log")
+    arguments = command(folder, "finetune")
+    at = arguments.index("--settings") + 1
+    arguments[at] = arguments[at].replace('"evaluations": 6400', '"evaluations": 320')
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((folder / RUN / "flow.json").read_text())["steps"] == 10
+
+
+def test_a_second_job_waits_for_the_first_and_does_not_repeat_it(folder, tmp_path):
+    expected = content(folder, "finetune")
+    remove_outputs(folder, "finetune")
+    first = start(folder, "finetune", tmp_path / "first")
+    while not list((folder / ".checkpoints").rglob("*.lock")):
+        assert first.poll() is None, (tmp_path / "first").read_text()
+        time.sleep(0.01)
+    second = start(folder, "finetune", tmp_path / "second")
+    assert first.wait(timeout=120) == 0 and second.wait(timeout=120) == 0
+    told = (tmp_path / "second").read_text()
+    assert f"waiting for process {first.pid}" in told and "nothing to do" in told
+    assert content(folder, "finetune") == expected
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own, nearly full."""
+    if os.geteuid() != 0 or not shutil.which("mount"):
+        pytest.skip("needs root, to mount a small tmpfs")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", disk], capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip(f"cannot mount a tmpfs: {done.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)
+
+
+@pytest.mark.parametrize("stage", ["simulate", "pretrain", "sample"])
+def test_a_full_disk_is_said_and_earlier_results_stay(made, small_disk, tmp_path, monkeypatch, stage):
+    shutil.copytree(made.folder / "results", small_disk / "results")
+    monkeypatch.chdir(small_disk)
+    folder = small_disk / "results/tiny"
+    expected = {other: content(folder, other) for other in STAGES}
+    free = shutil.disk_usage(small_disk).free
+    (small_disk / "ballast").write_bytes(bytes(free - 4096))
+    done = subprocess.run(command(folder, stage), capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert re.search(r"error: cannot write .*No space left on device", done.stderr), done.stderr
+    assert {other: content(folder, other) for other in STAGES} == expected
+    assert not [p for p in litter(folder) if p.suffix != ".failed"]
+    (small_disk / "ballast").unlink()
+    finish(folder, stage, tmp_path / "log")
+    assert content(folder, stage) == expected[stage]

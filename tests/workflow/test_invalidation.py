@@ -1,0 +1,261 @@
+"""What reruns when something changes: the table of docs/execution.md, walked on real (tiny) results.
+
+Each job is known by its message. A plan must equal the expected set exactly: a job more is time wasted, a job less is
+a stale result taken for fresh.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pflow
+from pflow.store import read_arrays, read_datatree, write_arrays, write_weights
+
+from .conftest import TINY, Project
+
+pytestmark = pytest.mark.slow
+
+RUNS = ("amortized", "preconditioned", "seed_paper_scratch")
+SIMULATED = ("train pairs, shard 0", "train pairs, shard 1", "validation pairs, shard 0", "test pairs, shard 0", "high_fidelity pairs, shard 0")
+TINY_FOLDER = "results/tiny"
+
+
+def simulated(*which: str) -> set[str]:
+    return {f"simulate tiny: {shard}" for shard in which or SIMULATED}
+
+
+def run(method: str, *stages: str, observation: str = "y1", seed: int = 0) -> set[str]:
+    return {f"{stage} tiny/{observation}: {method}, seed {seed}" for stage in stages}
+
+
+def all_runs(*stages: str) -> set[str]:
+    return {job for method in RUNS for job in run(method, *stages)}
+
+
+def pretrained(*flows: str) -> set[str]:
+    return {f"pretrain tiny: flow {flow}" for flow in flows} | calibrated(*flows)
+
+
+def calibrated(*flows: str) -> set[str]:
+    return {f"calibrate tiny: flow {flow}" for flow in flows}
+
+
+FIGURES, REPORT = {"figures of tiny"}, {"report"}
+OBSERVE, CHECK, REFERENCE = {"observe tiny: y1"}, {"check the operator of tiny"}, {"reference posterior of tiny: y1"}
+SHOWN = FIGURES | REPORT
+FOLLOWS = ("finetune", "sample", "evaluate")
+FROM_PRETRAINED = run("amortized", *FOLLOWS) | run("preconditioned", *FOLLOWS)
+RECALIBRATED = calibrated("coupling", "chint") | run("amortized", "evaluate") | run("preconditioned", "evaluate")
+EVERYTHING = simulated() | OBSERVE | CHECK | REFERENCE | pretrained("coupling", "chint") | all_runs(*FOLLOWS) | SHOWN
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Project:
+    """A finished experiment with a copy of the package of its own, so that its code can be edited."""
+    project = Project(tmp_path_factory.mktemp("made") / "project", TINY)
+    shutil.copytree(Path(pflow.__file__).parent, project.folder / "pflow", ignore=shutil.ignore_patterns("__pycache__"))
+    done = project.snakemake()
+    assert done.returncode == 0, done.stdout
+    return project
+
+
+@pytest.fixture
+def copy(made, tmp_path) -> Project:
+    """A copy to change: results with their times, and what Snakemake remembers of them."""
+    shutil.copytree(made.folder, tmp_path / "project")
+    project = object.__new__(Project)
+    project.folder = tmp_path / "project"
+    return project
+
+
+def planned(project: Project, *arguments: str) -> tuple[set[str], str]:
+    done = project.snakemake("-n", *arguments)
+    assert done.returncode == 0, done.stdout
+    return {m for m in re.findall(r"^Job \d+: (.*)$", done.stdout, re.M)}, done.stdout
+
+
+Change = Callable[[dict], None]
+
+
+def setting(*path: str, value: object) -> Change:
+    def change(tiny: dict) -> None:
+        entry = tiny
+        for key in path[:-1]:
+            entry = entry[key]
+        entry[path[-1]] = value
+
+    return change
+
+
+METHOD = {"flow": "coupling", "start": "pretrained", "objective": "reverse_kl", "evaluations": 64, "batch": 32}
+SETTINGS = {
+    "simulate": (setting("simulate", "seed", value=1), simulated() | pretrained("coupling", "chint") | FROM_PRETRAINED | SHOWN),
+    "simulate, test split": (setting("simulate", "test", value=120), simulated("test pairs, shard 0") | RECALIBRATED | SHOWN),
+    "pretrain, one flow": (setting("flows", "coupling", "pretrain", "epochs", value=1), pretrained("coupling") | FROM_PRETRAINED | SHOWN),
+    "pretrain, a flow nobody continues": (setting("flows", "chint", "pretrain", "epochs", value=2), pretrained("chint") | SHOWN),
+    "finetune, one method": (setting("finetune", "preconditioned", "evaluations", value=64), run("preconditioned", *FOLLOWS) | SHOWN),
+    "sample": (setting("sample", "draws", value=150), all_runs("sample", "evaluate") | SHOWN),
+    "evaluate: the reference": (setting("reference", "draws", value=400), REFERENCE | all_runs("evaluate") | SHOWN),
+    "figures: a label": (setting("finetune", "preconditioned", "label", value="warm"), SHOWN),
+    "report: the title": (setting("title", value="Another title"), REPORT),
+    "problem": (setting("problem", "noise_std", value=0.5), EVERYTHING),
+    "new method": (setting("finetune", "another", value=METHOD), run("another", *FOLLOWS) | SHOWN),
+    "new seed": (setting("seeds", value=[0, 1]), {j for m in RUNS for j in run(m, *FOLLOWS, seed=1)} | SHOWN),
+    "new observation": (
+        setting("observations", "y2", value={"x_true": [1, 1]}),
+        {"observe tiny: y2", "reference posterior of tiny: y2"} | {j for m in RUNS for j in run(m, *FOLLOWS, observation="y2")} | RECALIBRATED | SHOWN,
+    ),
+    "threads, memory, time": (setting("resources", value={"threads": 2, "memory_mb": 900, "runtime_minutes": 7}), set()),
+    "processes of a pretraining": (setting("flows", "coupling", "pretrain", "devices", value=2), set()),
+    "nothing": (lambda tiny: None, set()),
+}
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_a_changed_setting_reruns_exactly(made, tiny, kind):
+    change, expected = SETTINGS[kind]
+    change(tiny["experiments"]["tiny"])
+    made.write(tiny)
+    jobs, _ = planned(made)
+    made.write(TINY)
+    assert jobs == expected
+
+
+def test_the_reason_names_the_old_and_the_new_value(made, tiny):
+    tiny["experiments"]["tiny"]["finetune"]["preconditioned"]["evaluations"] = 64
+    made.write(tiny)
+    _, text = planned(made)
+    made.write(TINY)
+    reason = re.search(r"finetune tiny/y1: preconditioned, seed 0\nReason: (.*)", text)[1]
+    assert "Params have changed" in reason and '"evaluations": 96' in reason and '"evaluations": 64' in reason
+
+
+def test_another_results_folder_makes_everything(made, tiny):
+    tiny["results"] = "elsewhere"
+    made.write(tiny)
+    jobs, _ = planned(made)
+    made.write(TINY)
+    assert jobs == EVERYTHING
+
+
+# --- outputs deleted or altered --------------------------------------------------------------------------------------
+
+
+def remove(path: str) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        (folder / path).unlink()
+
+    return spoil
+
+
+def alter_weights(folder: Path) -> None:
+    import torch
+
+    write_weights(folder / "pretrained/coupling/flow.safetensors", {"a": torch.ones(1)}, {})
+
+
+def alter_observation(folder: Path) -> None:
+    arrays, _ = read_arrays(folder / "observations/y1.zarr", ("y", "x_true"))
+    write_arrays(folder / "observations/y1.zarr", {**arrays, "y": arrays["y"] + 1}, {})
+
+
+def same_observation_again(folder: Path) -> None:
+    arrays, attributes = read_arrays(folder / "observations/y1.zarr", ("y", "x_true"))
+    write_arrays(folder / "observations/y1.zarr", arrays, {k: v for k, v in attributes.items() if k in ("noise_std", "seed")})
+
+
+RUN = "posteriors/y1/preconditioned/seed-0"
+FILES = {
+    "metrics deleted": (remove(f"{RUN}/metrics.json"), run("preconditioned", "evaluate") | SHOWN),
+    "root of a posterior deleted": (remove(f"{RUN}/posterior.zarr/zarr.json"), run("preconditioned", "sample", "evaluate") | SHOWN),
+    "fine-tuned weights deleted": (remove(f"{RUN}/flow.safetensors"), run("preconditioned", *FOLLOWS) | SHOWN),
+    "pretrained weights deleted": (remove("pretrained/coupling/flow.safetensors"), pretrained("coupling") | FROM_PRETRAINED | SHOWN),
+    "calibration deleted": (remove("pretrained/coupling/calibration.json"), RECALIBRATED - calibrated("chint") | SHOWN),
+    "pairs deleted, perhaps to save space, and no job needs them": (lambda folder: shutil.rmtree(folder / "pairs"), set()),
+    "pairs and the weights made from them deleted": (
+        lambda folder: shutil.rmtree(folder / "pairs/train/shard-1.zarr") or shutil.rmtree(folder / "pretrained/coupling"),
+        simulated("train pairs, shard 1") | pretrained("coupling", "chint") | FROM_PRETRAINED | SHOWN,
+    ),
+    "figures deleted": (remove("figures/index.json"), SHOWN),
+    "pretrained weights altered": (alter_weights, calibrated("coupling") | FROM_PRETRAINED | SHOWN),
+    "an input data file changed": (alter_observation, REFERENCE | all_runs(*FOLLOWS) | RECALIBRATED | SHOWN),
+    "an input data file written again with the same content": (same_observation_again, set()),
+    "a chunk deep inside a store deleted": (lambda folder: chunk(folder).unlink(), set()),
+}
+
+
+def chunk(folder: Path) -> Path:
+    return next(p for p in sorted((folder / RUN / "posterior.zarr/posterior/x/c").rglob("*")) if p.is_file())
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_a_changed_file_reruns_exactly(copy, kind):
+    spoil, expected = FILES[kind]
+    spoil(copy.folder / TINY_FOLDER)
+    assert planned(copy)[0] == expected
+
+
+def test_whoever_reads_an_altered_chunk_says_so(copy):
+    """Snakemake cannot see inside a store; the reader can, and names the remedy, which then reruns what it should."""
+    folder = copy.folder / TINY_FOLDER
+    damaged = chunk(folder)
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    (folder / RUN / "metrics.json").unlink()
+    done = copy.snakemake("evaluate")
+    assert done.returncode != 0, done.stdout
+    assert "Traceback" not in done.stdout
+    assert re.search(r"error: \S*posterior\.zarr.*delete \S*posterior\.zarr and run snakemake again", done.stdout)
+    shutil.rmtree(folder / RUN / "posterior.zarr")
+    assert planned(copy)[0] == run("preconditioned", "sample", "evaluate") | SHOWN
+
+
+def test_a_store_changed_behind_its_root_is_refused(tmp_path):
+    """The chunk is a valid one, of other numbers: the content hash in the root tells."""
+    write_arrays(tmp_path / "a.zarr", {"y": np.arange(4.0)}, {})
+    write_arrays(tmp_path / "b.zarr", {"y": np.ones(4)}, {})
+    shutil.rmtree(tmp_path / "a.zarr/y")
+    shutil.copytree(tmp_path / "b.zarr/y", tmp_path / "a.zarr/y")
+    with pytest.raises(pflow.errors.PflowError, match=r"a\.zarr/y was changed after it was written: delete"):
+        read_arrays(tmp_path / "a.zarr", ("y",))
+
+
+# --- code ------------------------------------------------------------------------------------------------------------
+
+
+def edited(copy: Project, module: str, edit: Callable[[str], str] = lambda text: text + "\nEDITED = True\n") -> set[str]:
+    path = copy.folder / "pflow" / module
+    path.write_text(edit(path.read_text()))
+    return planned(copy)[0]
+
+
+def test_code_of_one_module_reruns_the_stages_that_reach_it(copy):
+    assert edited(copy, "report_numbers.py") == REPORT
+    assert edited(copy, "figures/marginals.py") == SHOWN
+    assert edited(copy, "training.py") == pretrained("coupling", "chint") | all_runs(*FOLLOWS) | SHOWN
+    assert edited(copy, "problems/rosenbrock.py") == EVERYTHING
+
+
+def test_comments_and_docstrings_rerun_nothing(copy):
+    def edit(text: str) -> str:
+        return "# a remark\n" + text.replace('"""One loop', '"""The one loop', 1)
+
+    assert edited(copy, "training.py", edit) == set()
+
+
+def test_code_tracking_can_be_switched_off_for_a_pretraining(copy, tiny):
+    tiny["experiments"]["tiny"]["flows"]["coupling"]["pretrain"]["track_code"] = False
+    copy.write(tiny)
+    assert planned(copy)[0] == REPORT
+    assert edited(copy, "objectives/maximum_likelihood.py") == pretrained("chint") | SHOWN
+    done = copy.snakemake("--allowed-rules", "write_report", "report")
+    assert done.returncode == 0, done.stdout
+    page = (copy.folder / "results/report.html").read_text()
+    assert "is kept when pflow&#39;s code changes" in page and "coupling" in page
