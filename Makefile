@@ -1,22 +1,31 @@
 # make run    installs into .venv, runs the whole pipeline and says where to look
-# make test   installs and runs every test
-# Both install only when pyproject.toml or envs/constraints.txt changed.
+# make test   installs and runs every test but those on a cluster
+# make test-slurm   installs a one-node SLURM from Debian packages, starts it on loopback, and runs the tests on it (needs root)
+# All install only when pyproject.toml or envs/constraints.txt changed.
 PYTHON ?= python3
 VENV   := .venv
 CORES  ?= all
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: run test clean help
+.PHONY: run test test-slurm clean help
 
 help:
-	@sed -n '1,3p' Makefile
+	@sed -n '1,4p' Makefile
 
 run: $(VENV)/.installed
 	@snakemake --cores $(CORES)
 	@echo && echo "Done. Open results/report.html in a browser." && echo "Posterior samples: results/<experiment>/posteriors/<observation>/<method>/seed-<s>/posterior.zarr"
 
 test: $(VENV)/.installed
-	@python -m pytest -n 2 --dist worksteal $(ARGS)
+	@python -m pytest -n 2 --dist worksteal --ignore=tests/slurm $(ARGS)
+
+test-slurm: $(VENV)/.installed
+	@python -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt --editable '.[slurm,test]'
+	@{ command -v slurmctld && command -v slurmd && command -v munged && command -v sbatch; } > /dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge > /dev/null; } || \
+	  echo "SLURM cannot be installed here: its tests are skipped"
+	@python -m pytest -n 0 -rs tests/slurm $(ARGS)
 
 $(VENV)/.installed: pyproject.toml envs/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "pflow needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }

@@ -45,7 +45,7 @@ rule all:
 
 
 onerror:
-    print("\nWhat failed, and why:\n" + summary_of_failures(log), file=sys.stderr)
+    print("\nWhat failed, and why:", summary_of_failures(log), sep="\n", file=sys.stderr)
 
 
 include: "workflow/rules/data.smk"

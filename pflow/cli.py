@@ -7,6 +7,7 @@ Imports are lazy: `--help` and a wrong argument answer at once.
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import json
 import shlex
@@ -100,14 +101,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one stage; exit status 0, 1 (a rule was broken: one message, no traceback), 2 (usage), 128 + signal."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(arguments)
+    options.arguments = arguments
     if options.stage is None:
         _parser().print_help()
         return 2
+    if options.stage == "status":
+        return _status(options.folder)
     print("$ python -m pflow " + shlex.join(arguments), flush=True)
     signal.signal(signal.SIGTERM, _terminate)
     try:
         _run(options)
     except PflowError as error:
+        if getattr(options, "devices", 1) > 1:
+            importlib.import_module("pflow.parallel").leave_message(str(error))
         print(f"error: {error}", file=sys.stderr)
         return 1
     except Interrupted as stop:
@@ -116,6 +122,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: nothing was left half-written; run again", file=sys.stderr)
         return 130
+    return 0
+
+
+def _status(folder: Path) -> int:
+    try:
+        print(importlib.import_module("pflow.status").status(folder))
+    except PflowError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -139,11 +154,18 @@ def _run(options: argparse.Namespace) -> None:
                     inputs[f"{name}-{i}" if kind == MANY else name] = path
     record = provenance.provenance(options.stage, text, inputs)
     identity = provenance.identity(record)
+    run = functools.partial(getattr(module, options.stage), settings, record, **values, threads=options.threads)
+    devices = getattr(options, "devices", 1)
+    if devices > 1:
+        parallel = importlib.import_module("pflow.parallel")
+        if parallel.is_worker():
+            return run()
+        run = functools.partial(parallel.run_workers, options.arguments, devices, options.checkpoint.with_name("message"))
     with job(options.out, getattr(options, "checkpoint", None), identity, options.attempt) as lock:
         if lock.waited and provenance.made(options.out, identity):
             print("made by the other job meanwhile: nothing to do", file=sys.stderr)
-            return
-        getattr(module, options.stage)(settings, record, **values, threads=options.threads)
+        else:
+            run()
 
 
 def _settings_text(given: str) -> str:
@@ -171,6 +193,8 @@ def _parser() -> argparse.ArgumentParser:
         "pipeline; each stage below also runs by itself, from files to files.",
     )
     stages = parser.add_subparsers(dest="stage", metavar="STAGE")
+    status = stages.add_parser("status", help="what is done, running and missing, and the newest metrics", description="What is done, running and missing, from the files alone.")
+    status.add_argument("folder", type=Path, nargs="?", default=Path(), metavar="FOLDER", help="the folder of config.yaml (default: here)")
     for name, (summary, _, paths) in STAGES.items():
         stage = stages.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         stage.add_argument("--settings", required=True, metavar="JSON", help=SETTINGS_HELP)

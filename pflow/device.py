@@ -26,7 +26,13 @@ def select_device(name: str, threads: int = 1) -> torch.device:
             f"`device` is cuda and PyTorch {torch.__version__} sees no GPU (CUDA_VISIBLE_DEVICES is {visible}): "
             "run on a node with a GPU and a CUDA build of torch, or set `device` to auto or cpu"
         )
-    return torch.device(name)
+    number = int(os.environ.get("LOCAL_RANK", 0))  # torchrun numbers the processes of a machine
+    if name == "cuda" and number >= torch.cuda.device_count():
+        raise PassingError(
+            f"`pretrain.devices` must be at most the GPUs of the node ({torch.cuda.device_count()} visible), and process {number} has none: "
+            "ask for more GPUs or set fewer devices"
+        )
+    return torch.device(name, number) if name == "cuda" else torch.device(name)
 
 
 def describe_device(device: torch.device) -> str:

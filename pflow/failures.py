@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 __all__ = ["first_useful_line", "summary_of_failures"]
 
 
-def summary_of_failures(snakemake_log: str | Path) -> str:
-    """One line for each failed job that the log of a Snakemake run names; empty if it names none."""
-    try:
-        text = Path(snakemake_log).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+def summary_of_failures(snakemake_logs: Iterable[str | Path]) -> str:
+    """One line for each failed job that the logs of a Snakemake run name; empty if they name none."""
+    text = "\n".join(Path(log).read_text(encoding="utf-8", errors="replace") for log in snakemake_logs if Path(log).is_file())
     found = {}
     for block in re.split(r"\n(?=Error in (?:group|rule) |\[)", text):
         if "Error in " not in block:

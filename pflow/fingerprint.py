@@ -1,19 +1,25 @@
 """Fingerprint of the code that a stage can reach inside pflow, so that an edit reruns what it can change.
 
 The import closure of `pflow.stages.<stage>` is followed through the syntax trees (nothing is imported), and hashed
-without comments and docstrings: rewording a comment reruns nothing, reverting an edit reruns nothing either.
+without comments and docstrings: rewording a comment reruns nothing, reverting an edit reruns nothing either. What was
+found in a file is kept in `__pycache__` under the hash of its bytes, because parsing takes longer than the rest of a plan.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import json
+import os
+import sys
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 __all__ = ["closure_fingerprint", "code_fingerprint", "import_closure"]
 
 ROOT = Path(__file__).resolve().parent
+MOST_FILES = 1000
 
 
 def code_fingerprint(stage: str) -> str:
@@ -23,9 +29,11 @@ def code_fingerprint(stage: str) -> str:
 
 def closure_fingerprint(entry: str) -> str:
     """The same for the module `entry`."""
-    digest = hashlib.sha256()
+    digest, before = hashlib.sha256(), len(_known())
     for module in sorted(import_closure(entry)):
-        digest.update(module.encode() + b"\0" + _normalised(_path(module)).encode() + b"\0")
+        digest.update(f"{module}\0{_facts(_path(module)).content}\0".encode())
+    if len(_known()) > before:
+        _write(_known())
     return digest.hexdigest()[:16]
 
 
@@ -38,7 +46,7 @@ def import_closure(entry: str) -> set[str]:
         if module in seen or _path(module) is None:
             continue
         seen.add(module)
-        waiting += _imports(_path(module))
+        waiting += _facts(_path(module)).imports
         if "." in module:
             waiting.append(module.rpartition(".")[0])
     return seen
@@ -52,29 +60,64 @@ def _path(module: str) -> Path | None:
     return None
 
 
-@lru_cache(maxsize=None)
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+class Facts(NamedTuple):
+    """What the fingerprint needs of one file."""
+
+    imports: list[str]
+    content: str
 
 
 @lru_cache(maxsize=None)
-def _imports(path: Path) -> tuple[str, ...]:
+def _facts(path: Path) -> Facts:
+    source = path.read_bytes()
+    key = hashlib.sha256(source).hexdigest()
+    known = _known()
+    if key not in known:
+        tree = ast.parse(source, filename=str(path))
+        imports = _imports(tree)
+        known[key] = Facts(imports, hashlib.sha256(_normalised(tree).encode()).hexdigest())
+    return Facts(*known[key])
+
+
+def _imports(tree: ast.Module) -> list[str]:
     found = []
-    for node in ast.walk(_tree(path)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names if alias.name.split(".")[0] == "pflow"]
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and (node.module or "").split(".")[0] == "pflow":
             found.append(node.module)
             found += [f"{node.module}.{alias.name}" for alias in node.names]
-    return tuple(found)
+    return found
 
 
-@lru_cache(maxsize=None)
-def _normalised(path: Path) -> str:
-    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+def _normalised(tree: ast.Module) -> str:
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             first = node.body[0] if node.body else None
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
                 node.body = node.body[1:]
     return ast.dump(tree)
+
+
+def _cache_file() -> Path:
+    return ROOT / "__pycache__" / f"fingerprint.{sys.implementation.cache_tag}.json"
+
+
+@lru_cache(maxsize=1)
+def _known() -> dict[str, Any]:
+    try:
+        return json.loads(_cache_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _write(known: dict[str, Any]) -> None:
+    """Best effort: without the file, the next plan takes half a second longer."""
+    temporary = _cache_file().with_suffix(f".{os.getpid()}")
+    try:
+        temporary.parent.mkdir(exist_ok=True)
+        newest = dict(list(known.items())[-MOST_FILES:])
+        temporary.write_text(json.dumps(newest), encoding="utf-8")
+        os.replace(temporary, _cache_file())
+    except OSError:
+        temporary.unlink(missing_ok=True)

@@ -1,13 +1,12 @@
 """One self-contained HTML page over all experiments: directories in, text out.
 
-The page is rendered from the files of the other stages alone: `metrics.json`, `flow.json`, `history.csv`,
-`operator.json` and the figures. It needs no network and opens from `file://`. Runs that have not finished are named as
+The page is rendered from the files of the other stages alone: `metrics.json`, `calibration.json`, `flow.json`,
+`history.csv`, `operator.json` and the figures. It needs no network and opens from `file://`. Runs that have not finished are named as
 such, so that the page can be made at any time.
 """
 
 from __future__ import annotations
 
-import base64
 import csv
 import json
 import math
@@ -21,6 +20,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pflow.figures.palette import method_colour, method_label
 from pflow.report_numbers import Cell, format_number, is_number, over_seeds
+from pflow.report_pictures import figures, shrink
+from pflow.report_trust import CALIBRATION, EVIDENCE, calibration_row, verdict_of
 
 __all__ = ["build_report"]
 
@@ -38,7 +39,11 @@ ACCURACY = {
     "kl_forward_nats": ("KL(posterior‖q)", "nats", 2),
     "ess_fraction": ("ESS fraction", "", 2),
     "log_evidence_error_nats": ("Evidence error", "nats", 2),
+    "mean_error_posterior_std": ("Mean error", "posterior std", 2),
+    "std_error_posterior_std": ("Std error", "relative", 2),
+    "c2st": ("Classifier test", "0.5 is best", 3),
 }
+COST = {"sampling_forwards": ("Sampling forwards", "", 3), "sampling_evaluations": ("Sampling evaluations", "", 3)}
 REACHED = (1.0, 0.1, 0.01)  # nats of KL(q || posterior) whose first crossing is listed as a cost
 CHECKS = {
     "repetition_error": "same result when repeated (relative error)",
@@ -108,8 +113,10 @@ def build_report(results: Path, experiments: Sequence[Mapping[str, Any]]) -> str
     environment = Environment(
         loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals.update(summary_columns=SUMMARY, accuracy_columns=ACCURACY, reached=REACHED, one=single, checks=CHECKS)
+    columns = {"summary": SUMMARY, "accuracy": ACCURACY, "evidence": EVIDENCE, "calibration": CALIBRATION, "cost": COST}
+    environment.globals.update({f"{name}_columns": entries for name, entries in columns.items()}, reached=REACHED, one=single, checks=CHECKS)
     sections = [experiment_section(Path(results), settings) for settings in experiments]
+    shrink([picture for section in sections for picture in section["figures"]])
     return environment.get_template("report_template.html").render(experiments=sections)
 
 
@@ -147,7 +154,10 @@ def experiment_section(results: Path, settings: Mapping[str, Any]) -> dict[str, 
         "finished": sum(run.metrics is not None for run in runs),
         "runs": runs,
         "labels": labels,
-        "metric_names": list(dict.fromkeys(key for run in runs for key in run.metrics or {})),
+        "metric_names": [key for key in dict.fromkeys(key for run in runs for key in run.metrics or {}) if key != "verdict_reasons"],
+        "calibrations": [calibration_row(flow, reader.json(f"pretrained/{flow}/calibration.json")) for flow in flows],
+        "referenced": not any(run.metrics for run in runs) or any("mean_error_posterior_std" in (run.metrics or {}) for run in runs),
+        "rules": (settings.get("evaluate") or {}).get("verdict") or {},
         "figures": figures(reader.folder / "figures", settings.get("captions") or {}),
         "flows": flows,
         "operator": {key: value for key, value in operator.items() if value is not None and not isinstance(value, (dict, list))},
@@ -170,13 +180,14 @@ def method_row(runs: Sequence[Run]) -> dict[str, Any]:
     missing = "not applicable" if finished else "not finished yet"
     cells = {
         key: over_seeds([run.metrics.get(key) for run in finished], digits, missing)
-        for key, (_, _, digits) in (SUMMARY | ACCURACY).items()
+        for key, (_, _, digits) in (SUMMARY | ACCURACY | EVIDENCE | COST).items()
     }
     devices = [run.metrics.get("device") or run.flow.get("device") for run in finished]
     return {
         "observation": runs[0].observation if runs else "",
         "method": runs[0].method if runs else "",
         "cells": cells,
+        "verdict": verdict_of([run.metrics for run in finished]),
         "reached": [evaluations_until(finished, limit) for limit in REACHED],
         "finished": len(finished),
         "seeds": len(runs),
@@ -207,19 +218,6 @@ def finding(observation: str, rows: Sequence[Mapping[str, Any]], several: bool) 
     best = min(known, key=lambda row: row["cells"]["kl_reverse_nats"].value)
     free = [row for row in known if row["cells"]["evaluations"].value == 0 and row is not best]
     return {"observation": observation if several else "", "best": best, "free": free}
-
-
-def figures(folder: Path, captions: Mapping[str, str]) -> list[dict[str, Any]]:
-    """All PNG figures, those with a caption first, in the order of the captions."""
-    found = {file.stem: file for file in sorted(folder.glob("*.png"))} if folder.is_dir() else {}
-    order = [name for name in captions if name in found] + [name for name in found if name not in captions]
-    return [picture(found[name], captions.get(name) or name.replace("_", " ").capitalize()) for name in order]
-
-
-def picture(file: Path, caption: str) -> dict[str, Any]:
-    content = file.read_bytes()
-    size = (int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big"))  # of the PNG header
-    return {"name": file.stem, "caption": caption, "width": size[0], "height": size[1], "data": base64.b64encode(content).decode()}
 
 
 def provenance(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

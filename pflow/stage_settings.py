@@ -13,21 +13,19 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pflow.config import (
-    Calibrate,
     ConditionalHintFlow,
     Configuration,
     CouplingFlow,
-    Evaluate,
     Experiment,
     Flow,
     Method,
     Observation,
     Pretrain,
     Problem,
-    Reference,
     Resources,
     Sample,
 )
+from pflow.config_trust import Calibrate, Evaluate, Reference
 from pflow.decoding import encode, setting
 
 __all__ = [

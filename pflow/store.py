@@ -10,29 +10,28 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
 
-from pflow.errors import PassingError, PflowError
+from pflow.errors import PflowError
+from pflow.replacing import replacing
 
 if TYPE_CHECKING:
     import torch
     import xarray as xr
 
 __all__ = [
+    "open_arrays",
     "read_arrays",
     "read_csv",
     "read_datatree",
     "read_json",
     "read_pairs",
+    "read_rows",
     "read_weights",
     "replacing",
     "write_arrays",
@@ -43,47 +42,6 @@ __all__ = [
 ]
 
 CHUNK_BYTES = 8 * 2**20
-
-
-@contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path`; on success it takes `path`'s place, on any failure it vanishes and `path` stays.
-
-    Raises:
-        PflowError: the folder cannot be written, or the disk is full.
-    """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
-    except OSError as error:
-        remedy = "make the folder writable, free some space, or choose another `results`"
-        raise PassingError(f"cannot write to {path.parent}: {error.strerror or error}: {remedy}") from error
-    try:
-        yield folder / path.name
-        _swap(folder / path.name, path, folder / "old")
-    except Exception as error:
-        if not isinstance(error, OSError) and "No space left" not in str(error):
-            raise
-        reason = getattr(error, "strerror", None) or "No space left on device"
-        raise PassingError(f"cannot write {path}: {reason}: what was there before is unchanged; free some space and run again") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _swap(new: Path, path: Path, old: Path) -> None:
-    """Put `new` in the place of `path`; a folder there moves to `old`, and back if anything goes wrong."""
-    if new.is_file():
-        with new.open("rb") as file:
-            os.fsync(file.fileno())  # a machine that loses power keeps one or the other, never an empty file
-    if path.is_dir() and not path.is_symlink():
-        os.replace(path, old)
-    try:
-        os.replace(new, path)
-    except BaseException:
-        if old.exists() and not path.exists():
-            os.replace(old, path)
-        raise
 
 
 def _store_root(path: str | Path) -> Path:
@@ -113,34 +71,51 @@ def read_arrays(path: str | Path, names: tuple[str, ...], optional: tuple[str, .
     """Arrays and attributes of a group written by `write_arrays`.
 
     Raises:
-        PflowError: the store, an array or a chunk is missing, a shape differs from the one written, data is damaged or NaN.
+        PflowError: the store, an array or a chunk is missing, a shape or the content differs from what was written, data is damaged or NaN.
     """
     root = _store_root(path)
-    remedy = f"delete {root} and run snakemake again"
+    stored = open_arrays(root, names, optional)
+    attributes = dict(zarr.open_group(root, mode="r").attrs)
+    arrays = {name: read_rows(array, root, name, 0, array.shape[0] if array.ndim else None) for name, array in stored.items()}
+    for name, array in arrays.items():
+        if _hash({name: array}) != attributes.get("hashes", {}).get(name):
+            raise PflowError(f"{root}/{name} was changed after it was written: {_remedy(root)}")
+    return arrays, attributes
+
+
+def open_arrays(path: str | Path, names: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, zarr.Array]:
+    """Arrays of a group, not yet read; what can be checked without reading them is checked."""
+    root = _store_root(path)
     try:
         group = zarr.open_group(root, mode="r")
     except (FileNotFoundError, KeyError, ValueError) as error:
-        raise PflowError(f"{root} is not a Zarr group: {remedy}") from error
-    attributes = dict(group.attrs)
-    arrays = {}
+        raise PflowError(f"{root} is not a Zarr group: {_remedy(root)}") from error
+    promised, arrays = group.attrs.get("shapes", {}), {}
     for name in (*names, *(n for n in optional if n in group)):
         if name not in group:
-            raise PflowError(f"{root} must hold the array `{name}` and does not: {remedy}")
-        stored = group[name]
-        promised = attributes.get("shapes", {}).get(name)
-        if promised is not None and list(stored.shape) != promised:
-            raise PflowError(f"{root}/{name} has the shape {tuple(stored.shape)}, but {tuple(promised)} was written: {remedy}")
-        _require_chunks(stored, root / name, remedy)
-        try:
-            arrays[name] = stored[...]
-        except Exception as error:  # zarr's codecs raise many types for damaged bytes
-            raise PflowError(f"{root}/{name} is damaged ({str(error).splitlines()[0]}): {remedy}") from error
-        if _hash({name: arrays[name]}) != attributes.get("hashes", {}).get(name):
-            raise PflowError(f"{root}/{name} was changed after it was written: {remedy}")
-        if not np.isfinite(arrays[name]).all():
-            bad = int((~np.isfinite(arrays[name])).sum())
-            raise PflowError(f"{root}/{name} must be finite and has {bad} NaN or infinite values: check the operator and the data, then {remedy}")
-    return arrays, attributes
+            raise PflowError(f"{root} must hold the array `{name}` and does not: {_remedy(root)}")
+        arrays[name] = group[name]
+        if name in promised and list(arrays[name].shape) != promised[name]:
+            raise PflowError(f"{root}/{name} has the shape {tuple(arrays[name].shape)}, but {tuple(promised[name])} was written: {_remedy(root)}")
+        _require_chunks(arrays[name], root / name, _remedy(root))
+    return arrays
+
+
+def read_rows(array: zarr.Array, path: str | Path, name: str, start: int, stop: int | None, check: bool = True) -> np.ndarray:
+    """Rows of one array of a store (all of it for a scalar), finite where `check` asks for it."""
+    root = _store_root(path)
+    try:
+        rows = array[...] if stop is None else array[start:stop]
+    except Exception as error:  # zarr's codecs raise many types for damaged bytes
+        raise PflowError(f"{root}/{name} is damaged ({str(error).splitlines()[0]}): {_remedy(root)}") from error
+    if check and not np.isfinite(rows).all():
+        bad = int((~np.isfinite(rows)).sum())
+        raise PflowError(f"{root}/{name} must be finite and has {bad} NaN or infinite values: check the operator and the data, then {_remedy(root)}")
+    return np.asarray(rows)
+
+
+def _remedy(root: Path) -> str:
+    return f"delete {root} and run snakemake again"
 
 
 def read_pairs(paths: list[Path]) -> tuple[np.ndarray, np.ndarray]:

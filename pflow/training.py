@@ -20,6 +20,7 @@ from pflow.errors import PflowError
 from pflow.flows.base import Flow
 from pflow.interruption import DeferredSignals, Interrupted
 from pflow.objectives.base import Objective
+from pflow.parallel import Alone
 from pflow.progress import Progress
 
 __all__ = ["Monitor", "Optimiser", "TrainingState", "train"]
@@ -43,6 +44,7 @@ class Optimiser:
     decay: float = 1.0
     decay_steps: int = 1
     clip: float = math.inf
+    betas: tuple[float, float] = (0.9, 0.999)
 
     def step_size(self, step: int, fraction: float) -> float:
         """The step size at `step`."""
@@ -105,18 +107,20 @@ def train(
     checkpoint: Checkpoint,
     progress: Progress,
     describe: Callable[[], dict[str, float]] = dict,
+    processes: Alone = Alone(),
 ) -> TrainingState:
     """Train `flow` in place and leave the best weights in it (the last ones where the monitor has no criterion).
 
     Arguments:
         describe: extra columns of every row, such as the evaluations spent.
+        processes: those that share every batch; the first one saves.
 
     Raises:
         PflowError: the loss was not finite several times in a row.
         Interrupted: SIGTERM or SIGINT arrived; the state was saved.
     """
     parameters = [p for p in flow.parameters() if p.requires_grad]
-    adam = torch.optim.Adam(parameters, lr=optimiser.learning_rate, fused=True)
+    adam = torch.optim.Adam(parameters, lr=optimiser.learning_rate, betas=optimiser.betas, fused=True)
     state = TrainingState()
     saved = checkpoint.load()
     if saved is not None:
@@ -136,23 +140,24 @@ def train(
             if finished:
                 state.rows.append(row)
                 break
-            row |= _step(flow, objective, optimiser, adam, parameters, generator, state)
+            row |= _step(flow, objective, optimiser, adam, parameters, generator, state, processes)
             state.rows.append(row)
             progress.update(objective.fraction(), step=state.step, **_newest(row))
-            if signals.received or time.monotonic() - last_saved > checkpoint.interval:
+            received = processes.largest(signals.received or 0)
+            if processes.rank == 0 and (received or time.monotonic() - last_saved > checkpoint.interval):
                 state.seconds, last_saved = time.monotonic() - began, time.monotonic()
                 checkpoint.save(_dump(state, flow, objective, adam, generator))
-            if signals.received:
-                raise Interrupted(signals.received, f"stopped after step {state.step}; the state is saved, run again to continue")
+            if received:
+                raise Interrupted(received, f"stopped after step {state.step}; the state is saved, run again to continue")
     if state.best_weights is not None:
         flow.load_state_dict(state.best_weights)
     state.stop_reason = state.stop_reason or objective.stop_reason
     return state
 
 
-def _step(flow, objective, optimiser, adam, parameters, generator, state) -> dict[str, float]:
+def _step(flow, objective, optimiser, adam, parameters, generator, state, processes) -> dict[str, float]:
     """One update; a loss or gradient that is not finite changes nothing and is counted."""
-    step_size = optimiser.step_size(state.step, objective.fraction())
+    step_size = optimiser.step_size(state.step, objective.fraction()) * getattr(objective, "learning_rate_factor", 1.0)
     for group in adam.param_groups:
         group["lr"] = step_size
     adam.zero_grad()
@@ -160,8 +165,8 @@ def _step(flow, objective, optimiser, adam, parameters, generator, state) -> dic
     if loss is None:  # a closed-form step
         state.step += 1
         return numbers
-    norm = math.nan
-    if torch.isfinite(loss):
+    norm, value = math.nan, processes.mean(float(loss.detach()))
+    if math.isfinite(value):
         loss.backward()
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, optimiser.clip))
     if math.isfinite(norm):
@@ -176,7 +181,7 @@ def _step(flow, objective, optimiser, adam, parameters, generator, state) -> dic
                 "lower `learning_rate`, lengthen `warmup`, or check the data and the operator for extreme values"
             )
     state.step += 1
-    return {"loss": float(loss.detach()), "learning_rate": step_size, "gradient_norm": norm, **numbers}
+    return {"loss": value, "learning_rate": step_size, "gradient_norm": norm, **numbers}
 
 
 def _judge(measured: dict[str, float], monitor: Monitor, state: TrainingState, flow: Flow, objective: Objective, finished: bool) -> bool:

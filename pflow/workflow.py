@@ -170,6 +170,10 @@ class Pipeline:
         e = self.experiment(wildcards.experiment)
         return int(e.device == "cuda" and not e.resources.gres)
 
+    def pretraining_threads(self, wildcards: Any) -> int:
+        """CPU threads of all processes of a pretraining."""
+        return self.threads(wildcards) * self.devices(wildcards)
+
     def pretraining_gpus(self, wildcards: Any) -> int:
         """One GPU a process."""
         return self.gpu(wildcards) * self.devices(wildcards)

@@ -28,13 +28,16 @@ ROOMS = {
     "evaluations": "",
     "target": "problems evaluations",
     "objectives": "flows target",
-    "training": "flows objectives store checkpoint progress interruption",
+    "training": "flows objectives store checkpoint progress interruption parallel",
+    "parallel": "",
     "diagnostics": "",
     "figures": "",
     # files
-    "store": "",
+    "replacing": "",
+    "store": "replacing",
     "checkpoint": "store",
     "arviz_schema": "",
+    "pairs": "store",
     "posterior": "store",
     "nuts": "target",
     "report*": "figures report*",
@@ -45,6 +48,7 @@ ROOMS = {
     "schema": "config* decoding",
     "fingerprint": "",
     "provenance": "fingerprint stage_settings",
+    "status": "config* workflow",
     "workflow": "config* decoding fingerprint stage_settings",
     # small helpers
     "device": "",
@@ -56,7 +60,7 @@ ROOMS = {
     "seeds": "",
     # the way in
     "stages": "*",
-    "cli": "stages config* decoding stage_settings interruption job progress",
+    "cli": "stages status config* decoding stage_settings interruption job parallel progress",
     "__main__": "cli",
 }
 
@@ -70,7 +74,7 @@ LIBRARIES = {
 }
 
 # `pflow --help`, the Snakefile and a dry run import these, and must not wait for the heavy libraries.
-LIGHT = ("__init__", "__main__", "cli", "config*", "decoding", "failures", "fingerprint", "job", "schema", "stage_settings", "workflow")
+LIGHT = ("__init__", "__main__", "cli", "config*", "decoding", "failures", "fingerprint", "job", "schema", "stage_settings", "status", "workflow")
 HEAVY = {"torch", "matplotlib", "xarray", "zarr", "scipy", "jaxtyping"}
 
 

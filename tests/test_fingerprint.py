@@ -24,11 +24,11 @@ def copied(tmp_path, monkeypatch):
     monkeypatch.setattr(fingerprint, "ROOT", root)
 
     def prints() -> dict[str, str]:
-        fingerprint._tree.cache_clear(), fingerprint._imports.cache_clear(), fingerprint._normalised.cache_clear()
+        fingerprint._facts.cache_clear(), fingerprint._known.cache_clear()
         return {stage: fingerprint.code_fingerprint(stage) for stage in STAGES}
 
     yield root, prints
-    fingerprint._tree.cache_clear(), fingerprint._imports.cache_clear(), fingerprint._normalised.cache_clear()
+    fingerprint._facts.cache_clear(), fingerprint._known.cache_clear()
 
 
 def changed_stages(copied, module: str, edit) -> set[str]:
@@ -75,3 +75,19 @@ def test_neither_torch_nor_matplotlib_is_imported_to_plan():
     code = "import sys, pflow.workflow, pflow.cli; print([m for m in ('torch', 'matplotlib', 'xarray', 'zarr') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_was_found_is_kept_and_a_plan_without_it_is_the_same(copied):
+    root, prints = copied
+    first = prints()
+    (kept,) = (root / "__pycache__").glob("fingerprint.*.json")
+    assert prints() == first
+    kept.write_text("{ damaged")
+    assert prints() == first
+
+
+def test_a_second_look_parses_nothing(copied, monkeypatch):
+    _, prints = copied
+    first = prints()
+    monkeypatch.setattr(fingerprint.ast, "parse", lambda *_, **__: pytest.fail("parsed again"))
+    assert prints() == first

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pflow.config import Reference
+from pflow.config_trust import Reference
 from pflow.diagnostics.two_sample import two_sample
 from pflow.errors import PflowError
 from pflow.nuts import Chains, convergence, run_nuts

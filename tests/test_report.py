@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import random
 import re
 import shutil
 import struct
@@ -21,6 +22,7 @@ from pflow.report_numbers import format_number, over_seeds
 
 METHODS = ("amortized", "preconditioned", "scratch")
 SEEDS = (0, 1, 2)
+VERDICTS = {"amortized": "do not use", "preconditioned": "trustworthy", "scratch": "usable with care"}
 KL = {"amortized": 0.31, "preconditioned": 0.0061, "scratch": 0.187}
 
 
@@ -57,12 +59,27 @@ def png(path: Path, width: int = 30, height: int = 20) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b""))
 
 
+def noisy_png(path: Path, generator: random.Random, size: int) -> None:
+    png(path, 1, 1)
+    content = path.read_bytes()
+    lines = b"".join(b"\0" + generator.randbytes(3 * size) for _ in range(size))
+    body = zlib.compress(lines, 0)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0))
+    path.write_bytes(content[:8] + header + chunk(b"IDAT", body) + chunk(b"IEND", b""))
+
+
 def write_results(results: Path, name: str = "rosenbrock", observation: str = "paper") -> None:
     """A finished experiment with made-up numbers."""
     folder = results / name
     software = {"python": "3.11.7", "torch": "2.13.0"}
     facts = {"code_version": "0.1.0 (abc123)", "settings_hash": "5e77", "inputs": {"pairs": "0011"}, "device": "CPU", "software": software}
     write(folder / "operator.json", {"linear": True, "dot_test_error": 3.1e-8, "taylor_slope": None, "seconds_per_gradient": 2.5e-6, "provenance": {}})
+    calibration = {"sbc_p_value": 0.42, "tarp_p_value": 0.17, "coverage_50": 0.51, "coverage_90": 0.893, "coverage_95": 0.95, "pairs": 500}
+    write(folder / "pretrained/coupling/calibration.json", calibration | {"observations": {observation: {"ood_p_value": 0.3, "local_c2st_p_value": 0.061}}})
     write(folder / "pretrained/coupling/flow.json", facts | {"wall_seconds": 12.7, "stop_reason": "epochs"})
     for method in METHODS:
         for seed in SEEDS:
@@ -73,6 +90,10 @@ def write_results(results: Path, name: str = "rosenbrock", observation: str = "p
                 "kl_reverse_nats": kl, "kl_reverse_nats_se": kl / 20, "kl_forward_nats": 1.1 * kl, "ess_fraction": 1 / (1 + kl),
                 "elbo_nats": -3.4271 - kl, "log_evidence_error_nats": 0.00123 + seed * 1e-4,
                 "evaluations": evaluations, "wall_seconds": 0.021 if method == "amortized" else 8.13 + seed, "device": "CPU",
+                "mean_error_posterior_std": 0.8 * kl, "std_error_posterior_std": 0.4 * kl, "c2st": 0.5 + kl / 2, "pareto_k": 0.31 + kl, "score_error": 2 * kl,
+                "predictive_chi_square": 0.98 + kl, "predictive_chi_square_spread": 0.06, "coverage_90": 0.9 - kl / 3, "missed_mass": kl / 7, "ood_p_value": 0.3,
+                "sampling_forwards": 11000, "sampling_evaluations": 256,
+                "verdict": VERDICTS[method], "verdict_reasons": [f"k-hat {0.31 + kl:.2f} of {method}", "predictive chi-square 0.98"],
             }  # fmt: skip
             write(run / "metrics.json", metrics)
             write(run / "flow.json", facts | {"stop_reason": "evaluations_spent", "skipped_steps": 0, "evaluations": evaluations})
@@ -147,8 +168,8 @@ def metric_values(results: Path, method: str, key: str) -> list[float]:
 
 def test_every_number_of_the_tables_is_that_of_the_files(results: Path):
     page = Page(build_report(results, [settings()]))
-    summary, cost, accuracy, every = page.tables[:4]
-    for table in (summary, cost, accuracy):
+    summary, cost, evidence, accuracy, _, every = page.tables[:6]
+    for table in (summary, cost, evidence, accuracy):
         assert len(table) == 1 + len(METHODS)
         for row in table[1:]:
             method = next(method for method in METHODS if any(cell["text"].strip().startswith(method) for cell in row))
@@ -157,24 +178,61 @@ def test_every_number_of_the_tables_is_that_of_the_files(results: Path):
             for key, cell in shown.items():
                 expected = median(metric_values(results, method, key))
                 assert float(cell["value"]) == expected
-                assert format_number(expected, 2)[:3] == cell["text"].strip()[:3]
+                assert cell["text"].strip().startswith(tuple(format_number(expected, digits) for digits in (2, 3, 4)))
     seen = 0
     for row in every[1:]:
         for cell in row:
-            if cell["metric"] and cell["metric"] != "device":
+            if cell["metric"] and cell["metric"] not in ("device", "verdict"):
                 method, seed = row[0]["text"].strip(), int(row[1]["value"])
                 assert float(cell["value"]) == metric_values(results, method, cell["metric"])[seed]
                 seen += 1
-    assert seen == len(METHODS) * len(SEEDS) * 8
+    assert seen == len(METHODS) * len(SEEDS) * 20
 
 
 def test_the_summary_comes_first_and_has_the_promised_columns(results: Path):
     page = Page(build_report(results, [settings()]))
     headings = [cell["text"].strip().lower() for cell in page.tables[0][0]]
+    assert headings[:3] == ["experiment", "method", "verdict"]
     for word in ("experiment", "method", "kl(q‖posterior) (nats)", "ess fraction", "elbo (nats)", "evaluations", "wall time (s)"):
         assert any(word in heading for heading in headings), word
     assert page.text.index("Summary") < page.text.index("What was asked") < page.text.index("What was found")
     assert page.text.index("What was found") < page.text.index("What it cost") < page.text.index("How far to trust it")
+
+
+def test_the_worst_verdict_of_the_seeds_is_said_with_its_reasons(results: Path):
+    path = results / "rosenbrock/posteriors/paper/preconditioned/seed-1/metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"verdict": "do not use", "verdict_reasons": ["a <mode> was lost"]}))
+    html = build_report(results, [settings(evaluate={"verdict": {"pareto_k": 0.7}})])
+    page = Page(html)
+    rows = {row[1]["text"].strip(): row[2] for row in page.tables[0][1:]}
+    assert rows["amortized"]["value"] == "2" and "do not use" in rows["amortized"]["text"]
+    assert rows["scratch"]["value"] == "1" and "usable with care" in rows["scratch"]["text"]
+    assert "do not use" in rows["preconditioned"]["text"] and "1 of 3 seeds do not use, 2 of 3 seeds trustworthy" in rows["preconditioned"]["text"]
+    why = {row[0]["text"].strip(): row[1]["text"] for row in page.tables[2][1:]}
+    assert "a <mode> was lost" in why["preconditioned"] and "<mode>" not in html
+    assert "of scratch" in why["scratch"]
+    assert "pareto k" in page.text  # the rules
+
+
+def test_calibration_of_the_pretrained_flows_is_shown(results: Path):
+    calibration = Page(build_report(results, [settings()])).tables[4]
+    assert [cell["value"] for cell in calibration[1][1:7]] == ["0.42", "0.17", "0.51", "0.893", "0.95", "500"]
+    assert "paper 0.061" in calibration[1][-1]["text"]
+    (results / "rosenbrock/pretrained/coupling/calibration.json").unlink()
+    assert "\N{EN DASH}" in Page(build_report(results, [settings()])).tables[4][1][1]["text"]
+
+
+def test_very_many_figures_become_thumbnails(results: Path):
+    folder = results / "rosenbrock/figures"
+    generator = random.Random(0)
+    for index in range(30):  # noise does not compress: half a megabyte each
+        noisy_png(folder / f"posterior_y{index:02d}.png", generator, 400)
+    html = build_report(results, [settings()])
+    assert len(html) < 15e6
+    page = Page(html)
+    assert len(page.all("img")) == 33
+    assert "Reduced here; full size: rosenbrock/figures/posterior_y29.png" in page.text
+    assert "full size: rosenbrock/figures/posterior_2d.png" not in page.text  # the first ones stay whole
 
 
 def test_it_says_what_was_asked_and_found(results: Path):
@@ -193,8 +251,8 @@ def test_evaluations_until_a_divergence_come_from_the_history(results: Path):
     page = Page(build_report(results, [settings()]))
     cost = {row[0]["text"].strip(): row for row in page.tables[1][1:]}
     # KL at the checkpoints is 100, 10 and 1 times the last one, at 0, 64 (seed + 1) and 5120 evaluations.
-    assert [cell["value"] for cell in cost["preconditioned"][2:5]] == ["0.0", "128.0", "5120.0"]
-    assert [cell["text"].strip() for cell in cost["amortized"][3:5]] == ["not reached", "not reached"]
+    assert [cell["value"] for cell in cost["preconditioned"][4:7]] == ["0.0", "128.0", "5120.0"]
+    assert [cell["text"].strip() for cell in cost["amortized"][5:7]] == ["not reached", "not reached"]
 
 
 def test_the_page_is_self_contained(results: Path):
@@ -270,7 +328,7 @@ def test_a_metric_that_does_not_apply_is_a_dash_and_nan_is_not_averaged_away(res
         path.write_text(json.dumps(metrics))
     html = build_report(results, [settings()])
     page = Page(html)
-    row = next(row for row in page.tables[2][1:] if row[0]["text"].strip() == "scratch")
+    row = next(row for row in page.tables[3][1:] if row[0]["text"].strip() == "scratch")
     assert next(cell for cell in row if cell["metric"] == "kl_forward_nats")["text"].strip() == "\N{EN DASH}"
     assert '<span title="not applicable">\N{EN DASH}</span>' in html
     row = next(row for row in page.tables[0][1:] if row[1]["text"].strip() == "scratch")
@@ -347,11 +405,11 @@ IN_THE_BROWSER = """
 const seen = {};
 const methods = () => Array.from(document.querySelector("tbody").rows, row => row.cells[1].textContent.trim()).join(" ");
 const headings = document.querySelectorAll("#summary thead button");
-headings[2].focus(); headings[2].click();
+headings[3].focus(); headings[3].click();
 seen.ascending = methods();
-headings[2].click();
+headings[3].click();
 seen.descending = methods();
-seen.direction = headings[2].closest("th").getAttribute("aria-sort");
+seen.direction = headings[3].closest("th").getAttribute("aria-sort");
 document.querySelector("figure button").click();
 seen.opened = String(document.querySelector("dialog").open);
 seen.caption = document.querySelector("dialog p").textContent;

@@ -15,7 +15,9 @@ from pflow.flows import build_flow
 from pflow.interruption import Interrupted
 from pflow.objectives.maximum_likelihood import MaximumLikelihood
 from pflow.objectives.reverse_kl import ReverseKL
+from pflow.objectives.score_replay import ScoreReplay
 from pflow.objectives.stopping import Stopping
+from pflow.pairs import TensorPairs
 from pflow.problems import build_problem
 from pflow.progress import Progress
 from pflow.seeds import generator_for
@@ -63,7 +65,7 @@ def run(tmp_path, objective, flow, *, interrupt_at=None, monitor=None, optimiser
 def likelihood() -> tuple[MaximumLikelihood, torch.nn.Module]:
     x, y = build_problem("rosenbrock").simulate(100, generator_for(0, "pairs"))
     torch.manual_seed(0)
-    return MaximumLikelihood(x, y, batch=16, epochs=3), build_flow("coupling", (2,), (2,), depth=2, hidden=8)
+    return MaximumLikelihood(TensorPairs(x, y), batch=16, epochs=3), build_flow("coupling", (2,), (2,), depth=2, hidden=8)
 
 
 def divergence() -> tuple[ReverseKL, torch.nn.Module]:
@@ -72,7 +74,13 @@ def divergence() -> tuple[ReverseKL, torch.nn.Module]:
     return ReverseKL(Target(build_problem("rosenbrock"), torch.tensor([[1.0, 2.0]])), Stopping(160), 16, "path"), flow
 
 
-@pytest.mark.parametrize("make", [likelihood, divergence])
+def replay() -> tuple[ScoreReplay, torch.nn.Module]:
+    torch.manual_seed(0)
+    flow = build_flow("coupling", (2,), (2,), depth=2, hidden=8)
+    return ScoreReplay(Target(build_problem("rosenbrock"), torch.tensor([[1.0, 2.0]])), Stopping(48), inner=5), flow
+
+
+@pytest.mark.parametrize("make", [likelihood, divergence, replay])
 @pytest.mark.parametrize("interrupt_at", [1, 7])
 def test_an_interrupted_run_ends_in_the_same_bits(tmp_path, make, interrupt_at):
     objective, whole = make()

@@ -34,7 +34,7 @@ def judge(metrics: Mapping[str, Any], rules: Mapping[str, float], *, unknowns: i
 
     Arguments:
         metrics: names and values as in metrics.json; what is absent is not judged.
-        rules: thresholds by name, see `pflow.config.Verdict`.
+        rules: thresholds by name, see `pflow.config_trust.Verdict`.
         unknowns: the dimension of x.
         fine_tuned: whether the flow was trained on this observation.
     """
@@ -72,9 +72,12 @@ def _weights(metrics: Mapping[str, Any], rules: Mapping[str, float], unknowns: i
     if not reliable and unknowns > rules["weights_dimension"]:
         return [Evidence(REMARK, f"k-hat is uninformative in {unknowns} dimensions, where weights collapse ({shown})")]
     if reliable and ess >= rules["ess_trustworthy"]:
-        return [Evidence(0, shown)]
+        noise = " (k-hat is noise this close to perfect)" if k is not None and k >= rules["pareto_k"] else ""
+        return [Evidence(0, shown + noise)]
     if reliable and ess >= rules["ess_usable"]:
         return [Evidence(1, f"{shown}: use importance weights")]
+    if not reliable and ess >= rules["ess_trustworthy"]:
+        return [Evidence(1, f"{shown}: a few draws have far too little density, so do not trust the weights or the tails")]
     return [Evidence(2, f"{shown}: weights cannot repair this flow")]
 
 

@@ -5,6 +5,7 @@
 | `posterior` | `posterior_2d` (the paper's figure 1), `posterior_2d_single` |
 | `curves` | `objective_curves`, `pretraining_curves`, `accuracy_against_evaluations` |
 | `marginals` | `marginals`, `moments_against_reference` |
+| `calibration` | `rank_curves` |
 | `style` | `style`, `save` |
 | `palette` | `method_colour`, `method_line_style`, `method_label` (no matplotlib: the report uses it too) |
 

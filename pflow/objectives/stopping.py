@@ -16,6 +16,8 @@ from pflow.target import Evaluation
 
 __all__ = ["Stopping", "effective_fraction"]
 
+NEEDED = 0.8  # effective sample size fraction above which importance weights repair the rest
+
 
 class Stopping:
     """Budget and targets of one run.
@@ -40,6 +42,7 @@ class Stopping:
         self.evaluations, self.window = evaluations, window
         self.ess_fraction, self.score_error, self.elbo_change = ess_fraction, score_error, elbo_change
         self.log_weights, self.score_errors = torch.empty(0), torch.empty(0)
+        self.start: list[float] = []  # effective sample size fraction of the first draws, and how many they are
 
     def record(self, drawn: Evaluation, log_q: Tensor, score_errors: Tensor | None = None) -> None:
         """Take note of freshly evaluated draws; invalid ones have weight zero.
@@ -49,6 +52,8 @@ class Stopping:
         """
         log_weight = torch.where(drawn.valid, drawn.log_density - log_q.detach(), -math.inf).float().cpu()
         self.log_weights = torch.cat([self.log_weights, log_weight])[-2 * self.window :]
+        if not self.start:
+            self.start = [effective_fraction(log_weight), len(log_weight)]
         if score_errors is not None:
             self.score_errors = torch.cat([self.score_errors, score_errors.detach().float().cpu()])[-self.window :]
 
@@ -73,13 +78,21 @@ class Stopping:
             return f"the budget of {self.evaluations} evaluations is spent{missed}"
         return ""
 
+    def diagnosis(self) -> str:
+        """Whether fine-tuning was needed at all, from the first draws, which the starting flow made."""
+        if not self.start:
+            return ""
+        fraction, draws = self.start
+        need = "is needed" if fraction < NEEDED else "is hardly needed"
+        return f"the starting flow has an effective sample size fraction of {fraction:.2g} over {int(draws)} draws: fine-tuning {need}"
+
     def state_dict(self) -> dict[str, Any]:
         """The window."""
-        return {"log_weights": self.log_weights, "score_errors": self.score_errors}
+        return {"log_weights": self.log_weights, "score_errors": self.score_errors, "start": self.start}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with the window of `state`."""
-        self.log_weights, self.score_errors = state["log_weights"], state["score_errors"]
+        self.log_weights, self.score_errors, self.start = state["log_weights"], state["score_errors"], state["start"]
 
 
 def effective_fraction(log_weight: Tensor) -> float:

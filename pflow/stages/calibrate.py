@@ -75,6 +75,7 @@ def calibrate(
     progress.close(f"{pairs} pairs, SBC p {numbers['sbc_p_value']:.2g}, TARP p {numbers['tarp_p_value']:.2g}, 90 % coverage {numbers['coverage_90']:.3f}")
 
 
+@torch.no_grad()
 def pair_ranks(
     network: Flow, x: torch.Tensor, y: torch.Tensor, draws: int, unknowns: int, seed: int, names: tuple[str, ...], progress: Progress | None = None
 ) -> tuple[np.ndarray, list[str]]:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
+from pflow.diagnostics.calibration import uniformity
+from pflow.figures.calibration import RankCurve, rank_curves
 from pflow.figures.curves import accuracy_against_evaluations, objective_curves, pretraining_curves
 from pflow.figures.marginals import marginals, moments_against_reference
 from pflow.figures.posterior import posterior_2d
 from pflow.figures.style import save
+from pflow.report_numbers import format_number
 from pflow.stage_settings import FiguresSettings
-from pflow.store import read_arrays, read_csv, read_datatree, replacing, write_json
+from pflow.store import read_arrays, read_csv, read_datatree, read_json, replacing, write_json
 
 __all__ = ["figures"]
 
+Keep = Callable[..., None]
 SHOWN = 4000  # pairs read for a picture
 FEW_PARAMETERS = 8
+REFERENCES = {"exact": "exact", "nuts": "NUTS"}
 
 
 def figures(settings: FiguresSettings, record: dict[str, Any], *, results: Path, out: Path, threads: int = 1) -> None:
@@ -35,70 +40,107 @@ def figures(settings: FiguresSettings, record: dict[str, Any], *, results: Path,
         for observation in settings.observations:
             suffix = f"_{observation}" if len(settings.observations) > 1 else ""
             _draw_observation(keep, settings, results, observation, suffix)
+        keep(
+            "calibration",
+            rank_curves({flow: _rank_curves(results / "pretrained" / flow) for flow in settings.flows}),
+            "Calibration of each pretrained flow over held-out low-fidelity pairs: where the truth ranks among draws. Inside the grey band is "
+            "as expected; above zero on the left and below it on the right means that the flow is too sure of itself.",
+            svg=True,
+        )
         training = {flow: read_csv(results / "pretrained" / flow / "history.csv") for flow in settings.flows}
         keep("pretraining", pretraining_curves(training), "Stage 1: training and validation loss of each flow on low-fidelity pairs.", svg=True)
         write_json(temporary / "index.json", {"captions": captions})
 
 
-def _draw_observation(keep: Any, settings: FiguresSettings, results: Path, observation: str, suffix: str) -> None:
+def _draw_observation(keep: Keep, settings: FiguresSettings, results: Path, observation: str, suffix: str) -> None:
     folder = results / "posteriors" / observation
-    trees = {m: [read_datatree(folder / m / f"seed-{s}" / "posterior.zarr") for s in settings.seeds] for m in settings.methods}
-    draws = {method: seeds[0]["posterior"]["x"].values[0] for method, seeds in trees.items()}
+    trees = {m: read_datatree(folder / m / f"seed-{settings.seeds[0]}" / "posterior.zarr") for m in settings.methods}
+    draws = {method: tree["posterior"]["x"].values[0] for method, tree in trees.items()}
+    draws = {method: values.reshape(len(values), -1) for method, values in draws.items()}
     histories = {m: [read_csv(folder / m / f"seed-{s}" / "history.csv") for s in settings.seeds] for m in settings.methods}
-    reference = read_datatree(folder / "reference.zarr")
-    truth = reference["posterior"]["x"].values[0]
-    first = next(iter(trees.values()))[0]
-    x_true = first["constant_data"]["x_true"].values if "constant_data" in first else None
-    names = [str(name) for name in first["posterior"]["x_dim"].values]
+    metrics = {m: [read_json(folder / m / f"seed-{s}" / "metrics.json") for s in settings.seeds] for m in settings.methods}
+    reference = read_datatree(folder / "reference.zarr") if (folder / "reference.zarr" / "zarr.json").is_file() else None
+    first = next(iter(trees.values()))
     look = {"names": list(settings.methods), "labels": settings.methods}
     of = f" for observation {observation}" if suffix else ""
 
-    if truth.shape[-1] == 2:
-        kl = {m: median([h["kl_reverse_nats"][np.isfinite(h["kl_reverse_nats"])][-1] for h in seeds]) for m, seeds in histories.items()}
-        figure = posterior_2d(
-            draws,
-            exact=truth,
-            exact_log_density=reference["sample_stats"]["lp"].values[0],
-            x_true=x_true,
-            y_observed=first["observed_data"]["y"].values,
-            parameter_names=names,
-            remarks={method: f"KL {value:.2g} nats" for method, value in kl.items()},
-            **_pairs(results),
-            **look,
-        )
+    if draws[next(iter(draws))].shape[-1] == 2:
+        _draw_plane(keep, results, draws, first, reference, metrics, look, suffix)
+    measured = any(np.isfinite(h["kl_reverse_nats"]).any() for seeds in histories.values() for h in seeds)
+    if measured:
         keep(
-            f"posterior{suffix}",
-            figure,
-            f"What was known before, and what each method makes of the observation{of}. Grey: the exact posterior's 50, 90 and 99 % regions. "
-            "Points: draws of the first seed. KL: median over seeds of KL(q || posterior).",
-        )
-    keep(
-        f"accuracy{suffix}",
-        accuracy_against_evaluations(histories, **look),
-        f"Accuracy against evaluations of the expensive operator{of}: median over seeds, with the range over seeds.",
-        svg=True,
-    )
-    lowest = -float(reference.attrs["log_evidence"])
-    trained = {m: seeds for m, seeds in histories.items() if any(np.isfinite(h["loss"]).any() for h in seeds)}
-    if trained:
-        keep(
-            f"objective{suffix}",
-            objective_curves(trained, lowest=lowest, **look),
-            f"Training objective of each method{of}; the dashed line is the lowest value possible, the exact posterior's.",
+            f"accuracy{suffix}",
+            accuracy_against_evaluations(histories, **look),
+            f"Accuracy against evaluations of the expensive operator{of}: median over seeds, with the range over seeds.",
             svg=True,
         )
-    if truth.shape[-1] <= FEW_PARAMETERS:
+    trained = {m: seeds for m, seeds in histories.items() if any(np.isfinite(h["loss"]).any() for h in seeds)}
+    if trained:
+        lowest = None if reference is None or "log_evidence" not in reference.attrs else -float(reference.attrs["log_evidence"])
+        told = "; the dashed line is the lowest value possible, the exact posterior's" if lowest is not None else ""
+        keep(f"objective{suffix}", objective_curves(trained, lowest=lowest, **look), f"Training objective of each method{of}{told}.", svg=True)
+    _draw_marginals(keep, draws, first, reference, look, suffix, of)
+
+
+def _draw_plane(
+    keep: Keep, results: Path, draws: dict[str, np.ndarray], first: Any, reference: Any, metrics: dict[str, list[dict]], look: dict[str, Any], suffix: str
+) -> None:
+    """Draws in two dimensions, over the regions of the exact posterior where it is known."""
+    kl = {m: [v["kl_reverse_nats"] for v in seeds if "kl_reverse_nats" in v] for m, seeds in metrics.items()}
+    exact = reference is not None and reference.attrs["kind"] == "exact"
+    figure = posterior_2d(
+        draws,
+        exact=reference["posterior"]["x"].values.reshape(-1, 2) if reference is not None else None,
+        exact_log_density=reference["sample_stats"]["lp"].values.reshape(-1) if exact else None,
+        x_true=_x_true(first),
+        y_observed=first["observed_data"]["y"].values if first["observed_data"]["y"].size == 2 else None,
+        parameter_names=_names(first),
+        remarks={method: f"KL {format_number(median(values), 2)} nats" for method, values in kl.items() if values},
+        **_pairs(results),
+        **look,
+    )
+    told = " Grey: the exact posterior's 50, 90 and 99 % regions." if exact else ""
+    keep(
+        f"posterior{suffix}",
+        figure,
+        f"What was known before, and what each method makes of {f'observation {suffix[1:]}' if suffix else 'the observation'}.{told} Points: draws of the first seed."
+        + (" KL: median over seeds of KL(q || posterior)." if any(kl.values()) else ""),
+    )
+
+
+def _draw_marginals(keep: Keep, draws: dict[str, np.ndarray], first: Any, reference: Any, look: dict[str, Any], suffix: str, of: str) -> None:
+    size = next(iter(draws.values())).shape[-1]
+    truth = None if reference is None else reference["posterior"]["x"].values.reshape(-1, size)
+    named = {} if reference is None else {"reference_name": REFERENCES[reference.attrs["kind"]]}
+    against = "" if reference is None else f", against the {'exact' if reference.attrs['kind'] == 'exact' else 'NUTS'} one"
+    if size <= FEW_PARAMETERS:
         keep(
             f"marginals{suffix}",
-            marginals(draws, truth, parameter_names=names, x_true=x_true, **look),
-            f"Marginal posterior of each unknown{of}, first seed, against the exact one.",
+            marginals(draws, truth, parameter_names=_names(first), x_true=_x_true(first), **named, **look),
+            f"Marginal posterior of each unknown{of}, first seed{against}.",
         )
-    else:
+    elif truth is not None:
         keep(
             f"moments{suffix}",
-            moments_against_reference(draws, truth, **look),
-            f"Posterior mean and standard deviation of each unknown{of}, first seed, against the exact ones.",
+            moments_against_reference(draws, truth, **named, **look),
+            f"Posterior mean and standard deviation of each unknown{of}, first seed{against}.",
         )
+
+
+def _rank_curves(folder: Path) -> dict[str, RankCurve]:
+    arrays, attributes = read_arrays(folder / "calibration.zarr", ("ranks",))
+    tests = {name: uniformity(rank, attributes["draws"]) for name, rank in zip(attributes["quantities"], arrays["ranks"].T, strict=True)}
+    return {name: RankCurve(test.at, test.empirical, test.low, test.high) for name, test in tests.items()}
+
+
+def _x_true(tree: Any) -> np.ndarray | None:
+    return tree["constant_data"]["x_true"].values.reshape(-1) if "constant_data" in tree else None
+
+
+def _names(tree: Any) -> list[str]:
+    """Labels of the unknowns with their unit, if it has one."""
+    unit = tree["posterior"]["x"].attrs.get("units", "1")
+    return [f"{name} ({unit})" if unit != "1" else str(name) for name in tree["posterior"]["x_dim"].values]
 
 
 def _pairs(results: Path) -> Mapping[str, np.ndarray | None]:

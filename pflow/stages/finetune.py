@@ -59,7 +59,7 @@ class AccuracyMonitor:
     patience: int = field(default=0, init=False)
 
     def mark(self, objective: Objective) -> int:
-        return (self.target.ledger.evaluations // FIRST_MARK).bit_length()
+        return (learnt(objective, self.target) // FIRST_MARK).bit_length()
 
     @torch.no_grad()
     def measure(self, flow: Flow) -> dict[str, float]:
@@ -111,6 +111,7 @@ def finetune(
     name = f"{settings.experiment}/{settings.observation}/{settings.name}/seed-{settings.seed}"
     progress, store = Progress(f"finetune {name}"), Checkpoint(checkpoint, identity(record))
     if isinstance(method, NoFinetuning):
+        notes = {}
         state = TrainingState(stop_reason="the method does not fine-tune")
         state.rows.append({"step": 0, "evaluations": 0, "seconds": 0.0, "skipped": 0, **monitor.measure(flow)})
     else:
@@ -123,8 +124,13 @@ def finetune(
             monitor=monitor,
             checkpoint=store,
             progress=progress,
-            describe=lambda: {"evaluations": target.ledger.evaluations},
+            describe=lambda: {"evaluations": learnt(objective, target)},
         )
+        notes = {
+            "diagnosis": objective.stopping.diagnosis(),
+            "warning": getattr(objective, "warning", ""),
+            "operator_free_seconds_per_evaluation": round((state.seconds - target.ledger.seconds) / max(1, target.ledger.evaluations), 6),
+        }
     evaluations.flush()
     facts = {
         "experiment": settings.experiment,
@@ -137,12 +143,21 @@ def finetune(
         "invalid_evaluations": target.ledger.invalid,
         "operator_seconds": round(target.ledger.seconds, 3),
         "device": describe_device(device),
+        **notes,
     }
     write_flow(out, flow, architecture, state, FINETUNE_COLUMNS, facts, record)
     store.remove()
     accuracy = state.rows[-1].get("kl_reverse_nats")
     told = "" if accuracy is None else f", KL(q || posterior) {accuracy:.4g} nats"
+    for note in (notes.get("diagnosis"), notes.get("warning") and f"warning: {notes['warning']}"):
+        if note:
+            progress.close(note)
     progress.close(f"{target.ledger.evaluations} evaluations in {state.seconds:.1f} s{told} ({state.stop_reason})")
+
+
+def learnt(objective: Objective, target: Target) -> int:
+    """Evaluations that the flow has learnt from: all that are spent, or those of finished rounds."""
+    return getattr(objective, "learnt", target.ledger.evaluations)
 
 
 def _target_identity(settings: FinetuneSettings, y: torch.Tensor) -> str:

@@ -10,6 +10,7 @@ from pflow.objectives.base import Objective
 from pflow.objectives.batch_and_match import BatchAndMatch
 from pflow.objectives.importance import Importance as ImportanceObjective
 from pflow.objectives.reverse_kl import ReverseKL as ReverseKLObjective
+from pflow.objectives.score_replay import ScoreReplay as ScoreReplayObjective
 from pflow.objectives.stopping import Stopping
 from pflow.target import Target
 from pflow.training import Optimiser
@@ -58,6 +59,9 @@ def objective_of(method: Finetuning, target: Target) -> tuple[Objective, Optimis
     if isinstance(method, ReverseKL):
         optimiser = Optimiser(method.learning_rate, method.warmup, method.schedule, method.decay, method.decay_steps, method.clip)
         return ReverseKLObjective(target, stopping, method.batch, method.gradient, method.anneal), optimiser
+    if isinstance(method, ScoreReplay):
+        replay = ScoreReplayObjective(target, stopping, method.draw, method.inner, method.batch)
+        return replay, Optimiser(2e-3, clip=100.0, betas=(0.9, 0.99))
     if isinstance(method, LatentGaussian) and method.fit == "match_scores":
         return BatchAndMatch(target, method.batch, stopping), Optimiser(method.learning_rate)
     if isinstance(method, LatentGaussian):

@@ -13,13 +13,14 @@ from pflow.device import describe_device, select_device
 from pflow.flows import build_flow
 from pflow.flows.base import Flow
 from pflow.objectives.maximum_likelihood import MaximumLikelihood, mean_negative_log_likelihood
+from pflow.parallel import Alone, join_group, worker_count
+from pflow.pairs import PairStream
 from pflow.progress import Progress
 from pflow.provenance import identity
 from pflow.seeds import generator_for
 from pflow.stage_settings import PretrainSettings
 from pflow.stages.outputs import PRETRAIN_COLUMNS, write_flow
 from pflow.stages.weights import architecture_of
-from pflow.store import read_pairs
 from pflow.training import Optimiser, train
 
 __all__ = ["pretrain"]
@@ -29,16 +30,27 @@ __all__ = ["pretrain"]
 class ValidationMonitor:
     """The validation loss after each epoch; the best one decides which weights are kept."""
 
-    x: torch.Tensor
-    y: torch.Tensor
+    pairs: PairStream
     patience: int
+    group: Alone
     criterion: str = field(default="validation_loss", init=False)
 
     def mark(self, objective: MaximumLikelihood) -> int:
         return objective.epoch
 
     def measure(self, flow: Flow) -> dict[str, float]:
-        return {"validation_loss": mean_negative_log_likelihood(flow, self.x, self.y)}
+        return {"validation_loss": self.group.mean(mean_negative_log_likelihood(flow, self.pairs))}
+
+
+class PairDensity(torch.nn.Module):
+    """log_prob_pairs as a module's forward, which is what DistributedDataParallel wraps."""
+
+    def __init__(self, flow: Flow) -> None:
+        super().__init__()
+        self.flow = flow
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return self.flow.log_prob_pairs(x, y)
 
 
 def pretrain(
@@ -52,16 +64,18 @@ def pretrain(
     threads: int = 1,
 ) -> None:
     """Write flow.safetensors, flow.json and history.csv into the folder `out`."""
-    device = select_device(settings.device, threads)
+    device = select_device(settings.device, max(1, threads // worker_count()))
+    group = join_group(device)
     wanted = settings.flow.pretrain
-    x, y = (torch.from_numpy(a).to(device) for a in read_pairs(train_shards))
-    held_x, held_y = (torch.from_numpy(a).to(device) for a in read_pairs(validation_shards))
+    pairs = PairStream(train_shards, wanted.memory_mb, device)
+    held_out = PairStream(validation_shards, wanted.memory_mb, device)
+    x, y = pairs.first(1024)
     architecture = architecture_of(settings.flow, x.shape[1:], y.shape[1:])
     torch.manual_seed(wanted.seed)
     flow = build_flow(**architecture).to(device)
     with torch.no_grad():
-        flow.initialise(x[:1024], y[:1024])
-    objective = MaximumLikelihood(x, y, wanted.batch, wanted.epochs)
+        flow.initialise(x, y)
+    objective = MaximumLikelihood(pairs, wanted.batch, wanted.epochs, (group.rank, group.size), group.wrap(PairDensity(flow)))
     optimiser = Optimiser(
         wanted.learning_rate, wanted.warmup, wanted.schedule, wanted.decay, decay_steps=objective.steps_per_epoch, clip=wanted.clip
     )
@@ -72,12 +86,16 @@ def pretrain(
         objective,
         optimiser,
         generator=generator_for(wanted.seed, "pretrain", settings.name),
-        monitor=ValidationMonitor(held_x, held_y, wanted.patience),
+        monitor=ValidationMonitor(held_out, wanted.patience, group),
         checkpoint=store,
         progress=progress,
         describe=lambda: {"epoch": objective.epoch},
+        processes=group,
     )
     facts = {"experiment": settings.experiment, "flow": settings.name, "device": describe_device(device), "best_validation_loss": state.best_value}
-    write_flow(out, flow, architecture, state, PRETRAIN_COLUMNS, facts, record)
-    store.remove()
+    facts["processes"] = group.size
+    if group.rank == 0:
+        write_flow(out, flow, architecture, state, PRETRAIN_COLUMNS, facts, record)
+        store.remove()
+    group.leave()
     progress.close(f"{state.step} steps in {state.seconds:.1f} s, best validation loss {state.best_value:.4f} ({state.stop_reason})")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from pflow.arviz_schema import chains_dataset, draws_dataset
-from pflow.config import Reference
+from pflow.config_trust import Reference
 from pflow.device import select_device
 from pflow.errors import PflowError
 from pflow.nuts import Chains, convergence, run_nuts

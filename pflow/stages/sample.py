@@ -16,6 +16,7 @@ import torch
 from pflow.arviz_schema import draws_dataset, point_dataset
 from pflow.device import describe_device, select_device
 from pflow.flows.base import Flow
+from pflow.progress import Progress
 from pflow.seeds import generator_for
 from pflow.stage_settings import SampleSettings
 from pflow.stages.inputs import problem_from, read_observation
@@ -26,6 +27,7 @@ from pflow.target import Target
 __all__ = ["latent_score_error", "sample"]
 
 BATCH = 4096
+GRADIENT_BATCH = 64  # draws whose gradients are in memory at once
 
 
 @torch.no_grad()
@@ -37,7 +39,8 @@ def sample(settings: SampleSettings, record: dict[str, Any], *, flow: Path, obse
     network, _ = load_flow(flow, device)
     target = Target(problem, y)
     generator = generator_for(settings.seed, "sample", settings.observation, settings.method)
-    arrays = _draws(network, target, settings.sample.draws, generator)
+    progress = Progress(f"sample {settings.experiment}/{settings.observation}/{settings.method}/seed-{settings.seed}")
+    arrays = _draws(network, target, settings.sample.draws, generator, progress)
     fixed = read_arrays(observation, ("y",), optional=("x_true",))[0]
     names, units = problem.parameter_names, {"x": problem.model_unit, "y": problem.data_unit}
     stats = {"lp": arrays["lp"], "log_q": arrays["log_q"], "log_weight": arrays["lp"] - arrays["log_q"], "chi_square": arrays["chi_square"]}
@@ -51,7 +54,8 @@ def sample(settings: SampleSettings, record: dict[str, Any], *, flow: Path, obse
         groups["constant_data"] = point_dataset({"x_true": fixed["x_true"]}, names, units)
     if settings.sample.score_draws:
         x = torch.from_numpy(arrays["x"][: settings.sample.score_draws]).to(device)
-        groups["score_stats"] = draws_dataset({"score_error": latent_score_error(network, target, x)})
+        errors = np.concatenate([latent_score_error(network, target, part) for part in x.split(GRADIENT_BATCH)])
+        groups["score_stats"] = draws_dataset({"score_error": errors})
     if settings.sample.prior_draws:
         x, at_prior = _at_prior_draws(network, target, settings.sample.prior_draws, generator_for(settings.seed, "prior", settings.observation))
         groups |= {"prior": draws_dataset({"x": x}, names, units), "sample_stats_prior": draws_dataset(at_prior)}
@@ -70,9 +74,10 @@ def sample(settings: SampleSettings, record: dict[str, Any], *, flow: Path, obse
         "code_version": record["code_version"],
     }
     write_datatree(out, groups, attributes)
+    progress.close(f"{settings.sample.draws} draws, {target.ledger.forwards} forwards and {target.ledger.evaluations} evaluations")
 
 
-def _draws(network: Flow, target: Target, draws: int, generator: torch.Generator) -> dict[str, np.ndarray]:
+def _draws(network: Flow, target: Target, draws: int, generator: torch.Generator, progress: Progress) -> dict[str, np.ndarray]:
     """x ~ q with log q, log p~, the misfit per datum and a prediction F(x) + noise."""
     problem = target.problem
     parts: dict[str, list[torch.Tensor]] = {"x": [], "y": [], "lp": [], "log_q": [], "chi_square": []}
@@ -84,6 +89,7 @@ def _draws(network: Flow, target: Target, draws: int, generator: torch.Generator
         values = {"x": x, "y": prediction.cpu() + noise, "lp": log_density, "log_q": log_q, "chi_square": residual.flatten(1).square().mean(1)}
         for name, value in values.items():
             parts[name].append(value.cpu())
+        progress.update(min(1.0, (first + BATCH) / draws), forwards=target.ledger.forwards)
     return {name: torch.cat(values).numpy() for name, values in parts.items()}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from pflow.config import Verdict
+from pflow.config_trust import Verdict
 from pflow.diagnostics.novelty import novelty_p_value
 from pflow.diagnostics.summary import against_reference, without_reference
 from pflow.diagnostics.verdict import Judgement, judge

@@ -39,7 +39,8 @@ def test_sound_posteriors_are_not(with_reference):
         ({"pareto_k": 0.65}, TRUSTWORTHY, "k-hat 0.65"),
         ({"pareto_k": 1.2, "ess_fraction": 0.93}, TRUSTWORTHY, "93 %"),  # k-hat of a near-perfect flow is noise
         ({"pareto_k": None, "ess_fraction": 1.0}, TRUSTWORTHY, "not defined"),
-        ({"pareto_k": 0.8, "ess_fraction": 0.6}, DO_NOT_USE, "cannot repair"),
+        ({"pareto_k": 0.8, "ess_fraction": 0.6}, WITH_CARE, "tails"),
+        ({"pareto_k": 0.8, "ess_fraction": 0.4}, DO_NOT_USE, "cannot repair"),
         ({"ess_fraction": 0.3}, WITH_CARE, "use importance weights"),
         ({"ess_fraction": 0.01}, DO_NOT_USE, "cannot repair"),
         ({"ess_fraction": None}, DO_NOT_USE, "no draw has a positive importance weight"),

@@ -148,7 +148,9 @@ def test_a_failed_job_shows_its_message_and_keeps_earlier_results(finished, tmp_
     weights = folder / "pretrained/coupling/flow.safetensors"
     weights.unlink()
     before = (folder / "posteriors/y1/amortized/seed-0/metrics.json").read_bytes()
-    done = project.snakemake()
+    done = project.snakemake("--retries", "2")
     assert done.returncode != 0
     assert "has 0 of its 1 chunks: delete" in done.stdout and "Traceback" not in done.stdout
+    assert done.stdout.count("Trying to restart") == 2 and "another one would: not tried again" in done.stdout
+    assert "What failed, and why:\nresults/tiny/logs/pretrain/coupling.log: error: " in done.stdout
     assert (folder / "posteriors/y1/amortized/seed-0/metrics.json").read_bytes() == before

@@ -237,7 +237,7 @@ def edited(copy: Project, module: str, edit: Callable[[str], str] = lambda text:
 
 
 def test_code_of_one_module_reruns_the_stages_that_reach_it(copy):
-    assert edited(copy, "report_numbers.py") == REPORT
+    assert edited(copy, "report.py") == REPORT
     assert edited(copy, "figures/marginals.py") == SHOWN
     assert edited(copy, "training.py") == pretrained("coupling", "chint") | all_runs(*FOLLOWS) | SHOWN
     assert edited(copy, "problems/rosenbrock.py") == EVERYTHING

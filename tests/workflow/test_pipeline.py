@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import subprocess
@@ -10,7 +11,14 @@ import sys
 import numpy as np
 import pytest
 import xarray as xr
+import yaml
 
+from pflow.config import load_configuration
+from pflow.decoding import decode
+from pflow.figures.posterior import posterior_2d
+from pflow.report_numbers import format_number
+from pflow.stage_settings import FiguresSettings, settings_for
+from pflow.stages import figures as stage
 from pflow.store import read_csv
 
 from .conftest import TINY, Project
@@ -27,13 +35,43 @@ def run_folder(project, method):
 def test_everything_is_made_and_says_what_it_is(finished):
     for method in METHODS:
         metrics = json.loads((run_folder(finished, method) / "metrics.json").read_text())
-        expected = {"kl_reverse_nats", "kl_reverse_nats_se", "kl_forward_nats", "ess_fraction", "elbo_nats", "log_evidence_error_nats", "evaluations", "wall_seconds"}
+        expected = {"kl_reverse_nats", "kl_reverse_nats_se", "kl_forward_nats", "ess_fraction", "elbo_nats", "log_evidence_error_nats", "evaluations", "wall_seconds", "predictive_chi_square", "score_error", "missed_mass", "coverage_90", "c2st", "verdict", "verdict_reasons"}
         assert expected <= metrics.keys()
         assert metrics["kl_reverse_nats"] > -3 * metrics["kl_reverse_nats_se"]
         assert 0 < metrics["ess_fraction"] <= 1
         assert metrics["evaluations"] == TINY["experiments"]["tiny"]["finetune"][method].get("evaluations", 0)
     page = (finished.folder / "results/report.html").read_text()
-    assert "Does everything run?" in page
+    assert "Does everything run?" in page and "do not use" in page
+
+
+def test_only_methods_that_start_from_a_pretrained_flow_know_its_calibration(finished):
+    calibration = json.loads((finished.folder / "results/tiny/pretrained/coupling/calibration.json").read_text())
+    assert 0 < calibration["sbc_p_value"] <= 1 and calibration["pairs"] == 100
+    here = calibration["observations"]["y1"]
+    known = {method: json.loads((run_folder(finished, method) / "metrics.json").read_text()) for method in METHODS}
+    assert known["amortized"]["sbc_p_value"] == calibration["sbc_p_value"] and known["amortized"]["local_c2st_p_value"] == here["local_c2st_p_value"]
+    assert known["preconditioned"]["ood_p_value"] == here["ood_p_value"] and "sbc_p_value" not in known["preconditioned"]
+    assert "ood_p_value" not in known["seed_paper_scratch"]
+
+
+def test_a_flow_that_is_far_off_is_never_called_trustworthy(finished):
+    """Two epochs on 300 pairs: the amortised flow is far from the posterior."""
+    metrics = json.loads((run_folder(finished, "amortized") / "metrics.json").read_text())
+    assert metrics["kl_reverse_nats"] > 1 and metrics["verdict"] == "do not use" and metrics["verdict_reasons"]
+
+
+def test_without_a_reference_everything_but_the_comparison_is_there(finished, tmp_path):
+    configuration = copy.deepcopy(TINY)
+    configuration["experiments"]["tiny"] |= {"reference": {"kind": "none"}, "finetune": {"amortized": configuration["experiments"]["tiny"]["finetune"]["amortized"]}}
+    configuration["experiments"]["tiny"]["flows"].pop("chint")
+    project = Project(tmp_path / "project", configuration)
+    done = project.snakemake()
+    assert done.returncode == 0, done.stdout
+    metrics = json.loads((run_folder(project, "amortized") / "metrics.json").read_text())
+    assert {"verdict", "pareto_k", "predictive_chi_square", "score_error"} <= metrics.keys()
+    assert not {"kl_reverse_nats", "c2st", "mean_error_posterior_std"} & metrics.keys()
+    assert not (project.folder / "results/tiny/posteriors/y1/reference.zarr").exists()
+    assert "There is no reference posterior" in (project.folder / "results/report.html").read_text()
 
 
 def test_posterior_is_consistent_with_its_own_densities(finished):
@@ -114,3 +152,15 @@ def test_a_stage_runs_without_snakemake_from_the_first_line_of_its_log(finished,
     done = subprocess.run(["bash", "-c", command.removeprefix("$ ").replace("python", sys.executable, 1)], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert metrics.read_text() == before
+
+
+def test_figures_are_redrawn_from_the_stores_alone_and_say_the_numbers_of_the_page(finished, tmp_path, monkeypatch):
+    configuration = load_configuration(yaml.safe_load((finished.folder / "config.yaml").read_text()))
+    settings = decode(FiguresSettings, json.loads(settings_for(configuration, "figures", "tiny")), "")
+    seen = {}
+    monkeypatch.setattr(stage, "posterior_2d", lambda *draws, **look: seen.update(look["remarks"]) or posterior_2d(*draws, **look))
+    stage.figures(settings, {}, results=finished.folder / "results/tiny", out=tmp_path / "figures")
+    for picture in (tmp_path / "figures").iterdir():
+        assert picture.read_bytes() == (finished.folder / "results/tiny/figures" / picture.name).read_bytes(), picture.name
+    metrics = {method: json.loads((run_folder(finished, method) / "metrics.json").read_text()) for method in METHODS}
+    assert seen == {method: f"KL {format_number(metrics[method]['kl_reverse_nats'], 2)} nats" for method in METHODS}

@@ -18,7 +18,7 @@ rule pretrain_flow:
         f"{R}/{{experiment}}/logs/pretrain/{{flow}}.log",
     benchmark:
         f"{R}/{{experiment}}/benchmarks/pretrain/{{flow}}.tsv"
-    threads: pipeline.threads
+    threads: pipeline.pretraining_threads
     resources:
         mem_mb=pipeline.memory,
         runtime=pipeline.runtime,

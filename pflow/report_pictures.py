@@ -1,0 +1,52 @@
+"""Figures for the page: embedded whole while there is room, as smaller pictures when there are very many."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["figures", "shrink"]
+
+ROOM = 9 * 2**20  # bytes of PNG on the whole page; base64 makes them 12 MB, and mail servers refuse more than 15
+THUMBNAIL = 560  # pixels wide
+
+
+def figures(folder: Path, captions: Mapping[str, str]) -> list[dict[str, Any]]:
+    """All PNG figures, those with a caption first, in the order of the captions."""
+    found = {file.stem: file for file in sorted(folder.glob("*.png"))} if folder.is_dir() else {}
+    order = [name for name in captions if name in found] + [name for name in found if name not in captions]
+    return [_picture(found[name], captions.get(name) or name.replace("_", " ").capitalize()) for name in order]
+
+
+def shrink(pictures: list[dict[str, Any]], room: int = ROOM) -> None:
+    """Replace pictures by thumbnails, the last ones of the page first, until all fit into `room` bytes."""
+    total = sum(len(picture["content"]) for picture in pictures)
+    for picture in reversed(pictures):
+        if total <= room:
+            return
+        small = _thumbnail(picture["content"])
+        if len(small) < len(picture["content"]):
+            total -= len(picture["content"]) - len(small)
+            picture |= {"content": small, "data": base64.b64encode(small).decode(), "thumbnail": True}
+
+
+def _picture(file: Path, caption: str) -> dict[str, Any]:
+    content = file.read_bytes()
+    size = (int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big"))  # of the PNG header
+    place = Path(*file.parts[-3:]).as_posix()
+    data = base64.b64encode(content).decode()
+    return {"name": file.stem, "caption": caption, "width": size[0], "height": size[1], "data": data, "content": content, "thumbnail": False, "place": place}
+
+
+def _thumbnail(content: bytes) -> bytes:
+    from PIL import Image  # comes with matplotlib; only pages with very many figures need it
+
+    with Image.open(io.BytesIO(content)) as picture:
+        small = picture.convert("RGB")
+        small.thumbnail((THUMBNAIL, THUMBNAIL))
+        written = io.BytesIO()
+        small.quantize(64).save(written, "PNG", optimize=True)
+    return written.getvalue()
