@@ -225,6 +225,11 @@ def _inconsistencies(where: str, experiment: Experiment) -> list[str]:
                 f"`{where}.finetune.{name}.flow` (='{method.flow}') must name an entry of `{where}.flows`, "
                 f"which has: {known}"
             )
+        if getattr(method, "fit", "") == "match_scores" and method.covariance != "dense":
+            mistakes.append(
+                f"`{where}.finetune.{name}.covariance` (='{method.covariance}') must be dense for `fit: match_scores`: its closed form has no other; "
+                "or set fit: reverse_kl"
+            )
         key, points = _points_in_a_round(method)
         if points > getattr(method, "evaluations", points):
             mistakes.append(

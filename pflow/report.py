@@ -1,13 +1,12 @@
 """One self-contained HTML page over all experiments: directories in, text out.
 
 The page is rendered from the files of the other stages alone: `metrics.json`, `calibration.json`, `flow.json`,
-`history.csv`, `operator.json` and the figures. It needs no network and opens from `file://`. Runs that have not finished are named as
+`operator.json` and the figures. It needs no network and opens from `file://`. Runs that have not finished are named as
 such, so that the page can be made at any time.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -67,7 +66,6 @@ class Run:
     seed: int
     metrics: dict[str, Any] | None
     flow: dict[str, Any]
-    history: list[dict[str, str]]
 
 
 @dataclass
@@ -90,13 +88,6 @@ class Reader:
             self.complaints.append(f"{path} holds no names and values")
             return None
         return content
-
-    def table(self, path: str) -> list[dict[str, str]]:
-        file = self.folder / path
-        if not file.is_file():
-            return []
-        with file.open(newline="", encoding="utf-8") as lines:
-            return list(csv.DictReader(lines))
 
 
 def build_report(results: Path, experiments: Sequence[Mapping[str, Any]]) -> str:
@@ -171,7 +162,7 @@ def experiment_section(results: Path, settings: Mapping[str, Any]) -> dict[str, 
 def read_run(reader: Reader, observation: str, method: str, seed: int) -> Run:
     folder = f"posteriors/{observation}/{method}/seed-{seed}"
     metrics, flow = reader.json(f"{folder}/metrics.json"), reader.json(f"{folder}/flow.json")
-    return Run(observation, method, seed, metrics, flow or {}, reader.table(f"{folder}/history.csv"))
+    return Run(observation, method, seed, metrics, flow or {})
 
 
 def method_row(runs: Sequence[Run]) -> dict[str, Any]:
@@ -198,15 +189,11 @@ def method_row(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def evaluations_until(runs: Sequence[Run], limit: float) -> Cell:
-    """Median over seeds of the first checkpoint of history.csv whose KL is at most `limit` nats."""
-    first = []
-    for run in runs:
-        rows = [row for row in run.history if row.get("kl_reverse_nats") and row.get("evaluations")]
-        if rows:
-            first.append(next((float(row["evaluations"]) for row in rows if float(row["kl_reverse_nats"]) <= limit), math.inf))
-    if not first:
+    """Median over seeds of the evaluations at the first checkpoint whose KL is at most `limit` nats."""
+    known = [run.metrics for run in runs if "kl_reverse_nats" in run.metrics]
+    if not known:
         return Cell(None)
-    middle = median(first)
+    middle = median(metrics.get(f"evaluations_until_{limit:g}_nats", math.inf) for metrics in known)
     return Cell(middle, format_number(middle)) if math.isfinite(middle) else Cell(None, text="not reached", why="by half of the seeds or more")
 
 

@@ -27,7 +27,7 @@ ROOMS = {
     "flows": "",
     "evaluations": "",
     "target": "problems evaluations",
-    "objectives": "flows target",
+    "objectives": "flows target problems",
     "training": "flows objectives store checkpoint progress interruption parallel",
     "parallel": "",
     "diagnostics": "",

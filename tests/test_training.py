@@ -13,6 +13,7 @@ from pflow.checkpoint import Checkpoint
 from pflow.errors import PflowError
 from pflow.flows import build_flow
 from pflow.interruption import Interrupted
+from pflow.objectives.hybrid import Hybrid
 from pflow.objectives.maximum_likelihood import MaximumLikelihood
 from pflow.objectives.reverse_kl import ReverseKL
 from pflow.objectives.score_replay import ScoreReplay
@@ -80,7 +81,13 @@ def replay() -> tuple[ScoreReplay, torch.nn.Module]:
     return ScoreReplay(Target(build_problem("rosenbrock"), torch.tensor([[1.0, 2.0]])), Stopping(48), inner=5), flow
 
 
-@pytest.mark.parametrize("make", [likelihood, divergence, replay])
+def hybrid() -> tuple[Hybrid, torch.nn.Module]:
+    objective, flow = replay()
+    objective.stopping.evaluations = 16
+    return Hybrid(objective, ReverseKL(objective.target, Stopping(64), 16, "path")), flow
+
+
+@pytest.mark.parametrize("make", [likelihood, divergence, replay, hybrid])
 @pytest.mark.parametrize("interrupt_at", [1, 7])
 def test_an_interrupted_run_ends_in_the_same_bits(tmp_path, make, interrupt_at):
     objective, whole = make()

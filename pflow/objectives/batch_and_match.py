@@ -62,7 +62,7 @@ class BatchAndMatch:
         strength = len(z) * z.shape[1] / self.round
         mean, covariance = match_scores(z, score, flow.latent.mean.detach().double(), factor @ factor.T, strength)
         flow.latent.set_moments(mean, covariance)
-        return None, {"elbo_batch_nats": float((drawn.log_density - log_q)[drawn.valid].mean())}
+        return None, {"objective_nats": float((log_q - drawn.log_density)[drawn.valid].mean())}
 
     def fraction(self) -> float:
         return min(1.0, self.target.ledger.evaluations / self.stopping.evaluations)

@@ -61,7 +61,7 @@ class ReverseKL:
         self.stopping.record(drawn, log_q, score_errors)
         difference = self._log_q(flow, x, log_q) - self._tempered(log_target, x, drawn)
         elbo = float((drawn.log_density - log_q.detach())[drawn.valid].mean())
-        return difference[drawn.valid].mean(), {"elbo_batch_nats": elbo}
+        return difference[drawn.valid].mean(), {"objective_nats": -elbo}
 
     def _log_q(self, flow: Flow, x: Tensor, log_q: Tensor) -> Tensor:
         """log q(x) as the chosen gradient wants it: through everything, or through x alone."""

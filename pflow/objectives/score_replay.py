@@ -68,7 +68,7 @@ SMALL = 0.01  # nats of model divergence: below, forward KL is left out, and a r
 SAVED = (
     "points", "scores", "values", "round", "rejected", "undone", "step", "finished", "reach", "scale", "cuts", "damping", "mismatches",
     "closest", "elbo", "best_weights", "round_weights", "start_weights", "suspects", "model_draws", "missing",
-    "learnt",
+    "learnt", "newest_elbo",
 )  # fmt: skip
 
 
@@ -107,6 +107,7 @@ class ScoreReplay:
         self.mismatches: list[float] = []
         self.closest = math.inf
         self.elbo = [-math.inf, 0.0]  # the best one, and its standard error
+        self.newest_elbo = math.nan
         self.best_weights: dict[str, Tensor] | None = None  # of all rounds
         self.round_weights: dict[str, Tensor] | None = None  # closest to the model in this round
         self.start_weights: dict[str, Tensor] | None = None
@@ -149,7 +150,7 @@ class ScoreReplay:
             chosen = torch.randint(len(self.model_draws), (2 * self.batch,), generator=generator).to(x.device)
             loss = loss - flow.log_prob(self.model_draws[chosen], self.target.y).mean()
         numbers = {"score_error": self.model.flow_error, "model_error": self.model.error, "damping": self.damping}
-        return loss, {**numbers, "score_mismatch": self.mismatches[-1], "elbo_batch_nats": self.elbo[0]}
+        return loss, {**numbers, "score_mismatch": self.mismatches[-1], "objective_nats": -self.newest_elbo}
 
     @property
     def warning(self) -> str:
@@ -160,8 +161,9 @@ class ScoreReplay:
 
     @property
     def steps_in_round(self) -> int:
-        """Most steps of this round: modes that are gained take longer."""
-        return self.inner if self.model_draws is None else 3 * self.inner
+        """Most steps of this round: a mode that is gained takes longer."""
+        gaining = self.model_draws is not None and (self.missing or 0.0) > SUSPICIOUS
+        return 3 * self.inner if gaining else self.inner
 
     @property
     def learning_rate_factor(self) -> float:
@@ -245,6 +247,7 @@ class ScoreReplay:
         if len(log_weight) < 2:
             return
         mean, error = float(log_weight.mean()), float(log_weight.std() / math.sqrt(len(log_weight)))
+        self.newest_elbo = mean
         best, best_error = self.elbo
         if self.best_weights is not None and not mean > best - max(SLACK, 3 * math.hypot(error, best_error)):
             flow.load_state_dict(self.best_weights)

@@ -15,11 +15,12 @@ from pflow.diagnostics.verdict import judge
 from pflow.stage_settings import EvaluateSettings
 from pflow.stages.inputs import problem_from
 from pflow.stages.weights import load_flow
-from pflow.store import read_datatree, read_json, write_json
+from pflow.store import read_csv, read_datatree, read_json, write_json
 
 __all__ = ["evaluate"]
 
 FROM_CALIBRATION = ("sbc_p_value", "tarp_p_value")
+REACHED = (1.0, 0.1, 0.01)  # nats of KL(q || posterior) whose first crossing is a cost
 
 
 @torch.no_grad()
@@ -48,6 +49,7 @@ def evaluate(
     metrics |= {"verdict": judgement.verdict, "verdict_reasons": judgement.reasons}
     metrics |= {name: trained[name] for name in ("evaluations", "wall_seconds", "device", "skipped_steps", "stop_reason")}
     metrics |= {name: int(tree.attrs[name]) for name in ("sampling_evaluations", "sampling_forwards")}
+    metrics |= _evaluations_until(flow.with_name("history.csv"))
     write_json(out, dict(sorted(metrics.items())))
 
 
@@ -69,6 +71,13 @@ def _by_itself(tree: Any, settings: EvaluateSettings) -> dict[str, float]:
         high_ess=rules.ess_high,
         **more,
     )
+
+
+def _evaluations_until(history: Path) -> dict[str, int]:
+    """Evaluations at the first checkpoint whose KL is small enough; absent where it never was."""
+    columns = read_csv(history)
+    first = {limit: columns["evaluations"][columns["kl_reverse_nats"] <= limit] for limit in REACHED}
+    return {f"evaluations_until_{limit:g}_nats": int(found[0]) for limit, found in first.items() if len(found)}
 
 
 def _of_the_pretrained_flow(calibration: dict[str, Any], settings: EvaluateSettings) -> dict[str, float]:

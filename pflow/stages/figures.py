@@ -74,11 +74,12 @@ def _draw_observation(keep: Keep, settings: FiguresSettings, results: Path, obse
             f"Accuracy against evaluations of the expensive operator{of}: median over seeds, with the range over seeds.",
             svg=True,
         )
-    trained = {m: seeds for m, seeds in histories.items() if any(np.isfinite(h["loss"]).any() for h in seeds)}
+    objectives = {m: [{**h, "loss": h["objective_nats"]} for h in seeds] for m, seeds in histories.items()}
+    trained = {m: seeds for m, seeds in objectives.items() if any(np.isfinite(h["loss"]).any() for h in seeds)}
     if trained:
         lowest = None if reference is None or "log_evidence" not in reference.attrs else -float(reference.attrs["log_evidence"])
         told = "; the dashed line is the lowest value possible, the exact posterior's" if lowest is not None else ""
-        keep(f"objective{suffix}", objective_curves(trained, lowest=lowest, **look), f"Training objective of each method{of}{told}.", svg=True)
+        keep(f"objective{suffix}", objective_curves(trained, lowest=lowest, **look), f"Training objective of each method, the negative ELBO of its newest draws{of}{told}.", svg=True)
     _draw_marginals(keep, draws, first, reference, look, suffix, of)
 
 

@@ -18,6 +18,7 @@ FINETUNE_COLUMNS = (
     "evaluations",
     "seconds",
     "loss",
+    "objective_nats",
     "learning_rate",
     "gradient_norm",
     "skipped",

@@ -102,7 +102,7 @@ def spoil_shape(folder):
     [
         (spoil_missing_chunk, "shard-1.zarr/x has 0 of its 1 chunks: delete"),
         (spoil_nan, "shard-1.zarr/x must be finite and has 2 NaN"),
-        (spoil_shape, "shard-1.zarr/y has samples of the shape (1,), other shards have (2,)"),
+        (spoil_shape, "y has samples of the shape (1,), other shards have (2,)"),
     ],
 )
 def test_spoilt_pairs_stop_pretraining(copied, capsys, spoil, expected):

@@ -36,7 +36,7 @@ STAGES = {
     "figures": ("logs/figures.log", "figures"),
 }
 CHECKPOINTS = {"pretrain": ".checkpoints/pretrained/coupling", "finetune": ".checkpoints/y1/preconditioned/seed-0"}
-COSTS = {"wall_seconds", "operator_seconds", "seconds_per_step", "seconds", "recalled_evaluations"}
+COSTS = {"wall_seconds", "operator_seconds", "seconds_per_step", "seconds", "recalled_evaluations", "operator_free_seconds_per_evaluation"}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,81 @@
+"""Two objectives one after the other on one target: score replay, then path gradients with what is left of the budget.
+
+The model of the score that replay follows has an error of its own; draws of the true target, at the end, do not.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pflow.flows.base import Flow
+from pflow.objectives.reverse_kl import ReverseKL
+from pflow.objectives.score_replay import ScoreReplay
+
+__all__ = ["Hybrid"]
+
+FINISH_STEP_SIZE = 0.25  # of the optimiser's, falling to zero: the flow is nearly there
+
+
+class Hybrid:
+    """`first` until it stops, then `second`; both share one target, whose ledger counts for both.
+
+    Arguments:
+        first: score replay, with its part of the budget.
+        second: path gradients, with the whole budget.
+    """
+
+    def __init__(self, first: ScoreReplay, second: ReverseKL) -> None:
+        self.first, self.second, self.finishing = first, second, False
+        self.stop_reason = ""
+
+    @property
+    def stopping(self):
+        """That of the objective at work; its diagnosis is of the first draws."""
+        return self.first.stopping
+
+    @property
+    def warning(self) -> str:
+        """What replay has seen against the result."""
+        return self.first.warning
+
+    @property
+    def learnt(self) -> int:
+        """Evaluations that the flow has learnt from."""
+        return self.second.target.ledger.evaluations if self.finishing else self.first.learnt
+
+    @property
+    def learning_rate_factor(self) -> float:
+        """Replay's own, then a cosine to zero."""
+        if not self.finishing:
+            return self.first.learning_rate_factor
+        begun, whole = self.first.stopping.evaluations, self.second.stopping.evaluations
+        part = (self.second.target.ledger.evaluations - begun) / max(1, whole - begun)
+        return FINISH_STEP_SIZE * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, part))))
+
+    def begin(self, flow: Flow, generator: torch.Generator) -> bool:
+        if not self.finishing:
+            self.finishing = self.first.begin(flow, generator)
+            if not self.finishing:
+                return False
+        done = self.second.begin(flow, generator)
+        self.stop_reason = self.second.stop_reason
+        return done
+
+    def loss(self, flow: Flow, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        return (self.second if self.finishing else self.first).loss(flow, generator)
+
+    def fraction(self) -> float:
+        share = self.first.stopping.evaluations / self.second.stopping.evaluations
+        return self.second.fraction() if self.finishing else share * self.first.fraction()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"first": self.first.state_dict(), "second": self.second.state_dict(), "finishing": self.finishing}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.first.load_state_dict(state["first"])
+        self.second.load_state_dict(state["second"])
+        self.finishing = state["finishing"]
