@@ -59,5 +59,5 @@ def rank_curves(flows: Mapping[str, Mapping[str, RankCurve]], *, level: float = 
             if place % columns == 1 or columns == 1:
                 axes.set_ylabel("ECDF \N{MINUS SIGN} uniform", color=INK)
             axes.locator_params(nbins=5)
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2 if columns == 1 else 4)
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2 if columns < 3 else 4)
     return figure
