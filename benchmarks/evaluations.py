@@ -140,15 +140,20 @@ def main() -> None:
                 for seed in seeds:
                     found = run(problem, y, exact, weights.get(flow["name"]), flow, method, seed)
                     rows += [(name, problem_seed, seed, method_name, method.start, n, kl, s) for n, (kl, s) in found.items()]
+                    write(rows)
                     n, (kl, s) = max(found.items())
                     print(f"{name} {problem_seed}  {method_name:14s} {method.start:10s} seed {seed}: KL {kl:.4g} nats after {n} evaluations, {s:.0f} s", flush=True)
+    table(rows)
+
+
+def write(rows: list[tuple]) -> None:
+    """benchmarks/results/evaluations.csv, again after each run, so that an interruption loses nothing."""
     out = Path(__file__).parent / "results" / "evaluations.csv"
     out.parent.mkdir(exist_ok=True)
     with out.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows((*row[:6], f"{row[6]:.6g}", f"{row[7]:.2f}") for row in rows)
-    table(rows)
 
 
 def table(rows: list[tuple]) -> None:
