@@ -162,5 +162,6 @@ def learnt(objective: Objective, target: Target) -> int:
 
 def _target_identity(settings: FinetuneSettings, y: torch.Tensor) -> str:
     """Fingerprint of p~: an evaluation stays true while problem, observation and their code are the same."""
-    parts = (json.dumps(encode(settings.problem), sort_keys=True).encode(), y.cpu().numpy().tobytes(), closure_fingerprint("pflow.problems").encode())
+    told = {"problem": encode(settings.problem), "scores": needs_gradient(settings.method)}  # a store of values alone holds no scores
+    parts = (json.dumps(told, sort_keys=True).encode(), y.cpu().numpy().tobytes(), closure_fingerprint("pflow.problems").encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
