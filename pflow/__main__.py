@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
-from pflow.cli import main
+
+def _leave(number: int, frame: object) -> None:
+    """A signal while modules are still being imported."""
+    os.write(2, b"interrupted: nothing had begun\n")
+    os._exit(128 + number)
+
 
 if __name__ == "__main__":
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
+
+    from pflow.cli import main
+
     status = main()
     if status > 128:  # a signal: at an ordinary exit, interrupted asyncio tasks of Zarr would print their tracebacks
         sys.stdout.flush()

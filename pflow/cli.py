@@ -11,14 +11,13 @@ import functools
 import importlib
 import json
 import shlex
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pflow.errors import PflowError
-from pflow.interruption import Interrupted
+from pflow.interruption import Interrupted, StopSignals
 from pflow.job import job
 
 __all__ = ["main"]
@@ -108,20 +107,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.stage == "status":
         return _status(options.folder)
     print("$ python -m pflow " + shlex.join(arguments), flush=True)
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        _run(options)
-    except PflowError as error:
-        if getattr(options, "devices", 1) > 1:
-            importlib.import_module("pflow.parallel").leave_message(str(error))
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except Interrupted as stop:
-        print(f"interrupted: {stop}", file=sys.stderr)
-        return 128 + stop.signal_number
-    except KeyboardInterrupt:
-        print("interrupted: nothing was left half-written; run again", file=sys.stderr)
-        return 130
+    with StopSignals() as signals:
+        try:
+            _run(options)
+        except BaseException as error:
+            if isinstance(error, Interrupted) or signals.received:
+                message = error if isinstance(error, Interrupted) else "nothing was left half-written; run again"
+                print(f"interrupted: {message}", file=sys.stderr)
+                return 128 + (signals.received or error.signal_number)
+            if not isinstance(error, PflowError):
+                raise
+            if getattr(options, "devices", 1) > 1:
+                importlib.import_module("pflow.parallel").leave_message(str(error))
+            print(f"error: {error}", file=sys.stderr)
+            return 1
     return 0
 
 
@@ -180,10 +179,6 @@ def _settings_text(given: str) -> str:
         return json.dumps(json.loads(text), sort_keys=True)
     except json.JSONDecodeError as error:
         raise PflowError(f"--settings is not valid JSON: {error}") from error
-
-
-def _terminate(number: int, frame: object) -> None:
-    raise Interrupted(number, "nothing was left half-written; run again")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,65 +7,20 @@ matplotlib, because the Snakefile reads it.
 
 from __future__ import annotations
 
-import dataclasses
+import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Union
+from typing import Literal
 
+from pflow.config_flows import Flow
 from pflow.config_methods import Method
+from pflow.config_problems import Problem
 from pflow.config_trust import Calibrate, Evaluate, Reference
-from pflow.decoding import TaggedUnion, decode, setting
+from pflow.decoding import decode, setting
 from pflow.errors import PflowError
 
 __all__ = ["STAGES", "Configuration", "Experiment", "load_configuration"]
 
 STAGES = ("simulate", "observe", "check_operator", "reference", "pretrain", "calibrate", "finetune", "sample", "evaluate", "figures", "report")
-
-
-# --- problems: prior, operators, noise -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class RosenbrockProblem(TaggedUnion):
-    """Two unknowns, the Rosenbrock prior and a random 2x2 operator (the paper's first experiment)."""
-
-    tag_value: ClassVar[str] = "rosenbrock"
-    noise_std: float = setting("Standard deviation of the independent Gaussian noise on y.", 0.4, above=0)
-    mu: float = setting("Mean of x1 under the prior.", 0.0)
-    operator_seed: int = setting("Seed of the random high-fidelity operator.", 0, minimum=0)
-
-
-@dataclass(frozen=True)
-class GaussianProblem(TaggedUnion):
-    """Correlated Gaussian prior on a square grid with dense linear operators: the posterior is exact in any dimension."""
-
-    tag_value: ClassVar[str] = "gaussian"
-    side: int = setting("Points along each side of the grid: the model has side * side unknowns.", 8, minimum=1, maximum=64)
-    length: float = setting("Correlation length of the prior, in grid points.", 1.5, above=0)
-    noise_std: float = setting("Standard deviation of the independent Gaussian noise on y.", 0.4, above=0)
-    operator_seed: int = setting("Seed of the random high-fidelity operator.", 3, minimum=0)
-
-
-@dataclass(frozen=True)
-class LogNormalProblem(TaggedUnion):
-    """A positive random field seen through a matrix: nonlinear in any dimension, without an exact posterior."""
-
-    tag_value: ClassVar[str] = "lognormal"
-    side: int = setting("Points along each side of the grid: the model has side * side unknowns.", 8, minimum=1, maximum=64)
-    length: float = setting("Correlation length of the prior, in grid points.", 1.5, above=0)
-    noise_std: float = setting("Standard deviation of the independent Gaussian noise on y.", 0.4, above=0)
-    strength: float = setting("How nonlinear the operator is.", 0.5, above=0)
-    operator_seed: int = setting("Seed of the random high-fidelity operator.", 3, minimum=0)
-
-
-@dataclass(frozen=True)
-class BimodalProblem(TaggedUnion):
-    """Two unknowns whose posterior has two separated modes."""
-
-    tag_value: ClassVar[str] = "bimodal"
-    noise_std: float = setting("Standard deviation of the independent Gaussian noise on y.", 0.3, above=0)
-
-
-Problem = Union[RosenbrockProblem, GaussianProblem, LogNormalProblem, BimodalProblem]
 
 
 # --- data ----------------------------------------------------------------------------------------------------------
@@ -90,54 +45,6 @@ class Observation:
     x_true: list[float] | None = setting("The true model, flattened; absent: a draw from the prior.", None)
     scale: float = setting("Multiplies a true model drawn from the prior; above 1 it lies outside the training data.", 1.0, above=0)
     seed: int = setting("Seed of the noise (and of x_true when it is drawn).", 0, minimum=0)
-
-
-# --- flows and their pretraining -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Pretrain:
-    """Stage 1: maximise E[log q(x given y)] over the low-fidelity pairs."""
-
-    epochs: int = setting("Passes over the training pairs, at most.", 25, minimum=1)
-    batch: int = setting("Pairs in a step.", 64, minimum=1)
-    learning_rate: float = setting("Adam's step size at the start.", 1e-3, above=0)
-    warmup: int = setting("Steps over which the step size grows linearly from zero.", 0, minimum=0)
-    schedule: Literal["exponential", "cosine"] = setting(
-        "`exponential`: times `decay` after each epoch; `cosine`: to zero at the last epoch.", "cosine"
-    )
-    decay: float = setting("Factor of the exponential schedule.", 0.9, above=0, maximum=1)
-    patience: int = setting("Stop after this many epochs without a better validation loss (0: never).", 0, minimum=0)
-    clip: float = setting("Largest gradient norm; larger gradients are scaled down.", 10.0, above=0)
-    seed: int = setting("Seed of the weights and of the order of the pairs.", 0, minimum=0)
-    memory_mb: int = setting("Largest part of the training pairs held in memory, in MB; more are streamed from the shards.", 1000, minimum=1)
-    devices: int = setting("Processes (one GPU each, with `device: cuda`) that share every batch; changes rounding, reruns nothing.", 1, minimum=1)
-    track_code: bool = setting("Whether an edit of pflow's code reruns this pretraining; the report says when it does not.", True)
-
-
-@dataclass(frozen=True)
-class CouplingFlow(TaggedUnion):
-    """Conditional affine couplings whose conditioners see (x_a, y)."""
-
-    tag_value: ClassVar[str] = "coupling"
-    depth: int = setting("Coupling blocks.", 8, minimum=1)
-    hidden: int = setting("Width of the conditioners.", 64, minimum=1)
-    mixing: Literal["permutation", "orthogonal"] = setting("What mixes the unknowns between blocks.", "permutation")
-    actnorm: bool = setting("Normalise activations before each block.", True)
-    pretrain: Pretrain = setting("Stage 1 of this flow.", factory=Pretrain)
-
-
-@dataclass(frozen=True)
-class ConditionalHintFlow(TaggedUnion):
-    """The paper's conditional HINT over (y, x), as its released code builds it."""
-
-    tag_value: ClassVar[str] = "chint"
-    depth: int = setting("Conditional HINT layers.", 8, minimum=1)
-    hidden: int = setting("Width of the residual blocks.", 64, minimum=1)
-    pretrain: Pretrain = setting("Stage 1 of this flow.", factory=Pretrain)
-
-
-Flow = Union[CouplingFlow, ConditionalHintFlow]
 
 
 # --- what follows --------------------------------------------------------------------------------------------------
@@ -241,7 +148,7 @@ def _inconsistencies(where: str, experiment: Experiment) -> list[str]:
     for group in ("observations", "finetune"):
         if not getattr(experiment, group):
             mistakes.append(f"`{where}.{group}` must have at least one entry")
-    size = getattr(experiment.problem, "side", 0) ** 2 or 2
+    size = math.prod(experiment.problem.model_shape)
     for name, observation in experiment.observations.items():
         if observation.x_true is not None and len(observation.x_true) != size:
             mistakes.append(
@@ -253,7 +160,7 @@ def _inconsistencies(where: str, experiment: Experiment) -> list[str]:
                 f"`{where}.flows.{name}.pretrain.batch` (={flow.pretrain.batch}) must be at most `{where}.simulate.train` "
                 f"(={experiment.simulate.train})"
             )
-        if flow.tag_value == "chint" and (size & (size - 1) or size < 2):
+        if flow.tag_value == "chint" and len(experiment.problem.model_shape) == 1 and (size & (size - 1) or size < 2):
             mistakes.append(f"`{where}.flows.{name}` (chint) needs a power of two of unknowns, and the problem has {size}: use coupling")
     return mistakes
 

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT during training: finish the step, save the state, stop.
+"""SIGTERM and SIGINT: stop at once and say so in one line, or, during training, finish the step, save the state, stop.
 
 SLURM sends SIGTERM before a time limit or a preemption, a person presses Ctrl-C; both mean "save and go".
 """
@@ -6,10 +6,11 @@ SLURM sends SIGTERM before a time limit or a preemption, a person presses Ctrl-C
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from types import FrameType
 
-__all__ = ["DeferredSignals", "Interrupted"]
+__all__ = ["DeferredSignals", "Interrupted", "StopSignals"]
 
 
 class Interrupted(BaseException):
@@ -22,6 +23,39 @@ class Interrupted(BaseException):
     def __init__(self, signal_number: int, message: str) -> None:
         super().__init__(message)
         self.signal_number = signal_number
+
+
+class StopSignals:
+    """Context in which SIGTERM and SIGINT raise `Interrupted` in the main thread, and `received` remembers them.
+
+    Whatever leaves the context after a signal is that signal: the import of a C extension turns an exception raised within it
+    into an ImportError, and an exception raised in a finaliser is printed and dropped. A dropped one is raised again.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+
+    def __enter__(self) -> StopSignals:
+        self._previous = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)}
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._dropped
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        sys.unraisablehook = self._hook
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if number != signal.SIGALRM:
+            self.received = number
+        raise Interrupted(self.received or signal.SIGTERM, "nothing was left half-written; run again")
+
+    def _dropped(self, what: object) -> None:
+        if self.received is None:
+            self._hook(what)
+        else:
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
 
 
 class DeferredSignals:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import zarr
 from torch import Tensor
 
 from pflow.errors import PflowError
@@ -66,7 +67,7 @@ class PairStream:
     """The pairs of many shards.
 
     Arguments:
-        paths: shards, each a store with arrays x and y, sample first.
+        paths: shards, each a store with arrays x and y, sample first; where it also holds `summary`, that is what flows see, and takes the place of y.
         memory_mb: largest part of the pairs held at a time.
         device: where batches go.
 
@@ -76,7 +77,7 @@ class PairStream:
 
     def __init__(self, paths: list[Path], memory_mb: int, device: torch.device = torch.device("cpu")) -> None:
         self.paths, self.device = paths, device
-        self.arrays = [open_arrays(path, ("x", "y")) for path in paths]
+        self.arrays = [_seen_by_flows(open_arrays(path, ("x", "y"), optional=("summary",))) for path in paths]
         self._require_alike()
         self.row_bytes = sum(array.dtype.itemsize * int(np.prod(array.shape[1:])) for array in self.arrays[0].values())
         self.rows_in_memory = max(2, memory_mb * 2**20 // self.row_bytes)
@@ -169,7 +170,11 @@ class PairStream:
         for block in blocks:
             for name, part in parts.items():
                 array = self.arrays[block.shard][name]
-                part.append(read_rows(array, self.paths[block.shard], name, block.start, block.stop, check=block not in self.checked))
+                part.append(read_rows(array, self.paths[block.shard], array.basename, block.start, block.stop, check=block not in self.checked))
             self.checked.add(block)
         x, y = (torch.from_numpy(np.concatenate(part)).to(self.device) for part in parts.values())
         return x, y
+
+
+def _seen_by_flows(arrays: dict[str, zarr.Array]) -> dict[str, zarr.Array]:
+    return {"x": arrays["x"], "y": arrays.get("summary", arrays["y"])}

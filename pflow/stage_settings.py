@@ -12,19 +12,10 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pflow.config import (
-    ConditionalHintFlow,
-    Configuration,
-    CouplingFlow,
-    Experiment,
-    Flow,
-    Method,
-    Observation,
-    Pretrain,
-    Problem,
-    Resources,
-    Sample,
-)
+from pflow.config import Configuration, Experiment, Observation, Resources, Sample
+from pflow.config_flows import ConditionalHintFlow, CouplingFlow, Flow, Pretrain
+from pflow.config_methods import Method
+from pflow.config_problems import Problem
 from pflow.config_trust import Calibrate, Evaluate, Reference
 from pflow.decoding import encode, setting
 

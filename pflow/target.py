@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -87,6 +88,11 @@ class Target:
     gradient: bool = True
     ledger: Ledger = field(default_factory=Ledger)
     store: EvaluationStore = field(default_factory=lambda: EvaluationStore(None))
+
+    @cached_property
+    def summary(self) -> Tensor:
+        """What the flow sees of y, (1, *summary)."""
+        return self.problem.summary(self.y)
 
     def evaluate(self, x: Tensor, round_number: int = 0) -> Evaluation:
         """Value and score at each of the points `x`, (batch, *model); costs `batch` evaluations.

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pflow import store
-from pflow.config import RosenbrockProblem
+from pflow.config_problems import RosenbrockProblem
 from pflow.errors import PflowError
 from pflow.pairs import PairStream, TensorPairs
 from pflow.stage_settings import SimulateSettings

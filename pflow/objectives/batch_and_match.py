@@ -51,7 +51,7 @@ class BatchAndMatch:
             w = flow.draw_latent(n, generator)
             z, latent_log_determinant = flow.latent(w.flatten(1))
         z = z.requires_grad_(True)
-        x, log_determinant = flow.base.inverse(z.view(n, *flow.model_shape), self.target.y)
+        x, log_determinant = flow.base.inverse(z.view(n, *flow.model_shape), self.target.summary)
         drawn = self.target.evaluate(x.detach(), self.round)
         log_q = standard_normal_log_density(w) - latent_log_determinant - log_determinant.detach()
         self.stopping.record(drawn, log_q)

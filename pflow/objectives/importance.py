@@ -64,12 +64,12 @@ class Importance:
     def loss(self, flow: Flow, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         chosen = torch.multinomial(self.weight, self.batch, replacement=True, generator=generator)
         x = self.x[chosen].to(self.target.y.device)
-        return -flow.log_prob(x, self.target.y).mean(), {"tempering": self.power}
+        return -flow.log_prob(x, self.target.summary).mean(), {"tempering": self.power}
 
     @torch.no_grad()
     def _open_round(self, flow: Flow, generator: torch.Generator) -> None:
         n = min(self.draw, self.stopping.evaluations - self.target.ledger.evaluations)
-        x, log_q = flow.sample_with_log_prob(self.target.y, n, generator)
+        x, log_q = flow.sample_with_log_prob(self.target.summary, n, generator)
         drawn = self.target.evaluate(x, len(self.counts))
         require_valid(drawn.valid)
         self.stopping.record(drawn, log_q)
@@ -88,7 +88,7 @@ class Importance:
         self.weight = torch.softmax(self.power * log_weight, 0)
 
     def _log_q(self, flow: Flow, weights: dict[str, Tensor], x: Tensor) -> Tensor:
-        z, log_determinant = functional_call(flow, weights, (x.to(self.target.y.device), self.target.y))
+        z, log_determinant = functional_call(flow, weights, (x.to(self.target.y.device), self.target.summary))
         return (standard_normal_log_density(z) + log_determinant).cpu()
 
     def fraction(self) -> float:

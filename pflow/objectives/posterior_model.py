@@ -31,7 +31,7 @@ class PosteriorModel:
     Arguments:
         likelihood: log L^.
         problem: the prior.
-        y: a tensor of the dtype and on the device of everything, (1, *data).
+        summary: what the flow sees of the observation, of the dtype and on the device of everything, (1, *summary).
         generator: of the prior draws.
 
     Attributes:
@@ -39,9 +39,9 @@ class PosteriorModel:
         log_evidence: log of the model's integral, with the draws.
     """
 
-    def __init__(self, likelihood: LikelihoodModel, problem: Problem, y: Tensor, generator: torch.Generator) -> None:
-        self.likelihood, self.problem, self.y = likelihood, problem, y
-        prior = problem.sample_prior(PRIOR_DRAWS, generator).to(y)
+    def __init__(self, likelihood: LikelihoodModel, problem: Problem, summary: Tensor, generator: torch.Generator) -> None:
+        self.likelihood, self.problem, self.summary = likelihood, problem, summary
+        prior = problem.sample_prior(PRIOR_DRAWS, generator).to(summary)
         log_weight = likelihood.log_likelihood(prior.flatten(1))
         weight = torch.softmax(log_weight, 0)
         self.draws, self.log_evidence = None, math.nan
@@ -57,7 +57,7 @@ class PosteriorModel:
     @torch.no_grad()
     def reverse_divergence(self, flow: Flow, seed: int) -> float:
         """KL(q || p^) but for a constant, with the same latents for the same seed."""
-        x, log_q = flow.sample_with_log_prob(self.y, DRAWS, torch.Generator().manual_seed(seed))
+        x, log_q = flow.sample_with_log_prob(self.summary, DRAWS, torch.Generator().manual_seed(seed))
         return float((log_q - self.log_density(x)).mean())
 
     @torch.no_grad()
@@ -65,11 +65,11 @@ class PosteriorModel:
         """KL(p^ || q); None where the model cannot tell."""
         if self.draws is None:
             return None
-        return float((self.log_density(self.draws) - self.log_evidence - flow.log_prob(self.draws, self.y)).mean())
+        return float((self.log_density(self.draws) - self.log_evidence - flow.log_prob(self.draws, self.summary)).mean())
 
     @torch.no_grad()
     def beyond(self, flow: Flow, log_q_of_own_draws: Tensor) -> Tensor | None:
         """Draws of the model where the flow has practically no density, (n, *model); None where the model cannot tell."""
         if self.draws is None:
             return None
-        return self.draws[flow.log_prob(self.draws, self.y) < log_q_of_own_draws.min() - FAR]
+        return self.draws[flow.log_prob(self.draws, self.summary) < log_q_of_own_draws.min() - FAR]

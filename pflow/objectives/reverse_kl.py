@@ -49,7 +49,7 @@ class ReverseKL:
         spent = self.target.ledger.evaluations
         z = flow.draw_latent(min(self.batch, self.stopping.evaluations - spent), generator)
         wants_score_error = self.stopping.score_error is not None
-        x, log_determinant = flow.inverse(z.requires_grad_(wants_score_error), self.target.y)
+        x, log_determinant = flow.inverse(z.requires_grad_(wants_score_error), self.target.summary)
         drawn = self.target.evaluate(x, spent // self.batch)
         require_valid(drawn.valid)
         log_target = drawn.log_density + ((x - drawn.x) * drawn.score.nan_to_num(0.0, 0.0, 0.0)).flatten(1).sum(1)
@@ -68,7 +68,7 @@ class ReverseKL:
         if self.gradient == "total":
             return log_q
         frozen = {name: parameter.detach() for name, parameter in flow.named_parameters()}
-        z, log_determinant = functional_call(flow, frozen, (x, self.target.y))
+        z, log_determinant = functional_call(flow, frozen, (x, self.target.summary))
         return standard_normal_log_density(z) + log_determinant
 
     def _tempered(self, log_target: Tensor, x: Tensor, drawn: Evaluation) -> Tensor:

@@ -139,7 +139,7 @@ class ScoreReplay:
         """One step's loss on fresh draws of the flow, or of the model where a mode was lost. Calls no operator."""
         self._wake(flow)
         self.step += 1
-        x = flow.sample(self.target.y, self.batch, generator).flatten(1)
+        x = flow.sample(self.target.summary, self.batch, generator).flatten(1)
         points = x.detach()
         residual = self._flow_score(flow, points) - self.damping * self.model.score(points)
         if self.damping < 1:
@@ -148,7 +148,7 @@ class ScoreReplay:
         loss = (residual * x).sum(1).mean()
         if self.model_draws is not None:
             chosen = torch.randint(len(self.model_draws), (2 * self.batch,), generator=generator).to(x.device)
-            loss = loss - flow.log_prob(self.model_draws[chosen], self.target.y).mean()
+            loss = loss - flow.log_prob(self.model_draws[chosen], self.target.summary).mean()
         numbers = {"score_error": self.model.flow_error, "model_error": self.model.error, "damping": self.damping}
         return loss, {**numbers, "score_mismatch": self.mismatches[-1], "objective_nats": -self.newest_elbo}
 
@@ -183,7 +183,7 @@ class ScoreReplay:
         suspects = self.suspects if self.suspects is not None and left > len(self.suspects) + 1 else None
         n = min(self.draw, left) - (0 if suspects is None else len(suspects))
         with torch.no_grad():
-            x, log_q = flow.sample_with_log_prob(self.target.y, n, generator)
+            x, log_q = flow.sample_with_log_prob(self.target.summary, n, generator)
         drawn = self.target.evaluate(x, self.round)
         require_valid(drawn.valid)
         score_errors = None
@@ -198,7 +198,7 @@ class ScoreReplay:
         self.start_weights, self.start = _copy(flow), None
         self._wake(flow)
         with torch.no_grad():
-            draws, log_q = flow.sample_with_log_prob(self.target.y, max(METRIC_DRAWS, 4 * self.points.shape[1]), generator)
+            draws, log_q = flow.sample_with_log_prob(self.target.summary, max(METRIC_DRAWS, 4 * self.points.shape[1]), generator)
         draws = draws.flatten(1)
         self.model = ScoreModel(self.points, self.scores, Metric(draws), self._bases())
         self._model_posterior()
@@ -277,7 +277,7 @@ class ScoreReplay:
         if self.points.shape[1] <= DENSE:
             likelihood = LikelihoodModel(self.points, self.values, self.model.metric, *self.model.likelihood_affine())
             generator = torch.Generator().manual_seed(len(self.points))  # the same draws after a resume
-            self.posterior = PosteriorModel(likelihood, self.target.problem, self.target.y, generator)
+            self.posterior = PosteriorModel(likelihood, self.target.problem, self.target.summary, generator)
 
     def _divergence(self, flow: Flow) -> float:
         """Of flow and model: reverse, and forward where there are draws for it."""
@@ -301,13 +301,13 @@ class ScoreReplay:
 
     def _flow_score(self, flow: Flow, points: Tensor) -> Tensor:
         """grad_x log q at flattened points."""
-        return _gradient(lambda x: flow.log_prob(x, self.target.y), points, flow.model_shape)
+        return _gradient(lambda x: flow.log_prob(x, self.target.summary), points, flow.model_shape)
 
     def _bases(self) -> dict[str, Callable[[Tensor], Tensor]]:
         """Scores that need no operator: the flow's at the start of the round, and the prior's."""
         start, shape = self.start, self.start.model_shape
         return {
-            "flow": lambda x: _gradient(lambda points: start.log_prob(points, self.target.y), x, shape),
+            "flow": lambda x: _gradient(lambda points: start.log_prob(points, self.target.summary), x, shape),
             "prior": lambda x: _gradient(self.target.problem.log_prior, x, shape),
         }
 

@@ -95,6 +95,17 @@ class Problem(ABC):
         """The shape of one observation y."""
         return self.high_fidelity.data_shape
 
+    @property
+    def summary_shape(self) -> tuple[int, ...]:
+        """The shape of `summary` of one observation."""
+        return self.data_shape
+
+    def summary(self, y: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *summary"]:
+        """What a flow sees of the data: here y itself. A problem whose data suit no network (travel times, raw measurements of an
+        image) overrides this and `summary_shape`, for example by a back-projection onto the model's grid; it costs no high-fidelity evaluation.
+        """
+        return y
+
     @abstractmethod
     def sample_prior(
         self, n: int, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32

@@ -16,12 +16,13 @@ from pflow.diagnostics.local import local_c2st_p_values
 from pflow.diagnostics.novelty import novelty_p_value
 from pflow.errors import PflowError
 from pflow.flows.base import Flow
+from pflow.problems.base import Problem
 from pflow.progress import Progress
 from pflow.seeds import generator_for
 from pflow.stage_settings import CalibrateSettings
-from pflow.stages.inputs import problem_from
+from pflow.stages.inputs import problem_from, read_observation
 from pflow.stages.weights import load_flow
-from pflow.store import read_arrays, read_pairs, write_arrays, write_json
+from pflow.store import read_pairs, write_arrays, write_json
 
 __all__ = ["calibrate", "pair_ranks"]
 
@@ -45,8 +46,8 @@ def calibrate(
     select_device("cpu", threads)
     problem, choice = problem_from(settings.problem), settings.calibrate
     network, _ = load_flow(flow, torch.device("cpu"))
-    x, y = (torch.from_numpy(a) for a in read_pairs(test_shards))
-    data = read_pairs(train_shards)[1][:TRAINING]
+    x, y = _pairs(test_shards, problem)
+    data = _pairs(train_shards, problem)[1][:TRAINING].numpy()
     if len(x) < 50:
         raise PflowError(f"calibration needs at least 50 held-out pairs, and there are {len(x)}: raise experiments.{settings.experiment}.simulate.test")
     pairs = min(choice.pairs, len(x))
@@ -64,7 +65,7 @@ def calibrate(
     }
     latent = network(x[:pairs], y[:pairs])[0].numpy()
     names = [path.parent.stem for path in observations]
-    observed = [read_arrays(path, ("y",))[0]["y"] for path in observations]
+    observed = [problem.summary(read_observation(path, problem))[0].numpy() for path in observations]
     local = local_c2st_p_values(latent, y[:pairs].numpy(), observed, seed=choice.seed)
     at = {
         name: {"ood_p_value": novelty_p_value(one, data, y.numpy()), "local_c2st_p_value": p}
@@ -104,6 +105,12 @@ def pair_ranks(
         if progress:
             progress.update(part.stop / len(x))
     return np.concatenate(found), [names[i] for i in chosen] + ["log_q", "tarp"]
+
+
+def _pairs(shards: list[Path], problem: Problem) -> tuple[torch.Tensor, torch.Tensor]:
+    """Models, and what the flow sees of their data."""
+    x, y = (torch.from_numpy(a) for a in read_pairs(shards))
+    return x, problem.summary(y)
 
 
 def _others(order: np.ndarray) -> np.ndarray:

@@ -89,14 +89,14 @@ def _of_the_pretrained_flow(calibration: dict[str, Any], settings: EvaluateSetti
 
 
 def _against(reference: Path, settings: EvaluateSettings, tree: Any, flow: Path) -> dict[str, float]:
-    known = read_datatree(reference)
+    known, problem = read_datatree(reference), problem_from(settings.problem)
     y = torch.from_numpy(tree["observed_data"]["y"].values)[None]
     truth = known["posterior"]["x"].values
     truth = truth.reshape(-1, *truth.shape[2:])
     network, _ = load_flow(flow, torch.device("cpu"))
     more: dict[str, Any] = {}
     if known.attrs["kind"] == "exact":
-        exact = problem_from(settings.problem).exact_posterior(y, fidelity="high")
+        exact = problem.exact_posterior(y, fidelity="high")
         evidence = float(known.attrs["log_evidence"])
         more = {
             "mean": exact.mean.numpy(),
@@ -105,5 +105,5 @@ def _against(reference: Path, settings: EvaluateSettings, tree: Any, flow: Path)
             "log_posterior_of_truth": known["sample_stats"]["lp"].values[0],
             "log_evidence_exact": evidence,
         }
-    log_q_of_truth = network.log_prob(torch.from_numpy(truth), y).double().numpy()
+    log_q_of_truth = network.log_prob(torch.from_numpy(truth), problem.summary(y)).double().numpy()
     return against_reference(tree["posterior"]["x"].values[0], truth, tree["sample_stats"]["log_q"].values[0], log_q_of_truth, **more)

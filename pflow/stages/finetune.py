@@ -50,7 +50,6 @@ class AccuracyMonitor:
     Where the problem has no exact posterior, nothing is measured on the way.
     """
 
-    y: torch.Tensor
     exact: ExactPosterior | None
     target: Target
     seed: int
@@ -66,9 +65,9 @@ class AccuracyMonitor:
         if self.exact is None:
             return {}
         generator = generator_for(self.seed, "monitor")
-        x, log_q = flow.sample_with_log_prob(self.y, self.draws, generator)
+        x, log_q = flow.sample_with_log_prob(self.target.summary, self.draws, generator)
         truth = self.exact.sample(self.draws, generator).to(x)
-        log_q_of_truth = flow.log_prob(truth, self.y)
+        log_q_of_truth = flow.log_prob(truth, self.target.summary)
         arrays = (log_q, self.exact.log_density(x.cpu()), self.exact.log_density(truth.cpu()), log_q_of_truth)
         return accuracy_against_exact(*(a.double().cpu().numpy() for a in arrays), log_evidence_exact=self.exact.log_evidence)
 
@@ -94,7 +93,7 @@ def finetune(
     cost = read_json(operator).get("seconds_per_gradient") if operator else None
     method, problem = resolve(settings.method, cost), problem_from(settings.problem)
     y = read_observation(observation, problem).to(device)
-    expected = architecture_of(settings.flow, problem.model_shape, problem.data_shape)
+    expected = architecture_of(settings.flow, problem.model_shape, problem.summary_shape)
     if method.start == "pretrained":
         if pretrained is None:
             raise PflowError(f"method `{settings.name}` starts from pretrained weights: name them with --pretrained")
@@ -103,11 +102,11 @@ def finetune(
         torch.manual_seed(int(generator_for(settings.seed, "weights").initial_seed() % 2**31))
         flow, architecture = build_flow(**expected).to(device), expected
         with torch.no_grad():
-            flow.initialise_inverse(64, y, generator_for(settings.seed, "initialise"))
+            flow.initialise_inverse(64, problem.summary(y), generator_for(settings.seed, "initialise"))
     flow, architecture = wrap(flow, architecture, method)
     evaluations = EvaluationStore(checkpoint.with_name("evaluations.zarr"), _target_identity(settings, y))
     target = Target(problem, y, gradient=needs_gradient(method), store=evaluations)
-    monitor = AccuracyMonitor(y, problem.exact_posterior(y.cpu(), fidelity="high"), target, settings.seed)
+    monitor = AccuracyMonitor(problem.exact_posterior(y.cpu(), fidelity="high"), target, settings.seed)
     name = f"{settings.experiment}/{settings.observation}/{settings.name}/seed-{settings.seed}"
     progress, store = Progress(f"finetune {name}"), Checkpoint(checkpoint, identity(record))
     if isinstance(method, NoFinetuning):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from pflow.config import Problem as ProblemSettings
+from pflow.config_problems import Problem as ProblemSettings
 from pflow.errors import PflowError
 from pflow.problems import build_problem
 from pflow.problems.base import Problem

@@ -82,7 +82,7 @@ def _draws(network: Flow, target: Target, draws: int, generator: torch.Generator
     problem = target.problem
     parts: dict[str, list[torch.Tensor]] = {"x": [], "y": [], "lp": [], "log_q": [], "chi_square": []}
     for first in range(0, draws, BATCH):
-        x, log_q = network.sample_with_log_prob(target.y, min(BATCH, draws - first), generator)
+        x, log_q = network.sample_with_log_prob(target.summary, min(BATCH, draws - first), generator)
         prediction, log_density = target.predict(x)
         noise = problem.noise_std * torch.randn(prediction.shape, generator=generator)
         residual = (target.y - prediction) / problem.noise_std
@@ -104,10 +104,10 @@ def latent_score_error(network: Flow, target: Target, x: torch.Tensor) -> np.nda
     log q(x(z)) = log N(z) - log |det J|, one gradient through the inverse is enough. Costs one evaluation a draw.
     """
     score = target.evaluate(x).score
-    z = network(x, target.y)[0]
+    z = network(x, target.summary)[0]
     with torch.enable_grad():
         z = z.requires_grad_(True)
-        image, log_determinant = network.inverse(z, target.y)
+        image, log_determinant = network.inverse(z, target.summary)
         (pulled_back,) = torch.autograd.grad((score * image).sum() + log_determinant.sum(), z)
     return ((pulled_back + z).flatten(1).square().sum(1) / math.prod(network.model_shape)).detach().cpu().numpy()
 
@@ -119,6 +119,6 @@ def _at_prior_draws(network: Flow, target: Target, draws: int, generator: torch.
     for part in x.split(BATCH):
         prediction, _ = target.predict(part)
         log_likelihood.append(target.problem.log_likelihood(target.y, prediction))
-        log_q.append(network.log_prob(part, target.y))
+        log_q.append(network.log_prob(part, target.summary))
     stats = {"log_likelihood": torch.cat(log_likelihood).cpu().numpy(), "log_q": torch.cat(log_q).cpu().numpy()}
     return x.cpu().numpy(), stats

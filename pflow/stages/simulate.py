@@ -14,7 +14,10 @@ __all__ = ["simulate"]
 
 
 def simulate(settings: SimulateSettings, record: dict[str, Any], *, out: Path, threads: int = 1) -> None:
-    """Write arrays x (pairs, *model) and y (pairs, *data); the shard depends on its seed and index alone."""
+    """Write arrays x (pairs, *model), y (pairs, *data) and, where a flow sees something else than y, summary (pairs, *summary).
+
+    The shard depends on its seed and index alone.
+    """
     from pflow.device import select_device
 
     select_device("cpu", threads)
@@ -22,4 +25,7 @@ def simulate(settings: SimulateSettings, record: dict[str, Any], *, out: Path, t
     generator = generator_for(settings.seed, "pairs", settings.split, settings.shard)
     fidelity = "high" if settings.split == "high_fidelity" else "low"
     x, y = problem.simulate(settings.pairs, generator, fidelity=fidelity)
-    write_arrays(out, {"x": x.numpy(), "y": y.numpy()}, {"fidelity": fidelity, "seed": settings.seed, "shard": settings.shard})
+    arrays, summary = {"x": x.numpy(), "y": y.numpy()}, problem.summary(y)
+    if summary is not y:
+        arrays["summary"] = summary.numpy()
+    write_arrays(out, arrays, {"fidelity": fidelity, "seed": settings.seed, "shard": settings.shard})

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pflow.config import Flow as FlowSettings
+from pflow.config_flows import Flow as FlowSettings
 from pflow.errors import PflowError
 from pflow.flows import build_flow
 from pflow.flows.base import Flow

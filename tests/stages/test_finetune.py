@@ -6,7 +6,8 @@ import dataclasses
 
 import torch
 
-from pflow.config import CouplingFlow, RosenbrockProblem
+from pflow.config_flows import CouplingFlow
+from pflow.config_problems import RosenbrockProblem
 from pflow.config_methods import Importance, ReverseKL, ScoreReplay
 from pflow.stage_settings import FinetuneSettings
 from pflow.stages.finetune import _target_identity

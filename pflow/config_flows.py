@@ -1,0 +1,55 @@
+"""Settings of the flows and of their pretraining. One class an architecture; `Flow` is any of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Union
+
+from pflow.decoding import TaggedUnion, setting
+
+__all__ = ["ConditionalHintFlow", "CouplingFlow", "Flow", "Pretrain"]
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Stage 1: maximise E[log q(x given y)] over the low-fidelity pairs."""
+
+    epochs: int = setting("Passes over the training pairs, at most.", 25, minimum=1)
+    batch: int = setting("Pairs in a step.", 64, minimum=1)
+    learning_rate: float = setting("Adam's step size at the start.", 1e-3, above=0)
+    warmup: int = setting("Steps over which the step size grows linearly from zero.", 0, minimum=0)
+    schedule: Literal["exponential", "cosine"] = setting(
+        "`exponential`: times `decay` after each epoch; `cosine`: to zero at the last epoch.", "cosine"
+    )
+    decay: float = setting("Factor of the exponential schedule.", 0.9, above=0, maximum=1)
+    patience: int = setting("Stop after this many epochs without a better validation loss (0: never).", 0, minimum=0)
+    clip: float = setting("Largest gradient norm; larger gradients are scaled down.", 10.0, above=0)
+    seed: int = setting("Seed of the weights and of the order of the pairs.", 0, minimum=0)
+    memory_mb: int = setting("Largest part of the training pairs held in memory, in MB; more are streamed from the shards.", 1000, minimum=1)
+    devices: int = setting("Processes (one GPU each, with `device: cuda`) that share every batch; changes rounding, reruns nothing.", 1, minimum=1)
+    track_code: bool = setting("Whether an edit of pflow's code reruns this pretraining; the report says when it does not.", True)
+
+
+@dataclass(frozen=True)
+class CouplingFlow(TaggedUnion):
+    """Conditional affine couplings whose conditioners see (x_a, y)."""
+
+    tag_value: ClassVar[str] = "coupling"
+    depth: int = setting("Coupling blocks.", 8, minimum=1)
+    hidden: int = setting("Width of the conditioners.", 64, minimum=1)
+    mixing: Literal["permutation", "orthogonal"] = setting("What mixes the unknowns between blocks.", "permutation")
+    actnorm: bool = setting("Normalise activations before each block.", True)
+    pretrain: Pretrain = setting("Stage 1 of this flow.", factory=Pretrain)
+
+
+@dataclass(frozen=True)
+class ConditionalHintFlow(TaggedUnion):
+    """The paper's conditional HINT over (y, x), as its released code builds it."""
+
+    tag_value: ClassVar[str] = "chint"
+    depth: int = setting("Conditional HINT layers.", 8, minimum=1)
+    hidden: int = setting("Width of the residual blocks.", 64, minimum=1)
+    pretrain: Pretrain = setting("Stage 1 of this flow.", factory=Pretrain)
+
+
+Flow = Union[CouplingFlow, ConditionalHintFlow]
