@@ -8,15 +8,16 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, workflow.basedir)
 from pflow.errors import PflowError
 from pflow.failures import summary_of_failures
+from pflow.finished import forget_finished
 from pflow.workflow import Pipeline, check_yaml
 
-try:
-    check_yaml("config.yaml")
-except PflowError as error:
-    raise WorkflowError(str(error))
+if not config.pop("alone", False):  # `python -m pflow run FILE` takes nothing but FILE
+    try:
+        check_yaml("config.yaml")
+    except PflowError as error:
+        raise WorkflowError(str(error))
 
-
-configfile: "config.yaml"
+    configfile: "config.yaml"
 
 
 try:
@@ -42,6 +43,10 @@ rule all:
     input:
         f"{R}/report.html",
         [product for experiment in pipeline.configuration.experiments for product in pipeline.products(experiment)],
+
+
+onsuccess:
+    forget_finished(Path(R))
 
 
 onerror:

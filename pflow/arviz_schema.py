@@ -17,7 +17,12 @@ __all__ = ["chains_dataset", "draws_dataset", "point_dataset"]
 MEANINGS = {
     "x": ("unknown model", None),
     "x_true": ("true model", None),
+    "x_gaussian": ("posterior mean under a stationary Gaussian prior", None),
+    "x_gaussian_std": ("posterior standard deviation under a stationary Gaussian prior", None),
+    "x_wiener": ("Wiener filter of the back-projected data", None),
+    "physical": ("what x stands for, where the unknowns are coordinates of bounded parameters", None),
     "y": ("data", None),
+    "summary": ("what the flow sees of the data", None),
     "lp": ("log of the unnormalised posterior density, log p(y given x) + log p(x)", "nats"),
     "log_q": ("log density of the flow", "nats"),
     "log_weight": ("log importance weight, lp - log_q", "nats"),
@@ -25,6 +30,7 @@ MEANINGS = {
     "chi_square": ("squared residual of the data over the noise variance, per datum", "1"),
     "score_error": ("squared difference of the scores of flow and posterior per unknown, in the latent metric of the flow", "1"),
 }
+IMAGE = ("channel", "row", "column")  # of an image: rows from the top (depth of a section), columns from the left (lateral distance)
 AXES = {"chain": "independent runs (seeds) or chains", "draw": "draw"}
 
 
@@ -67,6 +73,8 @@ def _base(variable: str) -> str:
 
 def _dims(variable: str, ndim: int) -> list[str]:
     base = _base(variable)
+    if ndim == 3:
+        return [f"{base}_{axis}" for axis in IMAGE]
     return [f"{base}_dim"] if ndim == 1 else [f"{base}_dim_{i}" for i in range(ndim)]
 
 

@@ -25,15 +25,21 @@ __all__ = ["main"]
 SETTINGS_HELP = "the part of the configuration that this job depends on: JSON text, or the path of a file with it (`snakemake -n -p` prints it)"
 
 # stage: (one line of help, settings class, {option: (kind, help)})
+PRIOR = "spectrum or weights of the prior; absent for the problem's own"
 IN, OPTIONAL, MANY, OUT = "input", "optional input", "inputs", "output"
 STAGES: dict[str, tuple[str, str, dict[str, tuple[str, str]]]] = {
     "simulate": ("one shard of pairs (x, y) from the prior and an operator", "SimulateSettings", {"out": (OUT, "store to write")}),
     "observe": ("the observation y_obs of the high-fidelity operator", "ObserveSettings", {"out": (OUT, "store to write")}),
     "check_operator": ("tests of the operator and its gradient, and their cost", "CheckOperatorSettings", {"out": (OUT, "JSON to write")}),
+    "spectrum": (
+        "the average spectrum of the training images, for a Gaussian prior",
+        "SpectrumSettings",
+        {"train-shards": (MANY, "training shards"), "out": (OUT, "store to write")},
+    ),
     "reference": (
         "reference posterior: exact draws where the problem has them, or NUTS",
         "ReferenceSettings",
-        {"observation": (IN, "observation store"), "out": (OUT, "store to write")},
+        {"observation": (IN, "observation store"), "prior": (OPTIONAL, "spectrum of a Gaussian reference"), "out": (OUT, "store to write")},
     ),
     "pretrain": (
         "stage 1: a conditional flow from low-fidelity pairs",
@@ -56,13 +62,24 @@ STAGES: dict[str, tuple[str, str, dict[str, tuple[str, str]]]] = {
             "out": (OUT, "calibration.json to write; calibration.zarr with the ranks lies beside it"),
         },
     ),
+    "calibrate_method": (
+        "calibration of fine-tuning over replicate observations",
+        "CalibrateSettings",
+        {
+            "flows": (MANY, "weights of the method at each replicate observation"),
+            "observations": (MANY, "the replicate observations, in the same order"),
+            "out": (OUT, "JSON to write"),
+        },
+    ),
     "finetune": (
         "stage 2: one observation, one method, one seed, with the expensive operator",
         "FinetuneSettings",
         {
             "observation": (IN, "observation store"),
             "pretrained": (OPTIONAL, "weights to start from; absent for methods with `start: random`"),
+            "prior": (OPTIONAL, PRIOR),
             "operator": (OPTIONAL, "operator.json, whose measured cost decides `objective: auto`"),
+            "reuse": (OPTIONAL, "weights of the method whose evaluations are reused; these lie beside the checkpoints"),
             "out": (OUT, "folder for flow.safetensors, flow.json, history.csv"),
             "checkpoint": (OUT, "file that holds the state of an interrupted run"),
         },
@@ -70,7 +87,7 @@ STAGES: dict[str, tuple[str, str, dict[str, tuple[str, str]]]] = {
     "sample": (
         "posterior draws with densities, weights and predictions",
         "SampleSettings",
-        {"flow": (IN, "weights"), "observation": (IN, "observation store"), "out": (OUT, "store to write")},
+        {"flow": (IN, "weights"), "prior": (OPTIONAL, PRIOR), "observation": (IN, "observation store"), "out": (OUT, "store to write")},
     ),
     "evaluate": (
         "accuracy, cost and verdict of one posterior",
@@ -78,8 +95,10 @@ STAGES: dict[str, tuple[str, str, dict[str, tuple[str, str]]]] = {
         {
             "posterior": (IN, "posterior store"),
             "flow": (IN, "weights that drew it"),
+            "prior": (OPTIONAL, PRIOR),
             "reference": (OPTIONAL, "reference store; without it only what needs no truth is computed"),
             "calibration": (OPTIONAL, "calibration.json of the pretrained flow that the method starts from"),
+            "method-calibration": (OPTIONAL, "calibration of the method over replicate observations"),
             "out": (OUT, "metrics.json to write"),
         },
     ),
@@ -104,8 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.stage is None:
         _parser().print_help()
         return 2
-    if options.stage == "status":
-        return _status(options.folder)
+    if options.stage in ("status", "new", "run"):
+        return _outside_of_stages(options)
     print("$ python -m pflow " + shlex.join(arguments), flush=True)
     with StopSignals() as signals:
         try:
@@ -117,16 +136,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return 128 + (signals.received or error.signal_number)
             if not isinstance(error, PflowError):
                 raise
-            if getattr(options, "devices", 1) > 1:
+            if _processes(options) > 1:
                 importlib.import_module("pflow.parallel").leave_message(str(error))
             print(f"error: {error}", file=sys.stderr)
             return 1
     return 0
 
 
-def _status(folder: Path) -> int:
+def _outside_of_stages(options: argparse.Namespace) -> int:
+    """`status`, `new` and `run`: about a project, not one of its jobs."""
     try:
-        print(importlib.import_module("pflow.status").status(folder))
+        if options.stage == "status":
+            print(importlib.import_module("pflow.status").status(options.folder))
+            return 0
+        project = importlib.import_module("pflow.project")
+        if options.stage == "run":
+            return project.run(options.configuration, options.further)
+        problem, configuration, test = project.new(options.name, Path())
+        print(f"{problem}: your operator and prior\n{configuration}: the experiment\n{test}: try it with `pytest {test}`\nThen: python -m pflow run {configuration}")
     except PflowError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -138,7 +165,7 @@ def _run(options: argparse.Namespace) -> None:
     module = importlib.import_module(f"pflow.stages.{options.stage}")
     stage_settings = importlib.import_module("pflow.stage_settings")
     decode = importlib.import_module("pflow.decoding").decode
-    provenance = importlib.import_module("pflow.provenance")
+    provenance, finished = (importlib.import_module(f"pflow.{name}") for name in ("provenance", "finished"))
     _, settings_class, paths = STAGES[options.stage]
     settings = decode(getattr(stage_settings, settings_class), json.loads(text), "")
     values: dict[str, Any] = {name.replace("-", "_"): getattr(options, name.replace("-", "_")) for name in paths}
@@ -154,17 +181,27 @@ def _run(options: argparse.Namespace) -> None:
     record = provenance.provenance(options.stage, text, inputs)
     identity = provenance.identity(record)
     run = functools.partial(getattr(module, options.stage), settings, record, **values, threads=options.threads)
-    devices = getattr(options, "devices", 1)
-    if devices > 1:
+    if _processes(options) > 1:
         parallel = importlib.import_module("pflow.parallel")
         if parallel.is_worker():
             return run()
-        run = functools.partial(parallel.run_workers, options.arguments, devices, options.checkpoint.with_name("message"))
+        message = options.checkpoint.with_name("message")
+        run = functools.partial(parallel.run_workers, options.arguments, options.devices, options.nodes, options.threads, message)
     with job(options.out, getattr(options, "checkpoint", None), identity, options.attempt) as lock:
-        if lock.waited and provenance.made(options.out, identity):
+        checkpoint = getattr(options, "checkpoint", None)
+        if checkpoint and finished.restore_finished(options.out, checkpoint, identity):
+            print("made by an earlier job, whose end was not seen: nothing to do", file=sys.stderr)
+        elif lock.waited and provenance.made(options.out, identity):
             print("made by the other job meanwhile: nothing to do", file=sys.stderr)
         else:
             run()
+            if checkpoint:
+                finished.keep_finished(options.out, checkpoint)
+
+
+def _processes(options: argparse.Namespace) -> int:
+    """How many processes share the work of a stage."""
+    return getattr(options, "devices", 1) * getattr(options, "nodes", 1)
 
 
 def _settings_text(given: str) -> str:
@@ -189,7 +226,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     stages = parser.add_subparsers(dest="stage", metavar="STAGE")
     status = stages.add_parser("status", help="what is done, running and missing, and the newest metrics", description="What is done, running and missing, from the files alone.")
-    status.add_argument("folder", type=Path, nargs="?", default=Path(), metavar="FOLDER", help="the folder of config.yaml (default: here)")
+    status.add_argument("folder", type=Path, nargs="?", default=Path(), metavar="FOLDER", help="the folder of config.yaml (default: here), or a configuration file that is run here")
+    new = stages.add_parser("new", help="a problem of your own: its Python file, configuration and test, in this folder", description="Write NAME.py, NAME.yaml and test_NAME.py.")
+    new.add_argument("name", metavar="NAME", help="such as my_problem")
+    run = stages.add_parser("run", help="the whole pipeline in this folder, with your configuration", description="Run the pipeline in this folder with one configuration file alone.")
+    run.add_argument("configuration", type=Path, nargs="?", default=Path("config.yaml"), metavar="FILE", help="your configuration (default: config.yaml)")
+    run.add_argument("further", nargs=argparse.REMAINDER, metavar="...", help="arguments of Snakemake, such as -n, a target, or --workflow-profile slurm")
     for name, (summary, _, paths) in STAGES.items():
         stage = stages.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         stage.add_argument("--settings", required=True, metavar="JSON", help=SETTINGS_HELP)
@@ -203,7 +245,8 @@ def _parser() -> argparse.ArgumentParser:
                 help=f"{kind}: {text}",
             )
         if name == "pretrain":
-            stage.add_argument("--devices", type=int, default=1, metavar="N", help="processes that share every batch (default 1)")
+            stage.add_argument("--devices", type=int, default=1, metavar="N", help="processes on each node that share every batch (default 1)")
+            stage.add_argument("--nodes", type=int, default=1, metavar="N", help="nodes of the SLURM job that it runs in (default 1)")
         stage.add_argument("--attempt", type=int, default=1, metavar="N", help="above 1: a retry, which does not repeat a lasting error (default 1)")
         stage.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default 1)")
     return parser

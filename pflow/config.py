@@ -7,47 +7,25 @@ matplotlib, because the Snakefile reads it.
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import re
 from dataclasses import dataclass
 from typing import Literal
 
+from pflow.config_data import Observation, Pairs, Simulate, expand_observations
 from pflow.config_flows import Flow
-from pflow.config_methods import Method
-from pflow.config_problems import Problem
+from pflow.config_methods import Method, mistakes_of_methods
+from pflow.config_outside import PairsOnlyProblem
+from pflow.config_priors import FlowPrior, GaussianPrior, Prior, ProblemPrior
+from pflow.config_problems import Problem, has_operator
 from pflow.config_trust import Calibrate, Evaluate, Reference
 from pflow.decoding import decode, setting
 from pflow.errors import PflowError
 
 __all__ = ["STAGES", "Configuration", "Experiment", "load_configuration"]
 
-STAGES = ("simulate", "observe", "check_operator", "reference", "pretrain", "calibrate", "finetune", "sample", "evaluate", "figures", "report")
-
-
-# --- data ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Simulate:
-    """Low-fidelity pairs (x, y): x from the prior, y = F_low(x) + noise."""
-
-    train: int = setting("Training pairs.", 5000, minimum=2)
-    validation: int = setting("Pairs for the validation loss and early stopping.", 1000, minimum=2)
-    test: int = setting("Held-out pairs for calibration checks and pictures.", 1000, minimum=1)
-    high_fidelity: int = setting("Pairs made with the expensive operator, for pictures only (0: none).", 0, minimum=0)
-    shard_size: int = setting("Pairs in one shard; one shard is one job.", 10000, minimum=1)
-    seed: int = setting("Seed of all pairs.", 0, minimum=0)
-
-
-@dataclass(frozen=True)
-class Observation:
-    """One simulated observation y_obs = F(x_true) + noise of the high-fidelity operator."""
-
-    x_true: list[float] | None = setting("The true model, flattened; absent: a draw from the prior.", None)
-    scale: float = setting("Multiplies a true model drawn from the prior; above 1 it lies outside the training data.", 1.0, above=0)
-    seed: int = setting("Seed of the noise (and of x_true when it is drawn).", 0, minimum=0)
-
-
-# --- what follows --------------------------------------------------------------------------------------------------
+STAGES = ("simulate", "observe", "check_operator", "spectrum", "reference", "pretrain", "calibrate", "calibrate_method", "finetune", "sample", "evaluate", "figures", "report")
 
 
 @dataclass(frozen=True)
@@ -76,10 +54,12 @@ class Resources:
 class Experiment:
     """One inverse problem from pairs to posterior."""
 
-    problem: Problem = setting("Prior, operators and noise.")
-    observations: dict[str, Observation] = setting("Observations by name; each gets its own posteriors.")
+    observations: dict[str, Observation] = setting("Observations by name, or paths of measured data; each gets its own posteriors.")
     flows: dict[str, Flow] = setting("Flows by name; each is pretrained once.")
     finetune: dict[str, Method] = setting("Methods by name; each runs once per observation and seed.")
+    problem: Problem = setting("Prior, operators and noise. Absent, with `pairs`: no operator is known.", factory=PairsOnlyProblem)
+    pairs: Pairs | None = setting("Pairs that exist already; they take the place of `simulate`.", None)
+    prior: Prior = setting("Prior of the high-fidelity posterior.", factory=ProblemPrior)
     title: str = setting("Heading in the report.", "")
     question: str = setting("What is asked, in a sentence or two, for the report.", "")
     notes: list[str] = setting("Sentences that the report prints beside the results.", factory=list)
@@ -110,6 +90,9 @@ def load_configuration(data: object) -> Configuration:
     if not isinstance(data, dict) or not data:
         raise PflowError("the configuration is empty: it needs the key `experiments` (see config.yaml of pflow)")
     configuration = decode(Configuration, data, "")
+    configuration = dataclasses.replace(
+        configuration, experiments={name: _completed(f"experiments.{name}", e) for name, e in configuration.experiments.items()}
+    )
     mistakes = [m for name, e in configuration.experiments.items() for m in _inconsistencies(f"experiments.{name}", e)]
     if not configuration.experiments:
         mistakes.append("`experiments` (={}) must have at least one entry")
@@ -123,8 +106,27 @@ def load_configuration(data: object) -> Configuration:
     return configuration
 
 
+def _completed(where: str, experiment: Experiment) -> Experiment:
+    """The experiment with what its files say: the observations that a glob matches, the shapes of pairs without an operator."""
+    e = dataclasses.replace(experiment, observations=expand_observations(experiment.observations, f"{where}.observations"))
+    if has_operator(e.problem):
+        return e
+    if e.pairs is None:
+        raise PflowError(f"`{where}.problem` is missing: name a problem; or, to train on pairs (x, y) alone, give their file in `{where}.pairs`")
+    _, *shapes = e.pairs.shapes(f"{where}.pairs")
+    for key, found in zip(("model_shape", "data_shape"), shapes, strict=True):
+        stated = getattr(e.problem, key)
+        if stated is not None and tuple(stated) != found:
+            raise PflowError(f"`{where}.problem.{key}` (={stated}) must be that of {e.pairs.file}, {list(found)}: correct it, or leave it out")
+    problem = dataclasses.replace(e.problem, model_shape=list(shapes[0]), data_shape=list(shapes[1]))
+    reference = dataclasses.replace(e.reference, kind="none") if e.reference.kind == "exact" else e.reference
+    return dataclasses.replace(e, problem=problem, reference=reference)
+
+
 def _inconsistencies(where: str, experiment: Experiment) -> list[str]:
-    mistakes = []
+    mistakes = _of_pairs(where, experiment) if experiment.pairs is not None else []
+    if not has_operator(experiment.problem):
+        mistakes += _without_operator(where, experiment)
     for name, method in experiment.finetune.items():
         if method.flow not in experiment.flows:
             known = ", ".join(sorted(experiment.flows)) or "none"
@@ -132,40 +134,75 @@ def _inconsistencies(where: str, experiment: Experiment) -> list[str]:
                 f"`{where}.finetune.{name}.flow` (='{method.flow}') must name an entry of `{where}.flows`, "
                 f"which has: {known}"
             )
-        if getattr(method, "fit", "") == "match_scores" and method.covariance != "dense":
-            mistakes.append(
-                f"`{where}.finetune.{name}.covariance` (='{method.covariance}') must be dense for `fit: match_scores`: its closed form has no other; "
-                "or set fit: reverse_kl"
-            )
-        key, points = _points_in_a_round(method)
-        if points > getattr(method, "evaluations", points):
-            mistakes.append(
-                f"`{where}.finetune.{name}.evaluations` (={method.evaluations}) must be at least its `{key}` (={points}): "
-                "a smaller budget has no step"
-            )
+    mistakes += mistakes_of_methods(f"{where}.finetune", experiment.finetune)
     if len(set(experiment.seeds)) < len(experiment.seeds) or not experiment.seeds or min(experiment.seeds) < 0:
         mistakes.append(f"`{where}.seeds` (={experiment.seeds}) must be one or more different whole numbers from 0")
+    mistakes += _of_priors(where, experiment)
+    if experiment.calibrate.fine_tuned and not has_operator(experiment.problem):
+        mistakes.append(f"`{where}.calibrate.fine_tuned` (={experiment.calibrate.fine_tuned}) must be 0 without an operator: replicate observations need one")
+    if experiment.calibrate.fine_tuned == 1:
+        mistakes.append(f"`{where}.calibrate.fine_tuned` (=1) must be 0 or at least 2: one replicate has no distribution")
     for group in ("observations", "finetune"):
         if not getattr(experiment, group):
             mistakes.append(f"`{where}.{group}` must have at least one entry")
-    size = math.prod(experiment.problem.model_shape)
+    shape = experiment.problem.model_shape  # None: known in the jobs only
+    size = None if shape is None else math.prod(shape)
     for name, observation in experiment.observations.items():
-        if observation.x_true is not None and len(observation.x_true) != size:
+        if re.fullmatch(r"replicate-\d+", name):
+            mistakes.append(f"`{where}.observations.{name}` has the name of a replicate observation of `calibrate.fine_tuned`: choose another name")
+        if observation.x_true is not None and size is not None and len(observation.x_true) != size:
             mistakes.append(
                 f"`{where}.observations.{name}.x_true` (={observation.x_true}) must have {size} numbers, one for each unknown"
             )
     for name, flow in experiment.flows.items():
-        if flow.pretrain.batch > experiment.simulate.train:
+        if experiment.pairs is None and flow.pretrain.batch > experiment.simulate.train:
             mistakes.append(
                 f"`{where}.flows.{name}.pretrain.batch` (={flow.pretrain.batch}) must be at most `{where}.simulate.train` "
                 f"(={experiment.simulate.train})"
             )
-        if flow.tag_value == "chint" and len(experiment.problem.model_shape) == 1 and (size & (size - 1) or size < 2):
+        if flow.tag_value == "chint" and shape is not None and len(shape) == 1 and (size & (size - 1) or size < 2):
             mistakes.append(f"`{where}.flows.{name}` (chint) needs a power of two of unknowns, and the problem has {size}: use coupling")
     return mistakes
 
 
-def _points_in_a_round(method: Method) -> tuple[str, int]:
-    """What a method evaluates at once: the key that says so, and how many points."""
-    key = "draw" if hasattr(method, "draw") else "batch"
-    return key, getattr(method, key, None) or 0
+def _of_pairs(where: str, experiment: Experiment) -> list[str]:
+    mistakes = list(experiment.pairs.mistakes(f"{where}.pairs"))
+    if experiment.simulate != Simulate():
+        mistakes.append(f"`{where}.simulate` and `{where}.pairs` both say where the pairs come from: remove one of the two")
+    return mistakes
+
+
+def _without_operator(where: str, experiment: Experiment) -> list[str]:
+    """What needs F cannot be asked of pairs alone."""
+    way_out = f"set `objective: none`, or give a `{where}.problem` with an operator"
+    mistakes = [
+        f"`{where}.finetune.{name}.objective` (={method.tag_value}) evaluates the operator, and an experiment of pairs alone has none: {way_out}"
+        for name, method in experiment.finetune.items()
+        if method.tag_value != "none"
+    ]
+    for name, observation in experiment.observations.items():
+        if observation.file is None:
+            mistakes.append(f"`{where}.observations.{name}` would be simulated with the operator, and an experiment of pairs alone has none: name a `file` with measured data")
+    if experiment.reference.kind == "nuts":
+        mistakes.append(f"`{where}.reference.kind` (=nuts) evaluates the operator, and an experiment of pairs alone has none: set it to none")
+    return mistakes
+
+
+def _of_priors(where: str, experiment: Experiment) -> list[str]:
+    """Priors that are flows of their own; flows that fine-tuning starts from."""
+    mistakes = []
+    unconditional = [name for name, flow in experiment.flows.items() if not getattr(flow, "conditional", True)]
+    named = {f"{where}.finetune.{name}.prior": method.prior for name, method in experiment.finetune.items() if method.prior is not None}
+    for key, prior in {f"{where}.prior": experiment.prior, **named}.items():
+        if isinstance(prior, FlowPrior) and prior.flow not in unconditional:
+            known = ", ".join(unconditional) or "none yet"
+            mistakes.append(f"`{key}.flow` (='{prior.flow}') must name an entry of `{where}.flows` with `conditional: false`, which are: {known}")
+        shape = experiment.problem.model_shape
+        if isinstance(prior, GaussianPrior) and shape is not None and len(shape) != 3:
+            mistakes.append(f"`{key}` (gaussian) is for images, and the problem's models have the shape {tuple(shape)}: choose another prior")
+    mistakes += [
+        f"`{where}.finetune.{name}.flow` (='{method.flow}') must see the data, and has `conditional: false`: name another flow"
+        for name, method in experiment.finetune.items()
+        if method.flow in unconditional
+    ]
+    return mistakes

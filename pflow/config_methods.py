@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Union
 
+from pflow.config_priors import Prior
 from pflow.decoding import TaggedUnion, setting
 
-__all__ = ["Auto", "Finetuning", "Importance", "LatentGaussian", "Method", "NoFinetuning", "ReverseKL", "ScoreReplay"]
+__all__ = ["Auto", "Finetuning", "Importance", "LatentGaussian", "Method", "NoFinetuning", "ReverseKL", "ScoreReplay", "mistakes_of_methods"]
 
 Schedule = Literal["exponential", "cosine"]
+SOURCES = "Random sources (shots) that a point sees, for an operator that has several; such a point costs `sources` / all of an evaluation (0: all)."
+PRIOR = "Prior of this method's posterior; absent: the experiment's."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +24,7 @@ class NoFinetuning(TaggedUnion):
     tag_value: ClassVar[str] = "none"
     flow: str = setting("Which entry of `flows`.")
     start: Literal["pretrained"] = setting("There is nothing else to start from.", "pretrained")
+    prior: Prior | None = setting(PRIOR, None)
     label: str = setting("Name on figures and tables; empty: the method's own name.", "")
 
 
@@ -31,6 +36,7 @@ class Finetuning(TaggedUnion):
     flow: str = setting("Which entry of `flows`.")
     start: Literal["pretrained", "random"] = setting("Weights at the start: preconditioned, or from scratch.")
     evaluations: int = setting("Evaluations of the expensive operator, at most.", minimum=1)
+    prior: Prior | None = setting(PRIOR, None)
     target_ess_fraction: float | None = setting(
         "Stop when the effective sample size fraction of the newest draws is at least this.", None, above=0, below=1
     )
@@ -57,6 +63,10 @@ class ReverseKL(Finetuning):
     decay: float = setting("Factor of the exponential schedule.", 0.9, above=0, maximum=1)
     decay_steps: int = setting("Steps between two decays of the exponential schedule.", 16, minimum=1)
     clip: float = setting("Largest gradient norm; larger gradients are scaled down.", 10.0, above=0)
+    sources: int = setting(SOURCES, 0, minimum=0)
+    keep: Literal["best", "last"] = setting(
+        "Weights at the end: `best` goes back where the newest draws had a clearly lower ELBO than earlier ones; `last`: the paper's.", "best"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +77,8 @@ class ScoreReplay(Finetuning):
     draw: int | None = setting("Points evaluated in a round; absent: a sixteenth of the budget, at least 16.", None, minimum=1)
     inner: int = setting("Operator-free steps in a round, at most.", 200, minimum=1)
     batch: int = setting("Points in an operator-free step.", 64, minimum=1)
+    sources: int = setting(SOURCES, 0, minimum=0)
+    reuse: str = setting("A method whose evaluations, at the same observation and seed, are known from the start (empty: none).", "")
     finish: float = setting("Part of the budget kept for path gradients at the end (the hybrid; 0: none).", 0.0, minimum=0, below=1)
 
 
@@ -104,3 +116,41 @@ class Auto(Finetuning):
 
 
 Method = Union[NoFinetuning, ReverseKL, ScoreReplay, LatentGaussian, Importance, Auto]
+
+
+def mistakes_of_methods(where: str, methods: Mapping[str, Method]) -> list[str]:
+    """Settings that contradict each other or another method, in words."""
+    mistakes = []
+    for name, method in methods.items():
+        here = f"{where}.{name}"
+        if getattr(method, "fit", "") == "match_scores" and method.covariance != "dense":
+            mistakes.append(
+                f"`{here}.covariance` (='{method.covariance}') must be dense for `fit: match_scores`: its closed form has no other; or set fit: reverse_kl"
+            )
+        key = "draw" if hasattr(method, "draw") else "batch"
+        points = getattr(method, key, None) or 0
+        if points > getattr(method, "evaluations", points):
+            mistakes.append(f"`{here}.evaluations` (={method.evaluations}) must be at least its `{key}` (={points}): a smaller budget has no step")
+        for target in ("target_ess_fraction", "target_score_error"):
+            if getattr(method, "sources", 0) and getattr(method, target):
+                mistakes.append(f"`{here}.{target}` (={getattr(method, target)}) cannot be measured with random `sources`: use target_elbo_change or a budget alone")
+        if getattr(method, "reuse", ""):
+            mistakes += _mistakes_of_reuse(here, name, methods)
+    return mistakes
+
+
+def _mistakes_of_reuse(here: str, name: str, methods: Mapping[str, Method]) -> list[str]:
+    reused = methods[name].reuse
+    scored = [other for other, method in methods.items() if other != name and not isinstance(method, (NoFinetuning, Importance))]
+    if reused not in scored:
+        return [f"`{here}.reuse` (='{reused}') must name another method that evaluates scores: {', '.join(scored) or 'there is none'}"]
+    if getattr(methods[reused], "sources", 0) != methods[name].sources:
+        return [f"`{here}.sources` (={methods[name].sources}) must be that of `{reused}`, whose evaluations it reuses: set both alike"]
+    if methods[reused].prior != methods[name].prior:
+        return [f"`{here}.prior` must be that of `{reused}`, whose evaluations it reuses: set both alike"]
+    chain = [name]
+    while getattr(methods.get(chain[-1]), "reuse", ""):
+        chain.append(methods[chain[-1]].reuse)
+        if chain[-1] in chain[:-1]:
+            return [f"`{here}.reuse` goes in a circle ({' -> '.join(chain)}): let one of them start without"]
+    return []

@@ -6,11 +6,12 @@ Each knows its `model_shape`, the shape of one x, so that the rest of the config
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Union
+from typing import ClassVar, Literal, Union
 
+from pflow.config_outside import OutsideProblem, PairsOnlyProblem
 from pflow.decoding import TaggedUnion, setting
 
-__all__ = ["BimodalProblem", "GaussianProblem", "LogNormalProblem", "Problem", "RosenbrockProblem"]
+__all__ = ["BimodalProblem", "GaussianProblem", "LogNormalProblem", "Problem", "RosenbrockProblem", "SeismicProblem", "TravelTimeProblem", "has_operator"]
 
 
 @dataclass(frozen=True)
@@ -64,4 +65,57 @@ class BimodalProblem(TaggedUnion):
     model_shape: ClassVar[tuple[int, ...]] = (2,)
 
 
-Problem = Union[RosenbrockProblem, GaussianProblem, LogNormalProblem, BimodalProblem]
+@dataclass(frozen=True)
+class SeismicProblem(TaggedUnion):
+    """Compressed sensing of seismic images, learnt from shallow geology and wanted for deep geology (the paper's second experiment)."""
+
+    tag_value: ClassVar[str] = "seismic"
+    height: int = setting("Rows of an image, its depth.", 32, minimum=8)
+    width: int = setting("Columns of an image, its traces.", 32, minimum=8)
+    ratio: float = setting("Unknowns for each measurement: 2 keeps half of the entries of the random convolution.", 2.0, minimum=1)
+    measurements: bool = setting("Whether the data are the measurements themselves; false: their back-projection, an image, as in the paper.", False)
+    noise_std: float = setting("Standard deviation of the independent Gaussian noise on y; images have the standard deviation 1.", 0.2, above=0)
+    operator_seed: int = setting("Seed of the random convolution.", 0, minimum=0)
+    training: Literal["shallow", "deep"] = setting("Geology of the pairs.", "shallow")
+    target: Literal["shallow", "deep"] = setting("Geology of the observations' true models.", "deep")
+    images: str | None = setting(
+        "Your own seismic sections instead of the generator: SEG-Y (a line, or a volume with its inlines), or a stack (section, depth, trace) as "
+        ".npy, .npz, Zarr, NetCDF or HDF5. The path starts in the folder where you run pflow.",
+        None,
+    )
+    array: str = setting("Name of the stack in that file, where it has several arrays.", "x")
+    training_rows: list[int] | None = setting("Depths of the training images in samples, [first, one after the last].", None)
+    target_rows: list[int] | None = setting("Depths of the observations' true models, likewise.", None)
+    stride: int = setting("Samples and traces between neighbouring images cut from the file.", 32, minimum=1)
+
+    @property
+    def model_shape(self) -> tuple[int, ...]:
+        return (1, self.height, self.width)
+
+
+@dataclass(frozen=True)
+class TravelTimeProblem(TaggedUnion):
+    """Crosswell travel-time tomography of log-velocities: straight rays, and the eikonal equation."""
+
+    tag_value: ClassVar[str] = "traveltime"
+    side: int = setting("Cells along each side of the section: the model has side * side unknowns.", 16, minimum=4, maximum=64)
+    spacing_m: float = setting("Side of a cell in metres.", 6.25, above=0)
+    velocity_m_s: float = setting("Background velocity v0 in metres per second.", 2000.0, above=0)
+    sources: int = setting("Sources in the left well.", 8, minimum=1)
+    receivers: int = setting("Receivers in the right well.", 16, minimum=1)
+    std: float = setting("Standard deviation of the logarithm of the velocity under the prior.", 0.2, above=0)
+    length_m: float = setting("Correlation length of the prior (Matern, smoothness 3/2) in metres.", 10.0, above=0)
+    noise_std: float = setting("Standard deviation of the noise on each delay in milliseconds.", 1.0, above=0)
+    workers: int = setting("Processes that share each batch of eikonal solves; results do not depend on it.", 1, minimum=1)
+
+    @property
+    def model_shape(self) -> tuple[int, ...]:
+        return (self.side**2,)
+
+
+Problem = Union[RosenbrockProblem, GaussianProblem, LogNormalProblem, BimodalProblem, TravelTimeProblem, SeismicProblem, OutsideProblem, PairsOnlyProblem]
+
+
+def has_operator(problem: Problem) -> bool:
+    """Whether F is known, so that it can be evaluated; pairs alone have none."""
+    return not isinstance(problem, PairsOnlyProblem)

@@ -14,9 +14,10 @@ __all__ = ["Calibrate", "Evaluate", "Reference", "Verdict"]
 class Reference:
     """What posteriors are compared with."""
 
-    kind: Literal["exact", "nuts", "none"] = setting(
+    kind: Literal["exact", "nuts", "gaussian", "none"] = setting(
         "`exact`: independent draws, for problems whose posterior is known; `nuts`: Markov chains of the No-U-Turn sampler, which "
-        "evaluate the expensive operator and are refused unless they converged; `none`: no reference.",
+        "evaluate the expensive operator and are refused unless they converged; `gaussian`, for images: the exact posterior under a stationary "
+        "Gaussian prior with the spectrum of the training images, a baseline and not the truth; `none`: no reference.",
         "exact",
     )
     draws: int = setting("Draws to store, of all chains together.", 10000, minimum=100)
@@ -36,6 +37,12 @@ class Calibrate:
     draws: int = setting("Draws of the flow for each pair.", 100, minimum=20)
     unknowns: int = setting("Unknowns whose ranks are tested, at most; evenly spread over the model.", 16, minimum=1)
     seed: int = setting("Seed of the draws.", 0, minimum=0)
+    fine_tuned: int = setting(
+        "Replicate observations, drawn from the prior and the expensive operator, on which each method is fine-tuned anew, to see whether its "
+        "posteriors are calibrated; each costs the method's evaluations once more (0: none; 20 or more tell something).",
+        0,
+        minimum=0,
+    )
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,8 @@ class Verdict:
     zero_weight_usable: float = setting("Largest share of draws without finite posterior density in a usable posterior.", 0.01, minimum=0)
     score_error_trustworthy: float = setting("Largest score error per unknown of a trustworthy posterior.", 0.3, above=0)
     score_error_usable: float = setting("Largest score error per unknown of a usable posterior.", 1.5, above=0)
+    predictive_trustworthy: float = setting("Predictive chi-squares this close to 1 are no evidence against, however significant.", 0.05, minimum=0)
+    predictive_usable: float = setting("Largest distance of a significant predictive chi-square from 1 in a usable posterior.", 0.25, above=0)
     missed_mass_trustworthy: float = setting("Largest posterior mass outside the flow's draws (two standard errors allowed).", 0.02, above=0)
     missed_mass_usable: float = setting("The same for a usable posterior.", 0.1, above=0)
     mean_error_trustworthy: float = setting("Largest mean error against a reference, in posterior standard deviations.", 0.15, above=0)

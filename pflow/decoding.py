@@ -11,6 +11,7 @@ import difflib
 import math
 import types
 import typing
+from pathlib import Path
 from typing import Any, Literal, Union
 
 from pflow.errors import PflowError
@@ -43,10 +44,19 @@ def setting(
 
 @dataclasses.dataclass(frozen=True)
 class TaggedUnion:
-    """Mixin for the alternatives of a union: the mapping's key `tag_key` holds `tag_value` and so selects the class."""
+    """Mixin for the alternatives of a union: the mapping's key `tag_key` holds `tag_value` and so selects the class.
+
+    An alternative with `own_key` is selected by the presence of that key instead, and its settings are those of `kind_for(data)`.
+    """
 
     tag_key: typing.ClassVar[str] = "name"
     tag_value: typing.ClassVar[str] = ""
+    own_key: typing.ClassVar[str] = ""
+
+    @classmethod
+    def kind_for(cls, data: dict[str, Any], where: str) -> type:
+        """The dataclass that `data` is decoded into."""
+        return cls
 
 
 def decode(kind: Any, data: Any, where: str) -> Any:
@@ -78,7 +88,7 @@ def encode(value: Any) -> Any:
         return {key: encode(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [encode(item) for item in value]
-    return value
+    return value.as_posix() if isinstance(value, Path) else value
 
 
 def _decode(kind: Any, data: Any, where: str, problems: list[str], rules: dict) -> Any:
@@ -111,6 +121,8 @@ def _decode(kind: Any, data: Any, where: str, problems: list[str], rules: dict) 
 def _decode_dataclass(kind: Any, data: Any, where: str, problems: list[str], skip: str | None = None) -> Any:
     if data is None:
         data = {}
+    if isinstance(data, str) and hasattr(kind, "shorthand"):
+        data = {kind.shorthand: data}
     if not isinstance(data, dict):
         return _fail(problems, f"`{where}` (={_show(data)}) must be a mapping: write its settings as `key: value` lines")
     hints, fields = typing.get_type_hints(kind), {f.name: f for f in dataclasses.fields(kind)}
@@ -132,14 +144,24 @@ def _decode_dataclass(kind: Any, data: Any, where: str, problems: list[str], ski
 
 def _decode_union(options: list, data: Any, where: str, problems: list[str]) -> Any:
     key = options[0].tag_key
-    choices = {o.tag_value: o for o in options}
+    choices = {o.tag_value: o for o in options if not o.own_key}
     if not isinstance(data, dict):
         return _fail(problems, f"`{where}` (={_show(data)}) must be a mapping with the key `{key}`")
+    for option in options:
+        if option.own_key and option.own_key in data:
+            return _decode_own(option, data, where, problems)
     if key not in data:
         return _fail(problems, f"`{_join(where, key)}` is missing: one of {', '.join(sorted(choices))}")
     before = len(problems)
     name = _decode_choice(tuple(choices), data[key], _join(where, key), problems)
     return _decode_dataclass(choices[name], data, where, problems, skip=key) if len(problems) == before else None
+
+
+def _decode_own(option: type[TaggedUnion], data: dict, where: str, problems: list[str]) -> Any:
+    try:
+        return _decode_dataclass(option.kind_for(data, where), data, where, problems)
+    except PflowError as error:  # what the key leads to is itself wrong
+        return _fail(problems, str(error))
 
 
 def _decode_choice(choices: tuple, data: Any, where: str, problems: list[str]) -> Any:
@@ -180,6 +202,12 @@ def _decode_scalar(kind: type, data: Any, where: str, problems: list[str], rules
         if not isinstance(data, kind):
             expected = "true or false" if kind is bool else "text"
             return _fail(problems, f"`{where}` (={_show(data)}) must be {expected}")
+    elif kind is Path:
+        if not isinstance(data, (str, Path)):
+            return _fail(problems, f"`{where}` (={_show(data)}) must be the path of a file")
+        value = Path(data)
+        if not value.exists():
+            return _fail(problems, f"`{where}` (={_show(str(data))}) is not there: {value.absolute()} (paths start in the folder where you run pflow)")
     else:
         raise TypeError(f"unsupported type at {where}: {kind}")
     return _check_bounds(value, where, problems, rules)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import resource
+import sys
 
 import torch
 
 from pflow.errors import PassingError
 
-__all__ = ["describe_device", "select_device"]
+__all__ = ["describe_device", "peak_memory_mb", "select_device"]
 
 
 def select_device(name: str, threads: int = 1) -> torch.device:
@@ -33,6 +35,14 @@ def select_device(name: str, threads: int = 1) -> torch.device:
             "ask for more GPUs or set fewer devices"
         )
     return torch.device(name, number) if name == "cuda" else torch.device(name)
+
+
+def peak_memory_mb(device: torch.device) -> int:
+    """The most memory that this process has held: of the GPU where it works on one, otherwise of the machine."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20)
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20)
 
 
 def describe_device(device: torch.device) -> str:

@@ -16,9 +16,10 @@ import zarr
 
 from pflow.errors import PflowError
 
-__all__ = ["FIELDS", "EvaluationStore"]
+__all__ = ["FIELDS", "EvaluationStore", "finished_run"]
 
 FIELDS = ("x", "score", "log_likelihood", "log_prior", "seconds", "round")
+RUN = "run"  # rows that the last completed run asked for, in its order
 CHUNK_ROWS = 256
 FLUSH_SECONDS = 1.0  # operator time that a kill may cost, at most (a batch that takes longer is written at once)
 
@@ -96,6 +97,12 @@ class EvaluationStore:
             raise PflowError(f"cannot write the evaluations to {self.path}: {error.strerror or error}: free some space and run again; nothing evaluated before is lost") from error
         self._written, self._unsaved_seconds = total, 0.0
 
+    def finish(self, rows: np.ndarray) -> None:
+        """Write everything, and which rows the completed run asked for: what another run may build upon."""
+        self.flush()
+        if self.path is not None and len(rows):
+            zarr.open_group(self.path, mode="a").create_array(RUN, data=rows.astype(np.int64), overwrite=True)
+
     def _open(self) -> None:
         if not self.path.exists():
             return
@@ -110,6 +117,27 @@ class EvaluationStore:
             return
         self._count = self._written = count
         self._index = {key: row for row, key in enumerate(_keys(self._memory["x"]))}
+
+
+def finished_run(path: Path, identity: str) -> dict[str, np.ndarray]:
+    """The evaluations of the last completed run, in the order asked, and nothing that an earlier run has left in its store.
+
+    Arguments:
+        path: its store, which is only read.
+        identity: of the target; evaluations of another one are of no use.
+
+    Raises:
+        PflowError: the store is missing, damaged or of another target.
+    """
+    way_out = "delete the weights of that method and run snakemake again"
+    try:
+        group = zarr.open_group(path, mode="r")
+        if group.attrs["identity"] != identity:
+            raise PflowError(f"the evaluations in {path} are of another problem, observation or prior, or hold no scores: {way_out}")
+        rows = group[RUN][:]
+        return {name: group[name][:][rows] for name in FIELDS}
+    except (KeyError, ValueError, OSError) as error:
+        raise PflowError(f"{path} holds no evaluations of a completed run to reuse: {way_out}") from error
 
 
 def _keys(x: np.ndarray) -> list[bytes]:

@@ -12,11 +12,12 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["closure_fingerprint", "code_fingerprint", "import_closure"]
+__all__ = ["closure_fingerprint", "code_fingerprint", "import_closure", "module_path", "normalised_code", "pflow_content"]
 
 ROOT = Path(__file__).resolve().parent
 MOST_FILES = 1000
@@ -29,30 +30,36 @@ def code_fingerprint(stage: str) -> str:
 
 def closure_fingerprint(entry: str) -> str:
     """The same for the module `entry`."""
+    return pflow_content({entry})[:16]
+
+
+def pflow_content(entries: Iterable[str]) -> str:
+    """Hash of every module of pflow that one of the modules `entries` can import, themselves included."""
     digest, before = hashlib.sha256(), len(_known())
-    for module in sorted(import_closure(entry)):
-        digest.update(f"{module}\0{_facts(_path(module)).content}\0".encode())
+    for module in sorted(import_closure(*entries)):
+        digest.update(f"{module}\0{_facts(module_path(module)).content}\0".encode())
     if len(_known()) > before:
         _write(_known())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()
 
 
-def import_closure(entry: str) -> set[str]:
-    """Modules of pflow reachable from `entry` by import statements anywhere in the source, packages' `__init__` included."""
+def import_closure(*entries: str) -> set[str]:
+    """Modules of pflow reachable from `entries` by import statements anywhere in the source, packages' `__init__` included."""
     seen: set[str] = set()
-    waiting = [entry]
+    waiting = list(entries)
     while waiting:
         module = waiting.pop()
-        if module in seen or _path(module) is None:
+        if module in seen or module_path(module) is None:
             continue
         seen.add(module)
-        waiting += _facts(_path(module)).imports
+        waiting += _facts(module_path(module)).imports
         if "." in module:
             waiting.append(module.rpartition(".")[0])
     return seen
 
 
-def _path(module: str) -> Path | None:
+def module_path(module: str) -> Path | None:
+    """The file of a module of pflow; None for a name that is not a module."""
     base = ROOT.joinpath(*module.split(".")[1:])
     for candidate in (base.with_suffix(".py"), base / "__init__.py"):
         if candidate.is_file():
@@ -75,7 +82,7 @@ def _facts(path: Path) -> Facts:
     if key not in known:
         tree = ast.parse(source, filename=str(path))
         imports = _imports(tree)
-        known[key] = Facts(imports, hashlib.sha256(_normalised(tree).encode()).hexdigest())
+        known[key] = Facts(imports, hashlib.sha256(normalised_code(tree).encode()).hexdigest())
     return Facts(*known[key])
 
 
@@ -90,7 +97,8 @@ def _imports(tree: ast.Module) -> list[str]:
     return found
 
 
-def _normalised(tree: ast.Module) -> str:
+def normalised_code(tree: ast.Module) -> str:
+    """What a syntax tree does, as text: without comments and without docstrings, which it removes from `tree`."""
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             first = node.body[0] if node.body else None

@@ -59,9 +59,14 @@ class StopSignals:
 
 
 class DeferredSignals:
-    """Context in which the first SIGTERM or SIGINT only sets `received`; a second one acts at once."""
+    """Context in which the first SIGTERM or SIGINT only sets `received`; a second one acts at once.
 
-    def __init__(self) -> None:
+    Arguments:
+        patient: no number of signals acts at once. Of several processes each is told by everybody who knows: SLURM, srun, torchrun.
+    """
+
+    def __init__(self, patient: bool = False) -> None:
+        self.patient = patient
         self.received: int | None = None
         self._previous: dict[int, object] = {}
 
@@ -76,7 +81,8 @@ class DeferredSignals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
-        self._restore()
+        if not self.patient:
+            self._restore()
 
     def _restore(self) -> None:
         while self._previous:

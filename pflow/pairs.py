@@ -109,12 +109,18 @@ class PairStream:
             orders[0] = orders[0][skip:]
         rest: Pair | None = None
         for (x, y), chosen in zip(self._read_ahead(windows), orders, strict=True):
-            x, y = x[chosen.to(x.device)], y[chosen.to(y.device)]
-            if rest is not None:
-                x, y = torch.cat([rest[0], x]), torch.cat([rest[1], y])
-            whole = len(x) // batch * batch
-            yield from zip(x[:whole].split(batch), y[:whole].split(batch), strict=True) if whole else ()
-            rest = (x[whole:].clone(), y[whole:].clone()) if whole < len(x) else None
+            chosen = chosen.to(x.device)
+            if rest is not None:  # fill up what the window before has left over
+                missing = batch - len(rest[0])
+                first_rows, chosen = chosen[:missing], chosen[missing:]
+                rest = torch.cat([rest[0], x[first_rows]]), torch.cat([rest[1], y[first_rows]])
+                if len(rest[0]) < batch:
+                    continue
+                yield rest
+            whole = len(chosen) // batch * batch
+            yield from ((x[rows], y[rows]) for rows in chosen[:whole].split(batch) if len(rows))
+            last_rows = chosen[whole:]
+            rest = (x[last_rows], y[last_rows]) if len(last_rows) else None
         if rest is not None:
             yield rest
 

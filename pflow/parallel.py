@@ -1,4 +1,4 @@
-"""Several processes that share every batch of one training (torchrun, DistributedDataParallel).
+"""Several processes that share every batch of one training (torchrun, DistributedDataParallel), on one machine or on the nodes of a SLURM job.
 
 Each of n processes has the same weights, random stream and history, and works on every n-th row of a batch; gradients are
 averaged. What decides the course of a run (a loss that is not finite, a signal) is agreed on, so that none waits for
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -79,8 +80,8 @@ def is_worker() -> bool:
 
 
 def worker_count() -> int:
-    """How many processes share this training."""
-    return int(os.environ["WORLD_SIZE"]) if is_worker() else 1
+    """How many processes share this training on this machine."""
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if is_worker() else 1
 
 
 def join_group(device: torch.device) -> Alone:
@@ -88,17 +89,18 @@ def join_group(device: torch.device) -> Alone:
     return Group(device) if is_worker() else Alone()
 
 
-def run_workers(arguments: Sequence[str], count: int, message: Path) -> None:
-    """Run `python -m pflow ARGUMENTS` in `count` processes on this machine.
+def run_workers(arguments: Sequence[str], devices: int, nodes: int, threads: int, message: Path) -> None:
+    """Run `python -m pflow ARGUMENTS` in `devices` processes on each of `nodes` nodes; all of them here where there is no SLURM job.
 
     Arguments:
+        threads: CPUs on each node, for all its processes.
         message: where the first process leaves the message of an error that a person can mend.
 
     Raises:
         PflowError: that error.
         PassingError: a process ended in another way.
     """
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "-m", "pflow", *arguments]
+    command = [*_launcher(devices, nodes, threads), "-m", "pflow", *arguments]
     message.parent.mkdir(parents=True, exist_ok=True)
     message.unlink(missing_ok=True)
     workers = subprocess.Popen(command, env={"OMP_NUM_THREADS": "1", **os.environ, MESSAGE_FILE: str(message)})
@@ -118,7 +120,21 @@ def run_workers(arguments: Sequence[str], count: int, message: Path) -> None:
         text = message.read_text(encoding="utf-8")
         message.unlink()
         raise PflowError(text)
-    raise PassingError(f"one of the {count} processes of `pretrain.devices` ended with an error (see the lines above): run again to continue")
+    raise PassingError(f"one of the {devices * nodes} processes of `pretrain.devices` and `nodes` ended with an error (see the lines above): run again to continue")
+
+
+def _launcher(devices: int, nodes: int, threads: int) -> list[str]:
+    """The command before `-m pflow`: torchrun, and on several nodes one of it on each, which meet at this one."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run"]
+    job = os.environ.get("SLURM_JOB_ID")
+    if nodes == 1 or not job:
+        return [*torchrun, "--standalone", f"--nproc-per-node={devices * nodes}"]
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    each = ["srun", "--overlap", "--kill-on-bad-exit=1", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={threads}"]
+    meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint={socket.gethostname()}:{port}", f"--rdzv-id={job}"]
+    return [*each, *torchrun, f"--nnodes={nodes}", f"--nproc-per-node={devices}", *meeting]
 
 
 def leave_message(text: str) -> None:

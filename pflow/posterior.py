@@ -23,7 +23,7 @@ from pflow.store import read_datatree
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["expectation", "load_posterior", "normalised_weights", "resample"]
+__all__ = ["expectation", "load_posterior", "log_weights", "normalised_weights", "resample"]
 
 POOLED = ("posterior", "sample_stats", "posterior_predictive", "score_stats", "prior", "sample_stats_prior")
 
@@ -68,9 +68,15 @@ def load_posterior(*paths: str | Path) -> "xr.DataTree":
     return pooled
 
 
+def log_weights(posterior: "xr.DataTree") -> "xr.DataArray":
+    """log p~(x) - log q(x) of each draw; zeros, equal weights, where no operator was known (an experiment of pairs alone)."""
+    stats = posterior["sample_stats"]
+    return (stats["log_weight"] if "log_weight" in stats else 0 * stats["log_q"]).astype("float64")
+
+
 def normalised_weights(posterior: "xr.DataTree") -> "xr.DataArray":
     """Importance weights that sum to one over all chains and draws."""
-    log_weight = posterior["sample_stats"]["log_weight"].astype("float64")
+    log_weight = log_weights(posterior)
     weight = np.exp(log_weight - log_weight.max())
     return weight / weight.sum()
 
@@ -88,7 +94,7 @@ def resample(posterior: "xr.DataTree", n: int, seed: int = 0) -> "xr.DataArray":
     """
     if n < 1:
         raise PflowError(f"`n` (={n}) must be at least 1")
-    log_weight = posterior["sample_stats"]["log_weight"]
+    log_weight = log_weights(posterior)
     if not np.isfinite(log_weight.values).any():
         raise PflowError("no draw has a positive weight: the posterior has no mass where the flow has its draws; read verdict_reasons in metrics.json")
     generator = np.random.default_rng(seed)

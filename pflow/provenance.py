@@ -14,7 +14,7 @@ from typing import Any
 from pflow.fingerprint import code_fingerprint
 from pflow.stage_settings import settings_hash
 
-__all__ = ["identity", "made", "provenance"]
+__all__ = ["file_hash", "identity", "made", "provenance"]
 
 
 def provenance(stage: str, settings: str, inputs: dict[str, str | Path] | None = None) -> dict[str, Any]:
@@ -37,10 +37,10 @@ def identity(record: dict[str, Any]) -> str:
 
 
 def made(folder: Path, wanted: str) -> bool:
-    """Whether `folder` holds the weights of a training with the identity `wanted`."""
+    """Whether `folder` holds the unchanged weights of a training with the identity `wanted`."""
     try:
         record = json.loads((folder / "flow.json").read_text(encoding="utf-8"))
-        return identity(record) == wanted and (folder / "flow.safetensors").is_file()
+        return identity(record) == wanted and file_hash(folder / "flow.safetensors") == record["weights_hash"]
     except (OSError, ValueError, KeyError):
         return False
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 import types
 import typing
+from pathlib import Path
 from typing import Any, Literal, Union
 
 from pflow.config import Configuration
@@ -31,6 +33,8 @@ def _of(kind: Any) -> dict[str, Any]:
         nullable = [{"type": "null"}] if len(options) < len(arguments) else []
         described = [_of(option) for option in options]
         return described[0] if len(described) == 1 and not nullable else {"anyOf": [*described, *nullable]}
+    if kind is Path:
+        return {"type": "string"}
     if origin is Literal:
         return {"enum": list(arguments)}
     if origin in (list, tuple):
@@ -60,8 +64,10 @@ def _of_dataclass(kind: Any) -> dict[str, Any]:
         else:
             required.append(field.name)
         properties[field.name] = described
-    described = {"type": "object", "description": _first_line(kind), "properties": properties, "additionalProperties": False}
-    return {**described, "required": required} if required else described
+    further = bool(getattr(kind, "own_key", ""))  # a user's class has settings that nobody else knows
+    described = {"type": "object", "description": _first_line(kind), "properties": properties, "additionalProperties": further}
+    described |= {"required": required} if required else {}
+    return {"anyOf": [described, {"type": "string"}]} if hasattr(kind, "shorthand") else described
 
 
 def _first_line(kind: Any) -> str:
@@ -69,4 +75,9 @@ def _first_line(kind: Any) -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps(schema(), indent=2))
+    if sys.argv[1:] == ["--markdown"]:
+        from pflow.schema_page import page
+
+        sys.stdout.write(page())
+    else:
+        print(json.dumps(schema(), indent=2))

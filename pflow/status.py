@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -32,13 +33,16 @@ class Begun(NamedTuple):
 
 
 def status(folder: Path) -> str:
-    """A table for people about the project in `folder`, the one with config.yaml.
+    """A table for people about the project in `folder`, the one with config.yaml, or about a configuration file run in this folder.
 
     Raises:
-        PflowError: there is no valid config.yaml.
+        PflowError: there is no valid configuration.
     """
-    check_yaml(folder / "config.yaml")
-    pipeline = Pipeline(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")), folder)
+    configuration, folder = (folder, Path()) if folder.is_file() else (folder / "config.yaml", folder)
+    check_yaml(configuration)
+    settings = yaml.safe_load(configuration.read_text(encoding="utf-8"))
+    with contextlib.chdir(folder):  # where its paths start
+        pipeline = Pipeline(settings, folder)
     begun = _begun(folder / ".snakemake")
     lines = []
     for name in pipeline.configuration.experiments:

@@ -127,7 +127,7 @@ def train(
         _load(saved, state, flow, objective, adam, generator)
         progress.say(f"continues after step {state.step}")
     began, last_saved = time.monotonic() - state.seconds, time.monotonic()
-    with DeferredSignals() as signals:
+    with DeferredSignals(patient=processes.size > 1) as signals:
         while True:
             state.seconds = time.monotonic() - began
             finished = objective.begin(flow, generator)

@@ -1,4 +1,4 @@
-"""What the Snakefile needs to know: which files exist, what each job depends on, what it asks of the machine.
+"""What the Snakefile needs to know: which files exist, and what each job depends on (`job_resources`: what it asks of the machine).
 
 Imports neither torch nor matplotlib: a dry run stays fast.
 """
@@ -15,14 +15,16 @@ from typing import Any
 
 import yaml
 
-from pflow.config import Configuration, Experiment, load_configuration
+from pflow.config import load_configuration
+from pflow.config_priors import FlowPrior, GaussianPrior, Prior, ProblemPrior
+from pflow.config_problems import has_operator
+from pflow.data_files import tracked_files
 from pflow.errors import PflowError
 from pflow.fingerprint import code_fingerprint
-from pflow.stage_settings import report_settings, settings_for, shard_count
+from pflow.job_resources import JobResources
+from pflow.stage_settings import prior_of, replicates, report_settings, settings_for, shard_count
 
 __all__ = ["Pipeline", "check_yaml"]
-
-FIGURES = {"posterior": ("png",), "objective": ("png", "svg"), "accuracy": ("png", "svg"), "marginals": ("png",)}
 
 
 def check_yaml(path: str | Path) -> None:
@@ -41,12 +43,11 @@ def check_yaml(path: str | Path) -> None:
         raise PflowError(f"{path}{place}: not valid YAML: {getattr(error, 'problem', error)}") from error
 
 
-class Pipeline:
-    """Files, settings and resources of every job, from the configuration alone."""
+class Pipeline(JobResources):
+    """Files, settings and resources of every job, from the configuration, and runtimes from the measured cost of the operator."""
 
     def __init__(self, config: dict[str, Any], folder: Path) -> None:
-        self.configuration: Configuration = load_configuration(config)
-        self.results = self.configuration.results
+        super().__init__(load_configuration(config))
         self.python = sys.executable
         _require_writable(Path(self.results))
         self._fingerprints: dict[str, str] = {}
@@ -79,12 +80,66 @@ class Pipeline:
         count = shard_count(self.experiment(experiment), split)
         return [f"{self.results}/{experiment}/pairs/{split}/shard-{k}.zarr/zarr.json" for k in range(count)]
 
+    def pairs_files(self, wildcards: Any) -> list[str]:
+        """The user's file of pairs, where there is one: pairs are cut again when it changes."""
+        pairs = self.experiment(wildcards.experiment).pairs
+        return self._images_of(wildcards.experiment) if pairs is None else tracked_files(pairs.file)
+
+    def measured_files(self, wildcards: Any) -> list[str]:
+        """The user's file of a measured observation."""
+        observation = self.experiment(wildcards.experiment).observations.get(wildcards.observation)  # None: a replicate, which is simulated
+        measured = observation is not None and observation.file is not None
+        return tracked_files(Path(observation.file)) if measured else self._images_of(wildcards.experiment)
+
+    def _images_of(self, experiment: str) -> list[str]:
+        """The file that models are cut from, where there is one."""
+        file = getattr(self.experiment(experiment).problem, "images", None)
+        return [] if file is None else tracked_files(Path(file))
+
+    def checked_operator(self, experiment: str) -> list[str]:
+        """operator.json; nothing where there is no operator, with pairs alone."""
+        return [f"{self.results}/{experiment}/operator.json"] if has_operator(self.experiment(experiment).problem) else []
+
     def start_weights(self, wildcards: Any) -> list[str]:
         """The pretrained weights that a method starts from, if it does."""
         method = self.experiment(wildcards.experiment).finetune[wildcards.method]
         if method.start != "pretrained":
             return []
         return [f"{self.results}/{wildcards.experiment}/pretrained/{method.flow}/flow.safetensors"]
+
+    def reused_weights(self, wildcards: Any) -> list[str]:
+        """The weights of the method whose evaluations a method reuses, at the same observation and seed."""
+        reused = getattr(self.experiment(wildcards.experiment).finetune[wildcards.method], "reuse", "")
+        folder = f"{self.results}/{wildcards.experiment}/posteriors/{wildcards.observation}/{reused}/seed-{wildcards.seed}"
+        return [f"{folder}/flow.safetensors"] if reused else []
+
+    def prior_file(self, wildcards: Any) -> list[str]:
+        """The file that a method's prior is read from: a spectrum, weights of a flow, or none."""
+        experiment = self.experiment(wildcards.experiment)
+        return self._file_of(prior_of(experiment, wildcards.method), wildcards.experiment, experiment.finetune[wildcards.method].flow)
+
+    def reference_prior(self, wildcards: Any) -> list[str]:
+        """The spectrum behind a Gaussian reference."""
+        wanted = self.experiment(wildcards.experiment).reference.kind == "gaussian"
+        return [self.spectrum(wildcards.experiment)] if wanted else []
+
+    def spectrum(self, experiment: str) -> str:
+        """Root file of the average spectrum of the training images."""
+        return f"{self.results}/{experiment}/prior/spectrum.zarr/zarr.json"
+
+    def spectra(self, experiment: str) -> list[str]:
+        """The spectrum, where a reference or the prior of a method needs it."""
+        e = self.experiment(experiment)
+        wanted = e.reference.kind == "gaussian" or any(isinstance(prior_of(e, method), GaussianPrior) for method in e.finetune)
+        return [self.spectrum(experiment)] if wanted else []
+
+    def _file_of(self, prior: Prior, experiment: str, flow: str) -> list[str]:
+        if isinstance(prior, ProblemPrior):
+            return []
+        if isinstance(prior, GaussianPrior):
+            return [self.spectrum(experiment)]
+        name = prior.flow if isinstance(prior, FlowPrior) else flow
+        return [f"{self.results}/{experiment}/pretrained/{name}/flow.safetensors"]
 
     def wants_cost(self, wildcards: Any) -> bool:
         """Whether the method is chosen by the measured cost of the operator."""
@@ -114,6 +169,20 @@ class Pipeline:
         """The calibration of the flow that a method starts from, if it starts from one."""
         return [str(Path(weights).with_name("calibration.json")) for weights in self.start_weights(wildcards)]
 
+    def method_calibration(self, experiment: str, method: str) -> list[str]:
+        """The calibration of a method over replicate observations, where it is wanted."""
+        return [f"{self.results}/{experiment}/calibration/{method}.json"] if replicates(self.experiment(experiment), method) else []
+
+    def replicate_flows(self, wildcards: Any) -> list[str]:
+        """A method's weights at each of its replicate observations, the first seed."""
+        e, folder = self.experiment(wildcards.experiment), f"{self.results}/{wildcards.experiment}/posteriors"
+        return [f"{folder}/{name}/{wildcards.method}/seed-{e.seeds[0]}/flow.safetensors" for name in replicates(e, wildcards.method)]
+
+    def replicate_observations(self, wildcards: Any) -> list[str]:
+        """The replicate observations of a method."""
+        e, folder = self.experiment(wildcards.experiment), f"{self.results}/{wildcards.experiment}/observations"
+        return [f"{folder}/{name}.zarr/zarr.json" for name in replicates(e, wildcards.method)]
+
     def observations(self, experiment: str) -> list[str]:
         """Root files of the observations."""
         return [f"{self.results}/{experiment}/observations/{o}.zarr/zarr.json" for o in self.experiment(experiment).observations]
@@ -132,10 +201,12 @@ class Pipeline:
         return {
             "simulate": lambda: [s for split in splits for s in self.shards(experiment, split)],
             "observe": lambda: self.observations(experiment),
-            "check_operator": lambda: [f"{self.results}/{experiment}/operator.json"],
+            "check_operator": lambda: self.checked_operator(experiment),
+            "spectrum": lambda: self.spectra(experiment),
             "reference": lambda: self.references(experiment),
             "pretrain": lambda: self.flows(experiment, "flow.safetensors"),
             "calibrate": lambda: self.flows(experiment, "calibration.json"),
+            "calibrate_method": lambda: [f for method in self.experiment(experiment).finetune for f in self.method_calibration(experiment, method)],
             "finetune": lambda: self.runs(experiment, "flow.safetensors"),
             "sample": lambda: self.runs(experiment, "posterior.zarr/zarr.json"),
             "evaluate": lambda: self.runs(experiment, "metrics.json"),
@@ -144,52 +215,8 @@ class Pipeline:
 
     def products(self, experiment: str) -> list[str]:
         """What a user looks at: a missing one is made again. Pairs and observations are made again when a job needs them."""
-        made = ("check_operator", "reference", "pretrain", "calibrate", "finetune", "sample", "evaluate", "figures")
+        made = ("check_operator", "reference", "pretrain", "calibrate", "calibrate_method", "finetune", "sample", "evaluate", "figures")
         return [file for stage in made for file in self.stage_files(stage, experiment)]
-
-    # --- resources ---
-
-    def experiment(self, name: str) -> Experiment:
-        """The settings of one experiment."""
-        return self.configuration.experiments[name]
-
-    def threads(self, wildcards: Any) -> int:
-        """CPU threads of a training job."""
-        return self.experiment(wildcards.experiment).resources.threads
-
-    def memory(self, wildcards: Any, attempt: int) -> int:
-        """MB of a training job; a retry gets more."""
-        return self.experiment(wildcards.experiment).resources.memory_mb * attempt
-
-    def runtime(self, wildcards: Any, attempt: int) -> int:
-        """Minutes of a training job; a retry gets more."""
-        return self.experiment(wildcards.experiment).resources.runtime_minutes * attempt
-
-    def gpu(self, wildcards: Any) -> int:
-        """GPUs of a training or sampling job; 0 where the site's `gres` asks for them."""
-        e = self.experiment(wildcards.experiment)
-        return int(e.device == "cuda" and not e.resources.gres)
-
-    def pretraining_threads(self, wildcards: Any) -> int:
-        """CPU threads of all processes of a pretraining."""
-        return self.threads(wildcards) * self.devices(wildcards)
-
-    def pretraining_gpus(self, wildcards: Any) -> int:
-        """One GPU a process."""
-        return self.gpu(wildcards) * self.devices(wildcards)
-
-    def devices(self, wildcards: Any) -> int:
-        """Processes of a pretraining."""
-        return self.experiment(wildcards.experiment).flows[wildcards.flow].pretrain.devices
-
-    def gpu_model(self, wildcards: Any) -> str:
-        """The model of GPU to ask for, or "" for any."""
-        return self.experiment(wildcards.experiment).resources.gpu_model if self.gpu(wildcards) else ""
-
-    def gres(self, wildcards: Any) -> str:
-        """The generic resource to ask for, or ""."""
-        e = self.experiment(wildcards.experiment)
-        return e.resources.gres if e.device == "cuda" else ""
 
 
 def _recorded_code(about: Path) -> str | None:

@@ -23,7 +23,7 @@ ROOMS = {
     "errors": "",
     # the mathematics
     "operators": "",
-    "problems": "operators",
+    "problems": "operators data_files",
     "flows": "",
     "evaluations": "",
     "target": "problems evaluations",
@@ -38,29 +38,37 @@ ROOMS = {
     "checkpoint": "store",
     "arviz_schema": "",
     "pairs": "store",
+    "own_pairs": "config* data_files",
     "posterior": "store",
-    "nuts": "target",
+    "laplace": "target",
+    "nuts": "target laplace",
     "report*": "figures report*",
     # settings
     "decoding": "",
-    "config*": "decoding config*",
+    "config*": "decoding config* outside_code data_files fingerprint",
+    "outside_code": "fingerprint",
+    "data_files": "",
     "stage_settings": "config* decoding",
-    "schema": "config* decoding",
+    "schema*": "config* decoding schema*",
     "fingerprint": "",
     "provenance": "fingerprint stage_settings",
     "status": "config* workflow",
-    "workflow": "config* decoding fingerprint stage_settings",
+    "job_resources": "config* runtime",
+    "workflow": "config* data_files decoding fingerprint stage_settings job_resources",
     # small helpers
     "device": "",
     "failures": "",
+    "finished": "provenance replacing",
     "lock": "",
     "job": "lock",
     "interruption": "",
     "progress": "",
+    "runtime": "config*",
     "seeds": "",
     # the way in
     "stages": "*",
-    "cli": "stages status config* decoding stage_settings interruption job parallel progress",
+    "project": "workflow",
+    "cli": "stages project status config* decoding stage_settings interruption job parallel progress",
     "__main__": "cli",
 }
 
@@ -74,7 +82,7 @@ LIBRARIES = {
 }
 
 # `pflow --help`, the Snakefile and a dry run import these, and must not wait for the heavy libraries.
-LIGHT = ("__init__", "__main__", "cli", "config*", "decoding", "failures", "fingerprint", "job", "schema", "stage_settings", "status", "workflow")
+LIGHT = ("__init__", "__main__", "cli", "config*", "decoding", "failures", "data_files", "finished", "fingerprint", "job", "job_resources", "outside_code", "project", "runtime", "schema*", "stage_settings", "status", "workflow")
 HEAVY = {"torch", "matplotlib", "xarray", "zarr", "scipy", "jaxtyping"}
 
 

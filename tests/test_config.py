@@ -14,6 +14,7 @@ from pflow.config import load_configuration
 from pflow.decoding import decode, encode
 from pflow.errors import PflowError
 from pflow.schema import schema
+from pflow.schema_page import page
 from pflow.stage_settings import FinetuneSettings, ReportSettings, report_settings, settings_for
 
 ROOT = Path(__file__).parents[1]
@@ -58,6 +59,10 @@ def test_schema_file_is_the_generated_one_and_describes_every_key():
 
     undescribed = [name for name, value in properties(written) if isinstance(value, dict) and not value.get("description")]
     assert not undescribed
+
+
+def test_the_page_on_the_configuration_is_the_generated_one():
+    assert (ROOT / "docs/configuration.md").read_text() == page(), "run: python -m pflow.schema --markdown > docs/configuration.md"
 
 
 WRONG = {

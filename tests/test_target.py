@@ -23,3 +23,36 @@ def test_density_and_score_against_finite_differences_and_the_exact_posterior():
         torch.testing.assert_close(found.score[:, i], slope, rtol=1e-6, atol=1e-6)
     assert target.ledger.evaluations == 5
     assert target.ledger.forwards == 20
+
+
+class Elsewhere:
+    """The Rosenbrock problem, whose operator works in float64 on a device of its own."""
+
+    def __init__(self):
+        self.problem = build_problem("rosenbrock")
+        self.log_likelihood, self.log_prior = self.problem.log_likelihood, self.problem.log_prior
+        self.high_fidelity = Insisting(self.problem.high_fidelity)
+
+
+class Insisting:
+    """An operator that takes nothing but its own dtype and device."""
+
+    dtype, device = torch.float64, torch.device("cpu")
+
+    def __init__(self, inner):
+        self.inner, self.calls = inner, 0
+
+    def __call__(self, x):
+        assert x.dtype == self.dtype and x.device == self.device
+        self.calls += 1
+        return self.inner(x)
+
+
+def test_the_operator_gets_points_where_and_as_it_wants_them():
+    y, x = torch.tensor([[1.0, 2.0]]), build_problem("rosenbrock").sample_prior(8, torch.Generator().manual_seed(0))
+    elsewhere, here = Target(Elsewhere(), y), Target(build_problem("rosenbrock"), y)
+    found, expected = elsewhere.evaluate(x), here.evaluate(x)
+    assert found.score.dtype == found.log_likelihood.dtype == torch.float32
+    torch.testing.assert_close(found.score, expected.score, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(elsewhere.predict(x)[1], expected.log_density, rtol=1e-4, atol=1e-3)
+    assert elsewhere.problem.high_fidelity.calls == 2  # one for each batch

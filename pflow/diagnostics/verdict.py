@@ -42,6 +42,7 @@ def judge(metrics: Mapping[str, Any], rules: Mapping[str, float], *, unknowns: i
     against_reference = _reference(metrics, rules)
     evidence = [*against_reference, *weights, *_score(metrics, rules), *_missed(metrics, rules), *_predictive(metrics, rules)]
     decided = bool(against_reference) or any(e.level >= 0 for e in weights)
+    evidence += _fine_tuning(metrics, rules)
     if not fine_tuned:
         evidence += _amortised(metrics, rules, decided)
     if metrics.get("zero_weight_fraction", 0) > 0:
@@ -64,13 +65,15 @@ def _graded(value: float, good: float, usable: float) -> int:
 
 def _weights(metrics: Mapping[str, Any], rules: Mapping[str, float], unknowns: int) -> list[Evidence]:
     ess, k = metrics.get("ess_fraction"), metrics.get("pareto_k")
+    if "zero_weight_fraction" not in metrics and ess is None:
+        return [Evidence(REMARK, "no operator is known: there are no importance weights, and no misfit, to judge by")]
     if ess is None:
         return [Evidence(2, "no draw has a positive importance weight")]
     shown = f"k-hat {k:.2f}" if k is not None else "k-hat not defined (equal weights)"
     shown += f", effective sample size {100 * ess:.2g} %"
     reliable = ess > rules["ess_high"] or (k is not None and k < rules["pareto_k"])
-    if not reliable and unknowns > rules["weights_dimension"]:
-        return [Evidence(REMARK, f"k-hat is uninformative in {unknowns} dimensions, where weights collapse ({shown})")]
+    if unknowns > rules["weights_dimension"] and not (reliable and ess >= rules["ess_trustworthy"]):
+        return [Evidence(REMARK, f"k-hat is uninformative in {unknowns} dimensions, where weights collapse even for small errors ({shown})")]
     if reliable and ess >= rules["ess_trustworthy"]:
         noise = " (k-hat is noise this close to perfect)" if k is not None and k >= rules["pareto_k"] else ""
         return [Evidence(0, shown + noise)]
@@ -115,10 +118,24 @@ def _predictive(metrics: Mapping[str, Any], rules: Mapping[str, float]) -> list[
     if value is None or p is None:
         return []
     shown = f"predictive chi-square {value:.2f} (1 +- {metrics.get('predictive_chi_square_spread', 0):.2f} expected)"
-    if p >= rules["significance"]:
+    deviation = abs(value - 1)
+    if p >= rules["significance"] or deviation <= rules["predictive_trustworthy"]:  # with very many data every deviation is significant
         return [Evidence(0, shown)]
     cause = "the draws do not explain the data" if value > 1 else "the draws follow the noise of the data"
-    return [Evidence(2 if p < rules["significance"] ** 2 else 1, f"{shown}: {cause}, or noise and operator are not as assumed")]
+    proof = p < rules["significance"] ** 2 and deviation > rules["predictive_usable"]
+    return [Evidence(2 if proof else 1, f"{shown}: {cause}, or noise and operator are not as assumed")]
+
+
+def _fine_tuning(metrics: Mapping[str, Any], rules: Mapping[str, float]) -> list[Evidence]:
+    """Is the method calibrated over replicate observations? It speaks of the method, not of this observation: with care at worst."""
+    found = []
+    for name, text in (("sbc", "ranks"), ("tarp", "TARP")):
+        p = metrics.get(f"fine_tuning_{name}_p_value")
+        if p is not None:
+            wrong = p < rules["significance"]
+            said = "is not calibrated" if wrong else "shows no miscalibration"
+            found.append(Evidence(int(wrong), f"fine-tuning {said} over {metrics['fine_tuning_replicates']} replicate observations ({text}, p {p:.2g})"))
+    return found
 
 
 def _amortised(metrics: Mapping[str, Any], rules: Mapping[str, float], decided: bool) -> list[Evidence]:

@@ -30,7 +30,7 @@ def posterior_2d(
     posteriors: Mapping[str, ArrayLike],
     *,
     prior: ArrayLike,
-    low_fidelity_data: ArrayLike,
+    low_fidelity_data: ArrayLike | None = None,
     high_fidelity_data: ArrayLike | None = None,
     exact: ArrayLike | None = None,
     exact_log_density: ArrayLike | None = None,
@@ -51,7 +51,7 @@ def posterior_2d(
 
     Arguments:
         posteriors: draws of each method, (..., 2), in the order of the panels.
-        prior, low_fidelity_data, high_fidelity_data: samples, (..., 2); the last may be unknown.
+        prior, low_fidelity_data, high_fidelity_data: samples, (..., 2); the data may be absent.
         exact, exact_log_density: draws of the exact posterior (..., 2) and log p(x | y) at them (...): the regions.
         x_true, y_observed: the two points to mark, (2,).
         parameter_names, data_names: axis labels, with units where there are any.
@@ -70,7 +70,7 @@ def posterior_2d(
         for title, values in (("Low-fidelity data", low_fidelity_data), ("High-fidelity data", high_fidelity_data))
         if values is not None
     }
-    data_window = limits([*data.values(), *marked(y_observed)])
+    data_window = limits([*data.values(), *marked(y_observed)]) if data else None
 
     columns, rows, first_of_second_row = arrange(1 + len(data), len(draws))
     with style():

@@ -8,14 +8,23 @@ from collections.abc import Sequence
 from typing import Any
 
 from pflow.errors import PflowError
-from pflow.flows.base import Flow
+from pflow.flows.base import Flow, by_spatial_dimensions, require_sizes
 from pflow.flows.chint import ConditionalHint
 from pflow.flows.coupling import ConditionalCouplingFlow
+from pflow.flows.image_chint import ImageConditionalHint
+from pflow.flows.image_coupling import ImageCouplingFlow
 from pflow.flows.latent import LatentGaussian
+from pflow.flows.unconditional import Unconditional
 
-__all__ = ["FLOWS", "ConditionalCouplingFlow", "ConditionalHint", "Flow", "LatentGaussian", "build_flow"]
+__all__ = ["FLOWS", "ConditionalCouplingFlow", "ConditionalHint", "Flow", "ImageConditionalHint", "ImageCouplingFlow", "LatentGaussian", "Unconditional", "build_flow"]
 
-FLOWS: dict[str, type[Flow]] = {"coupling": ConditionalCouplingFlow, "chint": ConditionalHint, "latent_gaussian": LatentGaussian}
+# By name, and by the number of spatial dimensions of the model where that matters.
+FLOWS: dict[str, type[Flow] | dict[int, type[Flow]]] = {
+    "coupling": {0: ConditionalCouplingFlow, 2: ImageCouplingFlow},
+    "chint": {0: ConditionalHint, 2: ImageConditionalHint},
+    "latent_gaussian": LatentGaussian,
+    "unconditional": Unconditional,
+}
 
 
 def build_flow(name: str, model_shape: Sequence[int], data_shape: Sequence[int], **settings: Any) -> Flow:
@@ -32,11 +41,15 @@ def build_flow(name: str, model_shape: Sequence[int], data_shape: Sequence[int],
     """
     if name not in FLOWS:
         raise PflowError(_unknown("flow", name, FLOWS))
-    known = list(inspect.signature(FLOWS[name]).parameters)[2:]
+    require_sizes(model_shape=model_shape, data_shape=data_shape)
+    flow = FLOWS[name]
+    if isinstance(flow, dict):
+        flow = by_spatial_dimensions(flow, model_shape)
+    known = list(inspect.signature(flow).parameters)[2:]
     for setting in settings:
         if setting not in known:
-            raise PflowError(_unknown(f"setting of the flow {name}", setting, known))
-    return FLOWS[name](model_shape, data_shape, **settings)
+            raise PflowError(_unknown(f"setting of the flow {name} for models of shape {tuple(model_shape)}", setting, known))
+    return flow(model_shape, data_shape, **settings)
 
 
 def _unknown(kind: str, given: str, known: Sequence[str] | dict[str, Any]) -> str:

@@ -11,6 +11,8 @@ and draws from it by x = T^{-1}(z; y). Batch comes first everywhere; a y of batc
 from __future__ import annotations
 
 import math
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
@@ -20,7 +22,7 @@ from torch import Tensor, nn
 
 from pflow.errors import PflowError
 
-__all__ = ["Flow", "by_spatial_dimensions", "require_at_least_one", "standard_normal_log_density"]
+__all__ = ["Flow", "by_spatial_dimensions", "require_at_least_one", "require_compiler", "require_sizes", "standard_normal_log_density"]
 
 Choice = TypeVar("Choice")
 
@@ -47,11 +49,25 @@ def by_spatial_dimensions(choices: Mapping[int, Choice], model_shape: Sequence[i
     return choices[spatial]
 
 
+def require_sizes(**shapes: Sequence[int]) -> None:
+    """Raise PflowError for the first of `shapes` that is empty or holds a size below one."""
+    for name, shape in shapes.items():
+        if not shape or min(shape) < 1:
+            raise PflowError(f"`{name}` (={tuple(shape)}) must hold at least one size, each 1 or more: give the shape of one sample")
+
+
 def require_at_least_one(**settings: int) -> None:
     """Raise PflowError for the first of `settings` that is below one."""
     for name, value in settings.items():
         if value < 1:
             raise PflowError(f"`{name}` (={value}) of a flow must be at least 1: give a larger number")
+
+
+def require_compiler() -> None:
+    """Raise PflowError where torch.compile would find no C++ compiler."""
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise PflowError(f"`compile` (=true) of a flow needs a C++ compiler, and `{compiler}` is not there: install one, name it in CXX, or leave `compile` out")
 
 
 class Flow(nn.Module):
@@ -68,9 +84,7 @@ class Flow(nn.Module):
         super().__init__()
         self.model_shape = tuple(model_shape)
         self.data_shape = tuple(data_shape)
-        for name, shape in (("model_shape", self.model_shape), ("data_shape", self.data_shape)):
-            if not shape or min(shape) < 1:
-                raise PflowError(f"`{name}` (={shape}) must hold at least one size, each 1 or more: give the shape of one sample")
+        require_sizes(model_shape=self.model_shape, data_shape=self.data_shape)
         self.register_buffer("initialised", torch.tensor(False))
 
     def forward(

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pflow.errors import PflowError
-from pflow.flows.base import Flow, by_spatial_dimensions, require_at_least_one
+from pflow.flows.base import Flow, by_spatial_dimensions, require_at_least_one, require_compiler
 from pflow.flows.conditioners import VectorAffine, VectorConditioner, activation_named
 from pflow.flows.layers import ActNorm, Householder, Mixing, Permutation, channelwise, moments
 
@@ -46,6 +46,8 @@ class ConditionalCouplingFlow(Flow):
         layers: hidden layers of the networks.
         activation: "silu" (smooth, so that scores are) or "relu".
         clamp: c, the bound of each log-scale.
+        compile: whether torch.compile makes one program of `forward` and its gradient at their first call, which takes a minute
+            or more and a C++ compiler; a gradient cannot be differentiated again then. Copies of the flow are not compiled.
         seed: of the permutations.
 
     References:
@@ -65,6 +67,7 @@ class ConditionalCouplingFlow(Flow):
         layers: int = 2,
         activation: str = "silu",
         clamp: float = 2.0,
+        compile: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__(model_shape, data_shape)
@@ -90,6 +93,9 @@ class ConditionalCouplingFlow(Flow):
         self.mixing = Householder(depth, channels, min(channels, 16)) if rotate else Permutation(depth, channels, seed)
         self.entrance = ActNorm(1, channels) if actnorm else None
         self.actnorm = ActNorm(depth, size_b) if actnorm and size_b else None
+        if compile:
+            require_compiler()
+            self.compile(fullgraph=True, options={"cpp_wrapper": True})
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         self._check(x, y)

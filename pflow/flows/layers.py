@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 __all__ = ["ActNorm", "Householder", "Mixing", "Permutation", "channelwise", "moments"]
@@ -74,7 +74,7 @@ class Permutation(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         rows = range(0, depth, 2) if channels > 2 else ()
         orders = [torch.randperm(channels, generator=generator) for _ in rows]
-        self.depth = depth
+        self.depth, self.channels = depth, channels
         self.register_buffer("order", torch.stack(orders) if orders else torch.empty(0, channels, dtype=torch.long))
 
     def forward(self, inverse: bool = False) -> list[Mixing | None]:
@@ -84,6 +84,12 @@ class Permutation(nn.Module):
         orders = (self.order.argsort(1) if inverse else self.order).unbind()
         permutations = [partial(_permute, order) for order in orders]
         return [None if block % 2 else permutations[block // 2] for block in range(self.depth)]
+
+    def orders(self) -> Int[Tensor, "depth channels"]:
+        """For each block, where its channels come from, where couplings do not exchange their halves themselves."""
+        channels = torch.arange(self.channels, device=self.order.device)
+        exchanged = channels.roll(self.channels // 2)
+        return torch.stack([self.order[block // 2] if block % 2 == 0 and len(self.order) else exchanged for block in range(self.depth)])
 
 
 class Householder(nn.Module):

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from pflow.flows.base import Flow, standard_normal_log_density
 from pflow.flows.latent import LatentGaussian
+from pflow.objectives.best_state import BestState
 from pflow.objectives.stopping import Stopping
 from pflow.target import Target
 
@@ -37,16 +38,19 @@ class BatchAndMatch:
     def __init__(self, target: Target, batch: int, stopping: Stopping) -> None:
         self.target, self.batch, self.stopping = target, batch, stopping
         self.round = 0
+        self.best = BestState(batch)
         self.stop_reason = ""
 
     def begin(self, flow: Flow, generator: torch.Generator) -> bool:
-        self.stop_reason = self.stopping.reason(self.target.ledger.evaluations)
+        self.stop_reason = self.stopping.reason(self.target.ledger.points)
+        if self.stop_reason and self.best.settle(flow):
+            self.stop_reason += "; the run had left a better state behind, which was put back"
         return bool(self.stop_reason)
 
     def loss(self, flow: LatentGaussian, generator: torch.Generator) -> tuple[None, dict[str, float]]:
         """One round; there is no loss to differentiate."""
         self.round += 1
-        n = min(self.batch, self.stopping.evaluations - self.target.ledger.evaluations)
+        n = min(self.batch, self.stopping.points - self.target.ledger.points)
         with torch.no_grad():
             w = flow.draw_latent(n, generator)
             z, latent_log_determinant = flow.latent(w.flatten(1))
@@ -55,6 +59,7 @@ class BatchAndMatch:
         drawn = self.target.evaluate(x.detach(), self.round)
         log_q = standard_normal_log_density(w) - latent_log_determinant - log_determinant.detach()
         self.stopping.record(drawn, log_q)
+        self.best.see(flow, (drawn.log_density - log_q)[drawn.valid])
         pulled = (x * drawn.score.nan_to_num(0.0, 0.0, 0.0)).flatten(1).sum(1) + log_determinant
         (score,) = torch.autograd.grad(pulled.sum(), z)
         z, score = z.detach()[drawn.valid].double(), score[drawn.valid].double()
@@ -65,15 +70,17 @@ class BatchAndMatch:
         return None, {"objective_nats": float((log_q - drawn.log_density)[drawn.valid].mean())}
 
     def fraction(self) -> float:
-        return min(1.0, self.target.ledger.evaluations / self.stopping.evaluations)
+        return min(1.0, self.target.ledger.points / self.stopping.points)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"round": self.round, "stopping": self.stopping.state_dict(), "ledger": self.target.ledger.state_dict()}
+        parts = {"stopping": self.stopping, "ledger": self.target.ledger, "best": self.best}
+        return {"round": self.round, **{name: part.state_dict() for name, part in parts.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.round = state["round"]
         self.stopping.load_state_dict(state["stopping"])
         self.target.ledger.load_state_dict(state["ledger"])
+        self.best.load_state_dict(state["best"])
 
 
 def match_scores(z: Tensor, score: Tensor, mean: Tensor, covariance: Tensor, strength: float) -> tuple[Tensor, Tensor]:

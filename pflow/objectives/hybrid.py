@@ -45,15 +45,15 @@ class Hybrid:
     @property
     def learnt(self) -> int:
         """Evaluations that the flow has learnt from."""
-        return self.second.target.ledger.evaluations if self.finishing else self.first.learnt
+        return self.second.target.ledger.points + self.first.reused if self.finishing else self.first.learnt
 
     @property
     def learning_rate_factor(self) -> float:
         """Replay's own, then a cosine to zero."""
         if not self.finishing:
             return self.first.learning_rate_factor
-        begun, whole = self.first.stopping.evaluations, self.second.stopping.evaluations
-        part = (self.second.target.ledger.evaluations - begun) / max(1, whole - begun)
+        begun, whole = self.first.stopping.points, self.second.stopping.points
+        part = (self.second.target.ledger.points - begun) / max(1, whole - begun)
         return FINISH_STEP_SIZE * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, part))))
 
     def begin(self, flow: Flow, generator: torch.Generator) -> bool:
@@ -69,7 +69,7 @@ class Hybrid:
         return (self.second if self.finishing else self.first).loss(flow, generator)
 
     def fraction(self) -> float:
-        share = self.first.stopping.evaluations / self.second.stopping.evaluations
+        share = self.first.stopping.points / self.second.stopping.points
         return self.second.fraction() if self.finishing else share * self.first.fraction()
 
     def state_dict(self) -> dict[str, Any]:

@@ -9,6 +9,9 @@ sum_i w_i log q_theta(x_i) / sum_i w_i estimates E_posterior[log q_theta], whose
 are so uneven that a few points would carry the fit, they are raised to the power b < 1 that leaves an effective sample
 size of a quarter of the points: the flow then moves towards the posterior by what the points can support.
 
+The same sum over all points, fresh ones included, says whether a round was for the better: one that raised it is undone, at its end or when
+the next draws show it, and the points are kept. (The ELBO would be the wrong judge: a flow that spreads over a second mode lowers it at first.)
+
 References:
     | Owen, Zhou (2000), Safe and effective importance sampling
     | Cornuet, Marin, Mira, Robert (2012), Adaptive multiple importance sampling, https://arxiv.org/abs/0907.1254
@@ -24,6 +27,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from pflow.flows.base import Flow, standard_normal_log_density
+from pflow.objectives.best_state import weights_of
 from pflow.objectives.reverse_kl import require_valid
 from pflow.objectives.stopping import Stopping, effective_fraction
 from pflow.target import Target
@@ -51,10 +55,13 @@ class Importance:
         self.counts: list[int] = []
         self.proposals: list[dict[str, Tensor]] = []
         self.weight = torch.empty(0)
+        self.round_start: dict[str, Tensor] = {}
+        self.undone = 0
 
     def begin(self, flow: Flow, generator: torch.Generator) -> bool:
         if self.step % self.inner == 0:
-            self.stop_reason = self.stopping.reason(self.target.ledger.evaluations)
+            self._undo_what_did_harm(flow)
+            self.stop_reason = self.stopping.reason(self.target.ledger.points)
             if self.stop_reason:
                 return True
             self._open_round(flow, generator)
@@ -67,15 +74,25 @@ class Importance:
         return -flow.log_prob(x, self.target.summary).mean(), {"tempering": self.power}
 
     @torch.no_grad()
+    def _undo_what_did_harm(self, flow: Flow) -> None:
+        """Go back to the start of the round where it was better over all points."""
+        if not self.round_start:
+            return
+        before, after = (float(self.weight @ self._log_q(flow, weights, self.x).double()) for weights in (self.round_start, weights_of(flow)))
+        if not after >= before:
+            flow.load_state_dict(self.round_start)
+            self.undone += 1
+
+    @torch.no_grad()
     def _open_round(self, flow: Flow, generator: torch.Generator) -> None:
-        n = min(self.draw, self.stopping.evaluations - self.target.ledger.evaluations)
+        n = min(self.draw, self.stopping.points - self.target.ledger.points)
         x, log_q = flow.sample_with_log_prob(self.target.summary, n, generator)
         drawn = self.target.evaluate(x, len(self.counts))
         require_valid(drawn.valid)
         self.stopping.record(drawn, log_q)
         new = drawn.x[drawn.valid]
         rows = [self._log_q(flow, weights, new) for weights in self.proposals]
-        self.proposals.append({name: tensor.detach().clone() for name, tensor in flow.state_dict().items()})
+        self.proposals.append(weights_of(flow))
         self.x = torch.cat([self.x, new.cpu()]) if len(self.x) else new.cpu()
         self.log_density = torch.cat([self.log_density, drawn.log_density[drawn.valid].cpu()])
         old = torch.stack(rows) if rows else torch.empty(0, len(new))
@@ -86,17 +103,19 @@ class Importance:
         log_weight = self.log_density.double() - torch.logsumexp(self.log_proposals.double() + share[:, None], 0)
         self.power = tempering_power(log_weight)
         self.weight = torch.softmax(self.power * log_weight, 0)
+        self._undo_what_did_harm(flow)
+        self.round_start = weights_of(flow)
 
     def _log_q(self, flow: Flow, weights: dict[str, Tensor], x: Tensor) -> Tensor:
         z, log_determinant = functional_call(flow, weights, (x.to(self.target.y.device), self.target.summary))
         return (standard_normal_log_density(z) + log_determinant).cpu()
 
     def fraction(self) -> float:
-        rounds = self.target.ledger.evaluations - self.draw * (1 - (self.step % self.inner or self.inner) / self.inner)
-        return min(1.0, max(0.0, rounds / self.stopping.evaluations))
+        rounds = self.target.ledger.points - self.draw * (1 - (self.step % self.inner or self.inner) / self.inner)
+        return min(1.0, max(0.0, rounds / self.stopping.points))
 
     def state_dict(self) -> dict[str, Any]:
-        kept = ("step", "power", "x", "log_density", "log_proposals", "counts", "proposals", "weight")
+        kept = ("step", "power", "x", "log_density", "log_proposals", "counts", "proposals", "weight", "round_start", "undone")
         own = {name: getattr(self, name) for name in kept}
         return {"own": own, "ledger": self.target.ledger.state_dict(), "stopping": self.stopping.state_dict()}
 

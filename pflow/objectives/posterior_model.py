@@ -17,11 +17,13 @@ from pflow.flows.base import Flow
 from pflow.objectives.likelihood_model import LikelihoodModel
 from pflow.problems.base import Problem
 
-__all__ = ["PosteriorModel"]
+__all__ = ["TRUSTED", "PosteriorModel"]
 
 DRAWS = 2048
 PRIOR_DRAWS = 50_000
+MOST_UNKNOWNS = 256  # beyond, no prior draw comes near a posterior
 ENOUGH = 100.0  # effective prior draws, below which the model cannot tell
+TRUSTED = 1.0  # nats of leave-one-out error of the values up to which the model judges a flow
 FAR = 4.0  # nats below the rarest of a flow's own draws: practically no density
 
 
@@ -41,10 +43,12 @@ class PosteriorModel:
 
     def __init__(self, likelihood: LikelihoodModel, problem: Problem, summary: Tensor, generator: torch.Generator) -> None:
         self.likelihood, self.problem, self.summary = likelihood, problem, summary
+        self.draws, self.log_evidence = None, math.nan
+        if math.prod(problem.model_shape) > MOST_UNKNOWNS:
+            return
         prior = problem.sample_prior(PRIOR_DRAWS, generator).to(summary)
         log_weight = likelihood.log_likelihood(prior.flatten(1))
         weight = torch.softmax(log_weight, 0)
-        self.draws, self.log_evidence = None, math.nan
         if float(1 / weight.square().sum()) >= ENOUGH:
             chosen = torch.multinomial(weight.cpu(), DRAWS, replacement=True, generator=generator)
             self.draws = prior[chosen.to(prior.device)]

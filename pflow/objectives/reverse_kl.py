@@ -8,6 +8,9 @@ landing"; Roeder, Wu, Duvenaud 2017, arXiv 1703.09194).
 
 The operator is never differentiated through: with p~ and g known at the drawn x_i,
 log p~(x) is replaced by log p~(x_i) + g(x_i) . (x - x_i), which has the same value and the same first derivative.
+
+The draws of every step are also fresh draws of the flow that it found, so their ELBO tells when a run has left a better state behind
+(`best_state`): at the end, that state is put back. The paper's recipe keeps the last state, whatever it is.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from torch.func import functional_call
 
 from pflow.errors import PflowError
 from pflow.flows.base import Flow, standard_normal_log_density
+from pflow.objectives.best_state import BestState
 from pflow.objectives.stopping import Stopping
 from pflow.target import Evaluation, Target
 
@@ -35,22 +39,30 @@ class ReverseKL:
         batch: B.
         gradient: "path" or "total".
         anneal: part of the budget over which b grows from 0.01 to 1, log p~_b = log prior + b log likelihood; 0 for b = 1.
+        keep: "best" puts the best state seen back at the end, "last" does not.
     """
 
-    def __init__(self, target: Target, stopping: Stopping, batch: int, gradient: str, anneal: float = 0.0) -> None:
-        self.target, self.stopping, self.batch, self.gradient, self.anneal = target, stopping, batch, gradient, anneal
+    def __init__(self, target: Target, stopping: Stopping, batch: int, gradient: str, anneal: float = 0.0, keep: str = "best") -> None:
+        self.target, self.stopping, self.batch, self.gradient, self.anneal, self.keep = target, stopping, batch, gradient, anneal, keep
+        self.best = BestState(stopping.window)
+        self.failure = ""  # what ended the run before its budget
         self.stop_reason = ""
 
     def begin(self, flow: Flow, generator: torch.Generator) -> bool:
-        self.stop_reason = self.stopping.reason(self.target.ledger.evaluations)
+        self.stop_reason = self.failure or self.stopping.reason(self.target.ledger.points)
+        if self.stop_reason and self.keep == "best" and self.best.settle(flow, worse=bool(self.failure)):
+            self.stop_reason += "; the run had left a better state behind, which was put back"
         return bool(self.stop_reason)
 
-    def loss(self, flow: Flow, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        spent = self.target.ledger.evaluations
-        z = flow.draw_latent(min(self.batch, self.stopping.evaluations - spent), generator)
+    def loss(self, flow: Flow, generator: torch.Generator) -> tuple[Tensor | None, dict[str, float]]:
+        spent = self.target.ledger.points
+        z = flow.draw_latent(min(self.batch, self.stopping.points - spent), generator)
         wants_score_error = self.stopping.score_error is not None
         x, log_determinant = flow.inverse(z.requires_grad_(wants_score_error), self.target.summary)
         drawn = self.target.evaluate(x, spent // self.batch)
+        if self.keep == "best" and self.best.weights is not None and float(drawn.valid.float().mean()) < 0.5:
+            self.failure = f"the target was NaN or infinite at most draws after {self.target.ledger.evaluations} evaluations"
+            return None, {}
         require_valid(drawn.valid)
         log_target = drawn.log_density + ((x - drawn.x) * drawn.score.nan_to_num(0.0, 0.0, 0.0)).flatten(1).sum(1)
         log_q = standard_normal_log_density(z) - log_determinant
@@ -60,8 +72,9 @@ class ReverseKL:
             score_errors = residual.flatten(1).square().mean(1)
         self.stopping.record(drawn, log_q, score_errors)
         difference = self._log_q(flow, x, log_q) - self._tempered(log_target, x, drawn)
-        elbo = float((drawn.log_density - log_q.detach())[drawn.valid].mean())
-        return difference[drawn.valid].mean(), {"objective_nats": -elbo}
+        log_weight = (drawn.log_density - log_q.detach())[drawn.valid]
+        self.best.see(flow, log_weight)
+        return difference[drawn.valid].mean(), {"objective_nats": -float(log_weight.mean())}
 
     def _log_q(self, flow: Flow, x: Tensor, log_q: Tensor) -> Tensor:
         """log q(x) as the chosen gradient wants it: through everything, or through x alone."""
@@ -78,14 +91,17 @@ class ReverseKL:
         return weight * log_target + (1 - weight) * self.target.problem.log_prior(x)
 
     def fraction(self) -> float:
-        return min(1.0, self.target.ledger.evaluations / self.stopping.evaluations)
+        return min(1.0, self.target.ledger.points / self.stopping.points)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"ledger": self.target.ledger.state_dict(), "stopping": self.stopping.state_dict()}
+        parts = {"ledger": self.target.ledger, "stopping": self.stopping, "best": self.best}
+        return {"failure": self.failure, **{name: part.state_dict() for name, part in parts.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.failure = state["failure"]
         self.target.ledger.load_state_dict(state["ledger"])
         self.stopping.load_state_dict(state["stopping"])
+        self.best.load_state_dict(state["best"])
 
 
 def require_valid(valid: Tensor) -> None:

@@ -12,6 +12,11 @@ least-norm before) plus a smooth correction. Point i has noise variance lambda /
 w_i = min(1, D / |u_i|^2)^2, so that points the flow has left behind count less. Base, kernel and lambda are those with the
 smallest leave-one-out error, sum_i w_i |f(u_i) - f_{-i}(u_i)|^2, which costs nothing beyond the fit.
 
+Random subsets. Where point i has seen the sources B_i alone, k of S, its score is that of (S / k) sum_{s in B_i}, and noisy as an estimate of the
+sum over all S. But B_i is known: with f = sum_s f_s, the f_s independent and each of kernel k / S, two such estimates have the covariance
+k(u_i, u_j) S |B_i and B_j| / k^2, and one of them has k(u, u_i) with the whole sum. So the Gram matrix alone changes, and nothing is noise: what a
+subset leaves out, the model has learnt from others. The error of the sum is that of an estimate times k / S.
+
 References:
     | Batch and match (Cai et al., 2024), https://arxiv.org/abs/2402.14758
     | Control functionals (Oates et al., 2017), https://arxiv.org/abs/1410.2392
@@ -73,6 +78,7 @@ class ScoreModel:
         metric: S and mu.
         bases: operator-free scores b to choose from, by name; the Gaussian with the metric's moments is always among them,
             and "flow" is what errors are compared with.
+        seen: which sources each point has seen, 1 or 0, (n, S); None where all have seen all.
 
     Attributes:
         flow_error: mean of |S^T (g - grad log q)|^2 / D, the error of the flow itself.
@@ -81,7 +87,7 @@ class ScoreModel:
         likelihood: coefficients a_i of the best affine model alone of S^T (g - grad log prior), the score of the likelihood.
     """
 
-    def __init__(self, points: Tensor, scores: Tensor, metric: Metric, bases: Mapping[str, Score]) -> None:
+    def __init__(self, points: Tensor, scores: Tensor, metric: Metric, bases: Mapping[str, Score], seen: Tensor | None = None) -> None:
         self.metric = metric
         self.bases = {"gaussian": lambda x: -metric.push(metric.whiten(x)), **bases}
         self.inputs = metric.whiten(points)
@@ -96,6 +102,8 @@ class ScoreModel:
         lengths = LENGTHS if count <= FEW_POINTS else LENGTHS[2:3]
         for length in (0.0, *(factor * math.sqrt(dimension) for factor in lengths)):
             kernel = root * _kernel(self.inputs, self.inputs, length).double() * root.T
+            if seen is not None:
+                kernel = kernel * _common(seen)
             values, vectors = torch.linalg.eigh(kernel)
             values, squares = values.clamp(min=0), vectors.square()
             for name, residual in residuals.items():
@@ -111,6 +119,10 @@ class ScoreModel:
                     if name == "prior" and not length and error < likelihood_error:
                         likelihood_error, self.likelihood = error, root * solution
         self._collapse()
+        if seen is not None:
+            self.error *= float(seen.double().mean())
+            gap = root * metric.pull(self.score(points) - self.bases["flow"](points)).double()
+            self.flow_error = float(gap.square().sum() / unit) + self.error
 
     def likelihood_affine(self) -> tuple[Tensor, Tensor]:
         """Slope A^T and offset b of the likelihood's score in whitened coordinates, b + u A^T."""
@@ -164,6 +176,12 @@ def bump(u: Tensor, v: Tensor, length: float) -> Tensor:
     # differences rather than inner products in low dimension: cancellation would show there
     mode = "donot_use_mm_for_euclid_dist" if u.shape[1] < 8 else "use_mm_for_euclid_dist"
     return torch.exp(-torch.cdist(u, v, compute_mode=mode).square() / (2 * length**2))
+
+
+def _common(seen: Tensor) -> Tensor:
+    """S |B_i and B_j| / (|B_i| |B_j|)."""
+    rows = seen.double() / seen.double().sum(1, keepdim=True)
+    return seen.shape[1] * rows @ rows.T
 
 
 def _kernel(u: Tensor, v: Tensor, length: float) -> Tensor:

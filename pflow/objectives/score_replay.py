@@ -19,12 +19,17 @@ Nothing is left to tune, because every choice is made by an error that was measu
                  per dimension. p^_b is the geometric path from q_theta0 to the model: trust region and tempering in one.
     end of round the flow follows the model to a tenth of e: more would fit errors.
     step size    cut to a third, from the best weights of the round, when the distance to the model grows instead.
-    monotone     a model of the posterior's values (`posterior_model`) gives a divergence without an evaluation: a round that raises
-                 it is undone. A new draw comes with log p~ - log q, hence an ELBO that no training has seen: lower than the best by
-                 three standard errors, and the best weights return, c is halved, the points are kept.
+    monotone     a round that ends further from the model than it began is undone; so is one that raises the divergence from a model of the
+                 posterior's values (`posterior_model`), which costs no evaluation. A new draw comes with log p~ - log q, hence an ELBO that no
+                 training has seen: clearly lower than the best (`best_state`), and the best weights return, c is halved, the points are kept.
     lost modes   in low dimension that model has draws of its own. Where the flow has no density at them, a quarter of the next
                  round's points goes there. Unless they refute it, and while KL(p^ || q) is not small, the loss gets the term
                  KL(p^ || q) = -E_p^[log q] + const, because neither scores nor the flow's own draws see the weight of a mode.
+
+Evaluations of another run on the same target are knowledge that was paid before: the first round fits its model to them and draws nothing.
+With random subsets of sources (`pflow.target`) values and scores are unbiased but noisy. The model of the score knows which sources each point
+has seen and learns from all of them what a subset leaves out (`score_model`). The standard error of the ELBO contains the noise; the model of the
+values judges nothing while its own leave-one-out error, noise included, is above a nat.
 
 References:
     | Sticking the landing (Roeder et al., 2017), https://arxiv.org/abs/1703.09194
@@ -42,34 +47,26 @@ import torch
 from torch import Tensor
 
 from pflow.flows.base import Flow
+from pflow.objectives.best_state import BestState, weights_of
+from pflow.objectives.evaluated import Evaluated
+from pflow.objectives.following import CHECK, Following
+from pflow.objectives.free_draws import draws_for_moments, flow_score, gradient
 from pflow.objectives.likelihood_model import LikelihoodModel
-from pflow.objectives.posterior_model import PosteriorModel
+from pflow.objectives.lost_modes import SMALL, LostModes
+from pflow.objectives.posterior_model import TRUSTED, PosteriorModel
 from pflow.objectives.reverse_kl import require_valid
-from pflow.objectives.score_model import DENSE, Metric, ScoreModel
+from pflow.objectives.score_model import Metric, ScoreModel
 from pflow.objectives.stopping import Stopping
 from pflow.target import Evaluation, Target
 
 __all__ = ["ScoreReplay", "points_in_a_round"]
 
 ROUNDS, SMALLEST_DRAW = 16, 16
-WARMUP, CHECK = 10, 10
 REACH = 2.0  # c: standard deviations that one round may move
-FOLLOW = 0.1  # distance to the model at which a round ends, in units of the model's own error
-GROWTH = 2.0  # of the distance to the model, from noise alone
-CUT, CUTS = 3.0, 6
-SLACK = 0.1  # nats of the ELBO: below, heavy tails make a standard error of a few draws too small to judge by
-CLOSE = 1e-4  # mean squared whitened score distance to the model below which a round ends as well: 5e-5 nats per unknown
-METRIC_DRAWS = 2048  # free draws of the flow for its covariance
-SUSPICIOUS = 0.005  # share of the model's posterior that the flow lacks, above which it is looked at
-CONFIRMED = 3.0  # nats by which an evaluated suspect may differ from the model
-TRUSTED = 1.0  # nats of leave-one-out error up to which the model of the values judges a round
-SMALL = 0.01  # nats of model divergence: below, forward KL is left out, and a rise does not undo a round
+MODELLED = 1024  # unknowns up to which the posterior's values are modelled: beyond, no draw of the prior comes near it
 
-SAVED = (
-    "points", "scores", "values", "round", "rejected", "undone", "step", "finished", "reach", "scale", "cuts", "damping", "mismatches",
-    "closest", "elbo", "best_weights", "round_weights", "start_weights", "suspects", "model_draws", "missing",
-    "learnt", "newest_elbo",
-)  # fmt: skip
+SAVED = ("round", "rejected", "undone", "reach", "damping", "start_weights", "learnt")
+PARTS = ("stopping", "evaluated", "best", "following", "modes")
 
 
 def points_in_a_round(evaluations: int) -> int:
@@ -90,30 +87,23 @@ class ScoreReplay:
         draw: M, points a round; None for `points_in_a_round`.
         inner: at most this many steps a round.
         batch: B.
+        known: evaluations of the same target by another run.
     """
 
-    def __init__(self, target: Target, stopping: Stopping, draw: int | None = None, inner: int = 200, batch: int = 64) -> None:
-        self.target, self.stopping, self.inner, self.batch = target, stopping, inner, batch
-        self.draw = draw or points_in_a_round(stopping.evaluations)
+    def __init__(
+        self, target: Target, stopping: Stopping, draw: int | None = None, inner: int = 200, batch: int = 64, known: Evaluation | None = None
+    ) -> None:
+        self.target, self.stopping, self.inner, self.batch, self.known = target, stopping, inner, batch, known
+        self.draw = draw or points_in_a_round(stopping.points)
         self.stop_reason = ""
-        self.points: Tensor | None = None  # every valid evaluation, (n, D), and its score
-        self.scores: Tensor | None = None
-        self.values: Tensor | None = None  # log likelihood at the points, (n,)
+        self.evaluated = Evaluated()
         self.round = self.rejected = self.undone = 0
-        self.step = 0  # inner steps of this round
-        self.finished = True  # of this round
-        self.learnt = 0  # evaluations of finished rounds
-        self.reach, self.scale, self.cuts, self.damping = REACH, 1.0, 0, 1.0
-        self.mismatches: list[float] = []
-        self.closest = math.inf
-        self.elbo = [-math.inf, 0.0]  # the best one, and its standard error
-        self.newest_elbo = math.nan
-        self.best_weights: dict[str, Tensor] | None = None  # of all rounds
-        self.round_weights: dict[str, Tensor] | None = None  # closest to the model in this round
+        self.learnt = 0  # points of finished rounds, known ones included
+        self.reach, self.damping = REACH, 1.0
+        self.best = BestState()
+        self.following = Following()
+        self.modes = LostModes()
         self.start_weights: dict[str, Tensor] | None = None
-        self.suspects: Tensor | None = None  # points to evaluate next, and log p~ there by the model, (n, D + 1)
-        self.model_draws: Tensor | None = None  # of p^, for the forward KL of this round
-        self.missing: float | None = None  # share of the model's posterior that the flow lacks; None where unknown
         self.start: Flow | None = None
         self.model: ScoreModel | None = None
         self.posterior: PosteriorModel | None = None
@@ -124,12 +114,13 @@ class ScoreReplay:
     def begin(self, flow: Flow, generator: torch.Generator) -> bool:
         """Start a round when the last one is finished; True when budget or target say stop."""
         self._wake(flow)
-        if self.step and self.step % CHECK == 0 and not self.finished and self.model_draws is None:
-            self._check(flow)
-        if not self.finished and self.step < self.steps_in_round:
+        following = self.following
+        if following.step and following.step % CHECK == 0 and not following.finished and self.modes.draws is None:
+            following.check(flow, self.model.error)
+        if not following.finished and following.step < self.steps_in_round:
             return False
         self._close_round(flow)
-        self.stop_reason = self.stopping.reason(self.target.ledger.evaluations)
+        self.stop_reason = self.stopping.reason(self.target.ledger.points)
         if self.stop_reason:
             return True
         self._open_round(flow, generator)
@@ -138,49 +129,69 @@ class ScoreReplay:
     def loss(self, flow: Flow, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """One step's loss on fresh draws of the flow, or of the model where a mode was lost. Calls no operator."""
         self._wake(flow)
-        self.step += 1
+        self.following.step += 1
         x = flow.sample(self.target.summary, self.batch, generator).flatten(1)
-        points = x.detach()
-        residual = self._flow_score(flow, points) - self.damping * self.model.score(points)
-        if self.damping < 1:
-            residual = residual - (1 - self.damping) * self._flow_score(self.start, points)
-        self.mismatches.append(float(self.model.metric.pull(residual).square().mean()))
+        residual = self._residual(flow, x.detach())
+        distance = float(self.model.metric.pull(residual).square().mean())
+        self.following.note(distance)
         loss = (residual * x).sum(1).mean()
-        if self.model_draws is not None:
-            chosen = torch.randint(len(self.model_draws), (2 * self.batch,), generator=generator).to(x.device)
-            loss = loss - flow.log_prob(self.model_draws[chosen], self.target.summary).mean()
+        if self.modes.draws is not None:
+            chosen = torch.randint(len(self.modes.draws), (2 * self.batch,), generator=generator).to(x.device)
+            loss = loss - flow.log_prob(self.modes.draws[chosen], self.target.summary).mean()
         numbers = {"score_error": self.model.flow_error, "model_error": self.model.error, "damping": self.damping}
-        return loss, {**numbers, "score_mismatch": self.mismatches[-1], "objective_nats": -self.newest_elbo}
+        return loss, {**numbers, "score_mismatch": distance, "objective_nats": -self.best.newest_elbo}
 
     @property
     def warning(self) -> str:
         """What the evidence says against the result; empty if nothing."""
-        if self.missing is not None and self.missing > 2 * SUSPICIOUS:
-            return f"about {self.missing:.0%} of the posterior seems to lie where the flow has no draws: a mode may be lost; raise `evaluations`"
-        return ""
+        return self.modes.warning
+
+    @property
+    def reused(self) -> int:
+        """Points that another run has paid."""
+        return 0 if self.known is None else len(self.known.valid)
 
     @property
     def steps_in_round(self) -> int:
         """Most steps of this round: a mode that is gained takes longer."""
-        gaining = self.model_draws is not None and (self.missing or 0.0) > SUSPICIOUS
-        return 3 * self.inner if gaining else self.inner
+        return 3 * self.inner if self.modes.gaining else self.inner
 
     @property
     def learning_rate_factor(self) -> float:
-        """Warm-up and cosine of this round, times the cuts."""
-        fraction = min(1.0, self.step / self.steps_in_round)
-        return self.scale * min(1.0, (self.step + 1) / WARMUP) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fraction)))
+        """Of the optimiser's step size, for the next step."""
+        return self.following.learning_rate_factor(self.steps_in_round)
 
     def fraction(self) -> float:
         """How much of the work is done, 0 to 1."""
-        inside = self.draw * (1 - min(1.0, self.step / self.steps_in_round))
-        return max(0.0, self.target.ledger.evaluations - inside) / self.stopping.evaluations
+        inside = self.draw * (1 - min(1.0, self.following.step / self.steps_in_round))
+        return max(0.0, self.target.ledger.points - inside) / self.stopping.points
 
     # --- a round ---
 
     def _open_round(self, flow: Flow, generator: torch.Generator) -> None:
-        left = self.stopping.evaluations - self.target.ledger.evaluations
-        suspects = self.suspects if self.suspects is not None and left > len(self.suspects) + 1 else None
+        refuted = False
+        if self.round == 0 and self.known is not None and self.known.valid.any():
+            self._keep(self.known)
+        else:
+            refuted = self._evaluate(flow, generator)
+        self.start_weights, self.start = weights_of(flow), None
+        self._wake(flow)
+        draws, log_q = draws_for_moments(flow, self.target.summary, generator)
+        self.model = ScoreModel(self.evaluated.points, self.evaluated.scores, Metric(draws), self._bases(), self.evaluated.seen)
+        self._model_posterior()
+        self.modes.look(self._judge(), self.start, log_q, most=max(2, self.draw // 4), refuted=refuted)
+        error, flow_error = self.model.error, self.model.flow_error
+        self.damping = min(1.0, max(0.3, 1 - error / flow_error), self.reach / math.sqrt(flow_error))
+        # on fresh draws, as in `loss`: the tails of a flow can lie where no point has been evaluated
+        fresh = draws[: CHECK * self.batch]
+        gap = self._flow_score(flow, fresh) - self.model.score(fresh)
+        self.following.start(self.damping**2 * float(self.model.metric.pull(gap).square().mean()), self.start_weights)
+        self.round += 1
+
+    def _evaluate(self, flow: Flow, generator: torch.Generator) -> bool:
+        """Draw the points of a round, evaluate and keep them, and judge the flow by them; True where they refute the suspects among them."""
+        left = self.stopping.points - self.target.ledger.points
+        suspects = self.modes.suspects if self.modes.suspects is not None and left > len(self.modes.suspects) + 1 else None
         n = min(self.draw, left) - (0 if suspects is None else len(suspects))
         with torch.no_grad():
             x, log_q = flow.sample_with_log_prob(self.target.summary, n, generator)
@@ -192,123 +203,79 @@ class ScoreReplay:
             score_errors = self.model.metric.pull(self._flow_score(flow, own) - drawn.score[drawn.valid].flatten(1)).square().mean(1)
         self.stopping.record(drawn, log_q, score_errors)
         self._keep(drawn)
-        confirmed = suspects is not None and self._confirm(suspects, flow.model_shape)
-        self._judge(flow, (drawn.log_density - log_q)[drawn.valid])
-
-        self.start_weights, self.start = _copy(flow), None
-        self._wake(flow)
-        with torch.no_grad():
-            draws, log_q = flow.sample_with_log_prob(self.target.summary, max(METRIC_DRAWS, 4 * self.points.shape[1]), generator)
-        draws = draws.flatten(1)
-        self.model = ScoreModel(self.points, self.scores, Metric(draws), self._bases())
-        self._model_posterior()
-        self._look_elsewhere(log_q, suspects is not None and not confirmed)
-        error, flow_error = self.model.error, self.model.flow_error
-        self.damping = min(1.0, max(0.3, 1 - error / flow_error), self.reach / math.sqrt(flow_error))
-        # on fresh draws, as in `loss`: the tails of a flow can lie where no point has been evaluated
-        fresh = draws[: CHECK * self.batch]
-        gap = self._flow_score(flow, fresh) - self.model.score(fresh)
-        self.closest = self.damping**2 * float(self.model.metric.pull(gap).square().mean())
-        self.round_weights = self.start_weights
-        self.mismatches, self.step, self.cuts, self.finished = [], 0, 0, False
-        self.scale = min(1.0, CUT**2 * self.scale)
-        self.round += 1
+        confirmed = False
+        if suspects is not None:
+            found = self.target.evaluate(suspects[:, :-1].view(len(suspects), *flow.model_shape), self.round)
+            self._keep(found)
+            confirmed = self.modes.confirmed(found)
+        if self.best.see(flow, (drawn.log_density - log_q)[drawn.valid]):
+            self.reach = min(REACH, 1.5 * self.reach)
+        else:
+            flow.load_state_dict(self.best.weights)
+            self.reach *= 0.5
+            self.rejected += 1
+        return suspects is not None and not confirmed
 
     def _close_round(self, flow: Flow) -> None:
         """Leave the round's best weights in the flow, or its first ones where the model of the posterior says that it did harm."""
-        if self.round_weights is None:
+        if self.following.weights is None:
             return
-        self.learnt = self.target.ledger.evaluations
-        if self.model_draws is None:
-            flow.load_state_dict(self.round_weights)
+        self.learnt = self.target.ledger.points + self.reused
+        if self.modes.draws is None:
+            flow.load_state_dict(self.following.weights)
+            fresh = flow.sample(self.target.summary, CHECK * self.batch, torch.Generator().manual_seed(self.round)).flatten(1).detach()
+            if self.following.failed(float(self.model.metric.pull(self._residual(flow, fresh)).square().mean())):
+                self._undo(flow)
+                return
         if self.posterior is None or self.posterior.likelihood.error > TRUSTED:
             return
         if not self._divergence(flow) < self._divergence(self.start) + SMALL:
-            flow.load_state_dict(self.start_weights)
-            self.undone += 1
-            self.scale /= CUT
-        elif self.model_draws is not None:  # a mode was gained: the ELBO of the past is no measure
-            self.best_weights, self.elbo = None, [-math.inf, 0.0]
+            self._undo(flow)
+        elif self.modes.draws is not None:  # a mode was gained: the ELBO of the past is no measure
+            self.best.forget()
+
+    def _undo(self, flow: Flow) -> None:
+        flow.load_state_dict(self.start_weights)
+        self.undone += 1
+        self.following.cut()
 
     def _keep(self, drawn: Evaluation) -> None:
-        valid = drawn.valid
-        new = (drawn.x[valid].flatten(1), drawn.score[valid].flatten(1).to(drawn.x), drawn.log_likelihood[valid])
-        old = (self.points, self.scores, self.values)
-        self.points, self.scores, self.values = new if self.points is None else (torch.cat(pair) for pair in zip(old, new, strict=True))
-
-    def _confirm(self, suspects: Tensor, shape: tuple[int, ...]) -> bool:
-        """Evaluate the suspects; True where most are as likely as the model said."""
-        found = self.target.evaluate(suspects[:, :-1].view(len(suspects), *shape), self.round)
-        self._keep(found)
-        return bool(((found.log_density - suspects[:, -1]).abs() < CONFIRMED).double().mean() > 0.5)
-
-    def _judge(self, flow: Flow, log_weight: Tensor) -> None:
-        """Keep the weights when their ELBO, on draws that no training has seen, is not clearly below the best."""
-        if len(log_weight) < 2:
-            return
-        mean, error = float(log_weight.mean()), float(log_weight.std() / math.sqrt(len(log_weight)))
-        self.newest_elbo = mean
-        best, best_error = self.elbo
-        if self.best_weights is not None and not mean > best - max(SLACK, 3 * math.hypot(error, best_error)):
-            flow.load_state_dict(self.best_weights)
-            self.reach *= 0.5
-            self.rejected += 1
-            return
-        self.best_weights, self.elbo = _copy(flow), [mean, error]
-        self.reach = min(REACH, 1.5 * self.reach)
-
-    def _check(self, flow: Flow) -> None:
-        """End the round, remember the closest weights, or go back to them with a third of the step size."""
-        mismatch = sum(self.mismatches[-CHECK:]) / CHECK
-        if mismatch < max(FOLLOW * self.model.error, CLOSE):
-            self.round_weights, self.finished = _copy(flow), True
-        elif not mismatch < GROWTH * self.closest:
-            flow.load_state_dict(self.round_weights)
-            self.scale, self.cuts = self.scale / CUT, self.cuts + 1
-            self.finished = self.cuts >= CUTS
-        else:
-            self.round_weights = _copy(flow)
-            self.closest = min(self.closest, mismatch)
-
-    # --- the posterior by the model ---
+        self.evaluated.add(drawn, self.target.seen(drawn.x))
 
     def _model_posterior(self) -> None:
-        self.posterior = None
-        if self.points.shape[1] <= DENSE:
-            likelihood = LikelihoodModel(self.points, self.values, self.model.metric, *self.model.likelihood_affine())
-            generator = torch.Generator().manual_seed(len(self.points))  # the same draws after a resume
+        self.posterior, known = None, self.evaluated
+        if known.points.shape[1] <= MODELLED:
+            likelihood = LikelihoodModel(known.points, known.values, self.model.metric, *self.model.likelihood_affine())
+            generator = torch.Generator().manual_seed(len(known))  # the same draws after a resume
             self.posterior = PosteriorModel(likelihood, self.target.problem, self.target.summary, generator)
+
+    def _judge(self) -> PosteriorModel | None:
+        """The model of the posterior where it may say what the flow lacks: of noisy values only one that has averaged the noise away."""
+        unsure = self.evaluated.seen is not None and self.posterior is not None and self.posterior.likelihood.error > TRUSTED
+        return None if unsure else self.posterior
 
     def _divergence(self, flow: Flow) -> float:
         """Of flow and model: reverse, and forward where there are draws for it."""
         return self.posterior.reverse_divergence(flow, self.round) + (self.posterior.forward_divergence(flow) or 0.0)
 
-    def _look_elsewhere(self, log_q_of_own_draws: Tensor, refuted: bool) -> None:
-        """Suspects for the next round, and draws for the forward KL of this one."""
-        self.suspects = self.missing = self.model_draws = None
-        beyond = None if self.posterior is None else self.posterior.beyond(self.start, log_q_of_own_draws)
-        if beyond is None:
-            return
-        self.missing = len(beyond) / len(self.posterior.draws)
-        if self.missing > SUSPICIOUS:
-            chosen = beyond[: max(2, self.draw // 4)]
-            self.suspects = torch.cat([chosen.flatten(1), self.posterior.log_density(chosen).to(chosen)[:, None]], 1)
-        trusted = self.posterior.likelihood.error < TRUSTED and not refuted
-        if trusted and self.posterior.forward_divergence(self.start) > SMALL:
-            self.model_draws = self.posterior.draws
-
     # --- scores ---
 
+    def _residual(self, flow: Flow, points: Tensor) -> Tensor:
+        """grad log q - grad log p^_b at flattened points."""
+        residual = self._flow_score(flow, points) - self.damping * self.model.score(points)
+        if self.damping < 1:
+            residual = residual - (1 - self.damping) * self._flow_score(self.start, points)
+        return residual
+
     def _flow_score(self, flow: Flow, points: Tensor) -> Tensor:
-        """grad_x log q at flattened points."""
-        return _gradient(lambda x: flow.log_prob(x, self.target.summary), points, flow.model_shape)
+        return flow_score(flow, self.target.summary, points)
 
     def _bases(self) -> dict[str, Callable[[Tensor], Tensor]]:
         """Scores that need no operator: the flow's at the start of the round, and the prior's."""
         start, shape = self.start, self.start.model_shape
         return {
-            "flow": lambda x: _gradient(lambda points: start.log_prob(points, self.target.summary), x, shape),
-            "prior": lambda x: _gradient(self.target.problem.log_prior, x, shape),
+            "flow": lambda x: flow_score(start, self.target.summary, x),
+            "prior": lambda x: gradient(self.target.problem.log_prior, x, shape),
         }
 
     def _wake(self, flow: Flow) -> None:
@@ -325,22 +292,13 @@ class ScoreReplay:
 
     def state_dict(self) -> dict[str, Any]:
         own = {name: copy.copy(getattr(self, name)) for name in SAVED}
+        parts = {name: getattr(self, name).state_dict() for name in PARTS}
         model = None if self.model is None else self.model.state_dict()
-        return {"own": own, "model": model, "ledger": self.target.ledger.state_dict(), "stopping": self.stopping.state_dict()}
+        return {"own": own, "parts": parts, "model": model, "ledger": self.target.ledger.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         vars(self).update({name: copy.copy(value) for name, value in state["own"].items()})
+        for name in PARTS:
+            getattr(self, name).load_state_dict(state["parts"][name])
         self.start, self.model, self.posterior, self._saved_model = None, None, None, state["model"]
         self.target.ledger.load_state_dict(state["ledger"])
-        self.stopping.load_state_dict(state["stopping"])
-
-
-def _gradient(log_density: Callable[[Tensor], Tensor], points: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The gradient of a log density at flattened points, (n, D)."""
-    with torch.enable_grad():
-        x = points.detach().requires_grad_(True)
-        return torch.autograd.grad(log_density(x.view(len(x), *shape)).sum(), x)[0]
-
-
-def _copy(flow: Flow) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in flow.state_dict().items()}

@@ -29,6 +29,7 @@ class Stopping:
         elbo_change: stop when the ELBO of the window differs from that of the window before by at most this many nats (and
             by no more than three standard errors).
         window: draws in the window.
+        share: evaluations that one point costs.
     """
 
     def __init__(
@@ -38,11 +39,17 @@ class Stopping:
         score_error: float | None = None,
         elbo_change: float | None = None,
         window: int = 128,
+        share: float = 1.0,
     ) -> None:
-        self.evaluations, self.window = evaluations, window
+        self.evaluations, self.window, self.share = evaluations, window, share
         self.ess_fraction, self.score_error, self.elbo_change = ess_fraction, score_error, elbo_change
         self.log_weights, self.score_errors = torch.empty(0), torch.empty(0)
         self.start: list[float] = []  # effective sample size fraction of the first draws, and how many they are
+
+    @property
+    def points(self) -> int:
+        """How many points the budget pays."""
+        return int(self.evaluations / self.share + 1e-9)
 
     def record(self, drawn: Evaluation, log_q: Tensor, score_errors: Tensor | None = None) -> None:
         """Take note of freshly evaluated draws; invalid ones have weight zero.
@@ -57,8 +64,8 @@ class Stopping:
         if score_errors is not None:
             self.score_errors = torch.cat([self.score_errors, score_errors.detach().float().cpu()])[-self.window :]
 
-    def reason(self, spent: int) -> str:
-        """Why to stop now, in words; empty to go on."""
+    def reason(self, points: int) -> str:
+        """Why to stop after so many points, in words; empty to go on."""
         recent, before = self.log_weights[-self.window :], self.log_weights[: -self.window]
         if len(recent) == self.window:
             fraction = effective_fraction(recent)
@@ -72,7 +79,7 @@ class Stopping:
                 noise = 3 * math.sqrt(float(recent.var() + before.var()) / self.window)
                 if change <= min(self.elbo_change, noise) or max(change, noise) <= self.elbo_change:
                     return f"the ELBO changed by {change:.3g} nats over {self.window} draws, at most {self.elbo_change} was asked for"
-        if spent >= self.evaluations:
+        if points >= self.points:
             targets = (self.ess_fraction, self.score_error, self.elbo_change)
             missed = "; its target was not reached" if any(target is not None for target in targets) else ""
             return f"the budget of {self.evaluations} evaluations is spent{missed}"
@@ -82,6 +89,8 @@ class Stopping:
         """Whether fine-tuning was needed at all, from the first draws, which the starting flow made."""
         if not self.start:
             return ""
+        if self.share < 1:
+            return "whether fine-tuning is needed cannot be told from random subsets of the sources"
         fraction, draws = self.start
         need = "is needed" if fraction < NEEDED else "is hardly needed"
         return f"the starting flow has an effective sample size fraction of {fraction:.2g} over {int(draws)} draws: fine-tuning {need}"

@@ -7,10 +7,10 @@ its Jacobian :math:`J(x) = dF/dx` only through products with :math:`J(x)^\top`, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
@@ -41,12 +41,19 @@ class Operator(ABC):
     `adjoint` (with `linear = True`) where F is a matrix. It computes in the dtype and on the device of its input, and leaves
     the input unchanged; `pflow.operators.check_operator` tests all of this.
 
+    Where F is not defined for every x, a method `valid(x)`, (batch,) of booleans, says for which: the data of the others are NaN,
+    without a call of `forward`, and points whose data are NaN take no part in any fit.
+
     Arguments:
         model_shape: the shape of one model x.
         data_shape: the shape of the data F(x) of one model.
     """
 
     linear: bool = False
+    differentiable: bool = True  # whether gradients may be asked for
+    sources: int = 1  # of a wave or travel-time experiment; data_shape[0] where there are several
+    valid: Callable[[Float[Tensor, "batch *model"]], Bool[Tensor, " batch"]] | None = None
+    reference: Tensor | None = None  # the model at which `summary` linearises F; zero where there is none
 
     def __init__(self, model_shape: Sequence[int], data_shape: Sequence[int]) -> None:
         self.model_shape = tuple(model_shape)
@@ -58,9 +65,39 @@ class Operator(ABC):
 
     def __call__(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, "batch *data"]:
         """F(x), differentiable once by whichever gradient the operator has: its own `vjp`, or autograd through `forward`."""
-        if type(self).vjp is Operator.vjp or not (torch.is_grad_enabled() and x.requires_grad):
-            return self.forward(x)
-        return _ForwardWithVjp.apply(x, self)
+        return self._where_valid(x, self.data_shape, lambda rows: self._with_gradient(x[rows]))
+
+    def subset(self, x: Float[Tensor, "batch *model"], sources: Int[Tensor, "batch k"]) -> Float[Tensor, "batch k *rest"]:
+        """`forward_sources` where F is defined, NaN elsewhere."""
+        return self._where_valid(x, (sources.shape[1], *self.data_shape[1:]), lambda rows: self.forward_sources(x[rows], sources[rows]))
+
+    def _where_valid(self, x: Tensor, shape: tuple[int, ...], evaluate: Callable[[Tensor | slice], Tensor]) -> Tensor:
+        """What `evaluate` gives for the rows of x in the domain, NaN for the others."""
+        if self.valid is None:
+            return evaluate(slice(None))
+        inside = self.valid(x.detach()).nonzero()[:, 0]
+        if len(inside) == len(x):
+            return evaluate(slice(None))
+        outside = x.new_full((len(x), *shape), torch.nan)
+        return outside.index_copy(0, inside, evaluate(inside)) if len(inside) else outside
+
+    @property
+    def _has_own_vjp(self) -> bool:
+        return type(self).vjp is not Operator.vjp
+
+    def _with_gradient(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, "batch *data"]:
+        own = self._has_own_vjp and torch.is_grad_enabled() and x.requires_grad
+        return _ForwardWithVjp.apply(x, self) if own else self.forward(x)
+
+    def forward_sources(self, x: Float[Tensor, "batch *model"], sources: Int[Tensor, "batch k"]) -> Float[Tensor, "batch k *data"]:
+        """The rows of F(x) for some of the sources, computed without the others where the operator knows how.
+
+        Raises:
+            PflowError: if it does not.
+        """
+        raise PflowError(
+            f"`{type(self).__name__}` has no `forward_sources(x, sources)`, which subsets of sources need: define it, or use all sources in every evaluation"
+        )
 
     def vjp(self, x: Float[Tensor, "batch *model"], v: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *model"]:
         r"""The vector-Jacobian product :math:`J(x)^\top v`, by autograd through `forward`.
@@ -90,3 +127,15 @@ class Operator(ABC):
                 f"only a linear operator has an adjoint, and `{type(self).__name__}.linear` is False: use `vjp(x, v)`"
             )
         return self.vjp(v.new_zeros(len(v), *self.model_shape), v)
+
+    def summary(self, y: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *model"]:
+        r"""The data as an image of the model, for a flow to look at: :math:`F^\top y` of a linear operator, and otherwise the residual
+        carried back from a reference model, :math:`J(x_0)^\top (y - F(x_0))`.
+        """
+        if self.linear:
+            return self.adjoint(y)
+        start = y.new_zeros(self.model_shape) if self.reference is None else self.reference.to(y)
+        x = start.expand(len(y), *self.model_shape)
+        with torch.no_grad():
+            residual = y - self.forward(x[:1])
+        return self.vjp(x, residual)

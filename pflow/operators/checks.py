@@ -12,8 +12,8 @@ and `vjp` are its true derivatives:
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from pflow.errors import PflowError
 from pflow.operators.base import Operator
+from pflow.operators.cost import measure_cost
 from pflow.operators.watched import WatchedOperator
 
 __all__ = ["check_operator"]
@@ -33,26 +34,27 @@ SMALLEST_TAYLOR_SLOPE = 1.8
 
 
 def check_operator(
-    operator: Operator, x: Float[Tensor, "batch *model"], generator: torch.Generator | None = None
-) -> dict[str, bool | int | float | str | None]:
+    operator: Operator, x: Float[Tensor, "batch *model"], generator: torch.Generator | None = None, batches: Sequence[int] = ()
+) -> dict[str, Any]:
     """Checks an operator at typical models, and measures what it costs.
 
     The errors are relative. The checks are as sharp as the dtype of `x` allows: pass float64 where the operator can do it.
 
     Arguments:
         operator: the operator.
-        x: at least two different models drawn from the prior, at the batch size to be used; float32 or float64.
+        x: at least two different models drawn from the prior; float32 or float64. Those outside the operator's domain (`valid`) are left out.
         generator: source of the random directions.
+        batches: other batch sizes at which to measure the cost.
 
     Returns:
         What was measured, ready for JSON; `taylor_slope` is None where F is linear, or so close to it that rounding hides the
-        remainder. Seconds are those of one model, a gradient including the forward that it needs; `bytes_saved_for_gradient`
-        is what autograd keeps between the two for the whole batch.
+        remainder, and what concerns gradients is None where there is none. Costs are those of `pflow.operators.cost.measure_cost`.
 
     Raises:
         PflowError: at the first check that fails, with what to mend in plain words.
     """
     _check_models(operator, x)
+    x = _valid_models(operator, x)
     # One float64 draw for every precision and device, so that a check means the same everywhere.
     device = "cpu" if generator is None else generator.device
 
@@ -65,16 +67,20 @@ def check_operator(
         results = {
             "operator": type(operator).__name__,
             "linear": operator.linear,
+            "differentiable": operator.differentiable,
             "dtype": str(x.dtype).removeprefix("torch."),
             "device": x.device.type,
             "batch": len(x),
             "repetition_error": _check_repetition(watched, x, v),
             "batch_error": _check_batch(watched, x, v),
             "linearity_error": _check_linearity(watched, x) if operator.linear else None,
-            "dot_test_error": _check_dot(watched, x, random) if operator.linear else None,
+            "dot_test_error": _check_dot(watched, x, random) if operator.linear and operator.differentiable else None,
+            "gradient_error": None,
+            "taylor_slope": None,
         }
-        results |= _check_derivative(watched, x, random)
-    return results | _measure_cost(operator, x, v)
+        if operator.differentiable:
+            results |= _check_derivative(watched, x, random)
+    return results | measure_cost(operator, x, v, batches)
 
 
 def _check_models(operator: Operator, x: Tensor) -> None:
@@ -92,13 +98,26 @@ def _check_models(operator: Operator, x: Tensor) -> None:
         )
 
 
+def _valid_models(operator: Operator, x: Tensor) -> Tensor:
+    """The models in the operator's domain."""
+    if operator.valid is None:
+        return x
+    inside, name = operator.valid(x), f"`{type(operator).__name__}.valid`"
+    if not isinstance(inside, Tensor) or inside.dtype != torch.bool or tuple(inside.shape) != (len(x),):
+        found = f"{inside.dtype} {tuple(inside.shape)}" if isinstance(inside, Tensor) else type(inside).__name__
+        raise PflowError(f"{name} must return one boolean for each of the {len(x)} models, and returned {found}: reduce over the axes after the first")
+    if inside.sum() < 2:
+        raise PflowError(f"{name} must accept most models of the prior, and accepts {int(inside.sum())} of {len(x)}: correct it, or restrict the prior")
+    return x[inside]
+
+
 def _check_repetition(operator: WatchedOperator, x: Tensor, v: Tensor) -> float:
     """The same x gives the same F(x) and gradient, whatever was computed before."""
     others = (x + x.roll(1, 0)) / 2
     first = operator.forward(x)
     kept = first.clone()
     repeated = [operator.forward(x)]
-    gradient = operator.vjp(x, v)
+    gradient = operator.vjp(x, v) if operator.differentiable else None
     operator.forward(others)
     if not torch.equal(first, kept):
         raise PflowError(
@@ -107,7 +126,7 @@ def _check_repetition(operator: WatchedOperator, x: Tensor, v: Tensor) -> float:
         )
     repeated.append(operator.forward(x))
     operator.forward(others)  # Code that remembers the last forward now answers for the wrong model.
-    gradient_error = _relative_error(operator.vjp(x, v), gradient)
+    gradient_error = 0.0 if gradient is None else _relative_error(operator.vjp(x, v), gradient)
     error = max(_relative_error(again, kept) for again in repeated)
     for method, value in (("forward", error), ("vjp", gradient_error)):
         if value > ROUNDING[x.dtype]:
@@ -125,8 +144,9 @@ def _check_batch(operator: WatchedOperator, x: Tensor, v: Tensor) -> float:
     single = [slice(i, i + 1) for i in range(len(x))]
     errors = {
         "forward": _relative_error(operator.forward(x), torch.cat([operator.forward(x[i]) for i in single])),
-        "vjp": _relative_error(operator.vjp(x, v), torch.cat([operator.vjp(x[i], v[i]) for i in single])),
     }
+    if operator.differentiable:
+        errors["vjp"] = _relative_error(operator.vjp(x, v), torch.cat([operator.vjp(x[i], v[i]) for i in single]))
     for method, error in errors.items():
         if error > ROUNDING[x.dtype]:
             raise PflowError(
@@ -211,45 +231,6 @@ def _check_derivative(operator: WatchedOperator, x: Tensor, random: Callable[...
             "the gradient is slightly wrong (often an approximation, or a term that `vjp` leaves out), or F is not smooth"
         )
     return {"gradient_error": error, "taylor_slope": order.median().item()}
-
-
-def _measure_cost(operator: Operator, x: Tensor, v: Tensor) -> dict[str, float | int]:
-    """Seconds of one forward and of one forward with gradient, and bytes kept in between."""
-    saved: dict[int, int] = {}
-
-    def count(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        saved[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    def evaluate() -> None:
-        with torch.enable_grad():
-            leaf = x.detach().requires_grad_()
-            torch.autograd.grad(operator(leaf), leaf, v)
-
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        evaluate()
-    with torch.no_grad():
-        forward = _seconds(lambda: operator(x), x.device)
-    gradient = _seconds(evaluate, x.device)
-    return {
-        "seconds_per_forward": forward / len(x),
-        "seconds_per_gradient": gradient / len(x),
-        "bytes_saved_for_gradient": sum(saved.values()),
-    }
-
-
-def _seconds(call: Callable[[], object], device: torch.device, repeats: int = 3) -> float:
-    """The shortest of a few runs: the others were disturbed."""
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    shortest = math.inf
-    for _ in range(repeats):
-        wait()
-        start = time.perf_counter()
-        call()
-        wait()
-        shortest = min(shortest, time.perf_counter() - start)
-    return shortest
 
 
 def _dot(a: Tensor, b: Tensor) -> Float[Tensor, " batch"]:

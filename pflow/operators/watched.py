@@ -16,7 +16,7 @@ class WatchedOperator:
 
     def __init__(self, operator: Operator) -> None:
         self.operator = operator
-        self.linear = operator.linear
+        self.linear, self.differentiable = operator.linear, operator.differentiable
         self.name = type(operator).__name__
 
     def forward(self, x: Tensor) -> Tensor:

@@ -12,11 +12,14 @@ from pflow.problems.base import ExactPosterior, Problem
 from pflow.problems.bimodal import Bimodal
 from pflow.problems.gaussian import Gaussian
 from pflow.problems.lognormal import LogNormal
+from pflow.problems.prior_problem import PriorProblem
 from pflow.problems.rosenbrock import Rosenbrock
+from pflow.problems.seismic import Seismic
+from pflow.problems.traveltime import TravelTime
 
-__all__ = ["PROBLEMS", "Bimodal", "ExactPosterior", "Gaussian", "LogNormal", "Problem", "Rosenbrock", "build_problem"]
+__all__ = ["PROBLEMS", "Bimodal", "ExactPosterior", "Gaussian", "LogNormal", "PriorProblem", "Problem", "Rosenbrock", "Seismic", "TravelTime", "build_problem"]
 
-PROBLEMS: dict[str, type[Problem]] = {problem.name: problem for problem in (Bimodal, Gaussian, LogNormal, Rosenbrock)}
+PROBLEMS: dict[str, type[Problem]] = {problem.name: problem for problem in (Bimodal, Gaussian, LogNormal, Rosenbrock, Seismic, TravelTime)}
 
 
 def build_problem(name: str, **settings: Any) -> Problem:

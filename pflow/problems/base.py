@@ -1,6 +1,6 @@
 r"""Bayesian inverse problems.
 
-    x ~ p(x),    y = F(x) + noise,    noise ~ N(0, noise_std^2 I)
+    x ~ p(x),    y = F(x) + noise
 
 with two versions of F: one of low fidelity, in which pairs (x, y) are cheap, and one of high fidelity, in which the posterior
 p(x given y) is wanted.
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pflow.errors import PflowError
 from pflow.operators import Operator
-from pflow.problems.validation import positive_number
+from pflow.problems.noise import IndependentNoise, Noise, standard_normal
 
 __all__ = ["ExactPosterior", "Fidelity", "Problem", "standard_normal"]
 
@@ -33,16 +33,14 @@ class ExactPosterior(Protocol):
     Tensors come in the dtype and on the device of the observation; log densities in those of the points.
 
     Attributes:
-        log_evidence: log p(y).
+        log_evidence: log p(y); None where it is too costly, and then `log_density` is unknown too.
         mean: posterior mean, (*model).
         std: posterior standard deviation of each unknown, (*model).
-        covariance: posterior covariance of the flattened model.
     """
 
-    log_evidence: float
+    log_evidence: float | None
     mean: Float[Tensor, "*model"]
     std: Float[Tensor, "*model"]
-    covariance: Float[Tensor, "size size"]
 
     def log_density(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, " batch"]:
         """log p(x given y), normalised."""
@@ -52,26 +50,39 @@ class ExactPosterior(Protocol):
 
 
 class Problem(ABC):
-    """A prior, two operators and Gaussian noise.
+    """A prior, two operators and noise.
 
     Arguments:
         low_fidelity: the cheap operator.
         high_fidelity: the expensive operator, with the same model and data shapes.
-        noise_std: standard deviation of the noise on each datum.
+        noise_std: standard deviation of independent Gaussian noise on each datum; None where `noise` is given.
         parameter_names: a label for each element of the flattened model, with its unit if it has one.
+        noise: any other model of noise, see `pflow.problems.noise`.
 
     Raises:
-        PflowError: if `noise_std` is not positive, or shapes do not agree.
+        PflowError: if `noise_std` is not positive, if not exactly one of it and `noise` is given, or if shapes do not agree.
     """
 
     name: ClassVar[str]
     model_unit: ClassVar[str] = "1"  # unit of x and of y in the stores; "1" is a pure number
     data_unit: ClassVar[str] = "1"
 
-    def __init__(self, low_fidelity: Operator, high_fidelity: Operator, noise_std: float, parameter_names: Sequence[str]) -> None:
+    def __init__(
+        self,
+        low_fidelity: Operator,
+        high_fidelity: Operator,
+        noise_std: float | None,
+        parameter_names: Sequence[str],
+        noise: Noise | None = None,
+    ) -> None:
         self.low_fidelity = low_fidelity
         self.high_fidelity = high_fidelity
-        self.noise_std = positive_number("noise_std", noise_std)
+        if (noise_std is None) == (noise is None):
+            raise PflowError("a problem needs either `noise_std`, a positive number, or `noise`, a model of noise: give one of the two")
+        self.noise = IndependentNoise(self.data_shape, noise_std) if noise is None else noise
+        self.noise_std = self.noise.std if isinstance(self.noise, IndependentNoise) else None
+        if self.noise.shape != self.data_shape:
+            raise PflowError(f"`noise.shape` (={self.noise.shape}) must be the shape of the data {self.data_shape}: build the noise with it")
         self.parameter_names = tuple(parameter_names)
         for shape in ("model_shape", "data_shape"):
             low, high = getattr(low_fidelity, shape), getattr(high_fidelity, shape)
@@ -98,19 +109,38 @@ class Problem(ABC):
     @property
     def summary_shape(self) -> tuple[int, ...]:
         """The shape of `summary` of one observation."""
-        return self.data_shape
+        return self.model_shape if self._needs_image else self.data_shape
 
     def summary(self, y: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *summary"]:
-        """What a flow sees of the data: here y itself. A problem whose data suit no network (travel times, raw measurements of an
-        image) overrides this and `summary_shape`, for example by a back-projection onto the model's grid; it costs no high-fidelity evaluation.
+        """What a flow sees of the data: y itself; of data that are no image on the model's grid, where the model is an image, the low-fidelity
+        operator's `summary`: back-projected or migrated data.
+
+        A problem that knows better overrides this and `summary_shape`; it costs no high-fidelity evaluation.
         """
-        return y
+        return self.low_fidelity.summary(y) if self._needs_image else y
+
+    @property
+    def _needs_image(self) -> bool:
+        """Whether models are images (channels, height, width) and data are not images of that height and width."""
+        return len(self.model_shape) == 3 and self.data_shape[-2:] != self.model_shape[-2:]
+
+    def physical(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, "batch *physical"]:
+        """What x stands for: x itself, unless the problem is posed in other coordinates, such as unbounded ones of bounded parameters."""
+        return x
 
     @abstractmethod
     def sample_prior(
         self, n: int, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "n *model"]:
         """Independent draws from p(x), on the generator's device; the same draws in every dtype, up to rounding."""
+
+    def sample_truth(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n *model"]:
+        """True models of simulated observations: draws of the prior, unless what is observed is of another kind than the training models."""
+        return self.sample_prior(n, generator)
+
+    def for_split(self, split: Literal["train", "validation", "test"]) -> Problem:
+        """The problem that draws the models of one split: itself, unless models come from a file, whose parts must not mix."""
+        return self
 
     @abstractmethod
     def log_prior(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, " batch"]:
@@ -139,18 +169,16 @@ class Problem(ABC):
         fidelity: Fidelity = "low",
         dtype: torch.dtype = torch.float32,
     ) -> tuple[Float[Tensor, "n *model"], Float[Tensor, "n *data"]]:
-        """Independent pairs (x, y): x from the prior, y = F(x) + noise."""
+        """Independent pairs (x, y): x from the prior, y = F(x) + noise, 0 where data are missing."""
         x = self.sample_prior(n, generator, dtype)
         prediction = self.operator(fidelity)(x)
-        noise = standard_normal((n, *self.data_shape), generator).to(prediction)
-        return x, prediction + self.noise_std * noise
+        return x, self.noise.add_to(prediction, generator)
 
     def log_likelihood(
         self, y: Float[Tensor, "#batch *data"], prediction: Float[Tensor, "batch *data"]
     ) -> Float[Tensor, " batch"]:
         """log p(y given x) with prediction = F(x), normalised; a single y serves the whole batch."""
-        misfit = ((y - prediction) / self.noise_std).flatten(1).square().sum(1)
-        return -0.5 * misfit - math.prod(self.data_shape) * (math.log(self.noise_std) + 0.5 * math.log(2 * math.pi))
+        return self.noise.log_likelihood(y - prediction)
 
     def observed(self, y: Tensor) -> Float[Tensor, "*data"]:
         """One observation without its batch axis.
@@ -166,9 +194,3 @@ class Problem(ABC):
         if not y.isfinite().all():
             raise PflowError("`y` must be finite, and holds NaN or infinity: check the observation")
         return y.detach().reshape(self.data_shape)
-
-
-def standard_normal(shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
-    """Draws from N(0, 1) in float64 on the generator's device: rounded afterwards, they are the same draws in every dtype."""
-    device = torch.device("cpu") if generator is None else generator.device
-    return torch.randn(*shape, generator=generator, dtype=torch.float64, device=device)

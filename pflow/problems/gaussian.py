@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pflow.errors import PflowError
 from pflow.operators import IdentityOperator, MatrixOperator, dense_matrix
-from pflow.problems.base import Fidelity, Problem
-from pflow.problems.normal import LinearGaussianPosterior, Normal, linear_gaussian_posterior
-from pflow.problems.validation import positive_number, whole_number
+from pflow.problems.base import Fidelity
+from pflow.problems.normal import LinearGaussianPosterior, linear_gaussian_posterior
+from pflow.problems.prior_problem import PriorProblem
+from pflow.problems.priors import MaternField
+from pflow.problems.validation import whole_number
 
 __all__ = ["Gaussian"]
 
 
-class Gaussian(Problem):
+class Gaussian(PriorProblem):
     r"""A smooth random field on a grid of side x side points, flattened row by row to a vector of d = side^2 unknowns.
 
     .. math::
@@ -41,47 +44,19 @@ class Gaussian(Problem):
         self, side: int = 8, length: float = 1.5, noise_std: float = 0.4, jitter: float = 1e-2, operator_seed: int = 3
     ) -> None:
         side = whole_number("side", side, minimum=1, maximum=64)  # Matrices are dense: 64 means 4096 x 4096, 134 MB each.
-        length, jitter = positive_number("length", length), positive_number("jitter", jitter)
         generator = torch.Generator().manual_seed(whole_number("operator_seed", operator_seed, minimum=0, maximum=2**63 - 1))
         size = side * side
         # Drawn in float32: these are the matrices of the numbers in DESIGN section 5.
         disturbance = torch.randn(size, size, generator=generator).double()
         super().__init__(
+            prior=MaternField((side, side), length, nu=math.inf, jitter=jitter),
             low_fidelity=IdentityOperator((size,)),
             high_fidelity=MatrixOperator(0.8 * torch.eye(size, dtype=torch.float64) + 0.5 * disturbance / side),
             noise_std=noise_std,
             parameter_names=[f"x[{row},{column}]" for row in range(side) for column in range(side)],
         )
-        self.prior = _random_field(side, length, jitter)
-
-    def sample_prior(
-        self, n: int, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32
-    ) -> Float[Tensor, "n size"]:
-        return self.prior.sample(n, generator).to(dtype)
-
-    def log_prior(self, x: Float[Tensor, "batch size"]) -> Float[Tensor, " batch"]:
-        return self.prior.log_density(x)
 
     def exact_posterior(self, y: Float[Tensor, "1 size"], fidelity: Fidelity = "high") -> LinearGaussianPosterior:
         """The posterior, by linear algebra: see `pflow.problems.normal`."""
         matrix = dense_matrix(self.operator(fidelity))
         return linear_gaussian_posterior(self.prior.root, matrix, self.noise_std, self.observed(y))
-
-
-def _random_field(side: int, length: float, jitter: float) -> Normal:
-    """N(0, C) on the grid.
-
-    Raises:
-        PflowError: if C is not positive definite in float64.
-    """
-    ticks = torch.arange(side, dtype=torch.float64)
-    points = torch.cartesian_prod(ticks, ticks)
-    squared_distance = (points[:, None] - points[None]).square().sum(-1)
-    identity = torch.eye(side * side, dtype=torch.float64)
-    root, failed = torch.linalg.cholesky_ex(torch.exp(-squared_distance / (2 * length**2)) + jitter * identity)
-    if failed:
-        raise PflowError(
-            f"`problem.jitter` (={jitter}) must keep the prior covariance positive definite, and is too small for "
-            f"`problem.length` (={length}): raise it, for example to 1e-6"
-        )
-    return Normal(torch.zeros(side * side), root, torch.linalg.solve_triangular(root, identity, upper=False))

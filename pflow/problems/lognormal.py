@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pflow.operators import IdentityOperator, MatrixOperator, Operator
-from pflow.problems.base import Problem
 from pflow.problems.gaussian import Gaussian
+from pflow.problems.prior_problem import PriorProblem
 from pflow.problems.validation import positive_number
 
 __all__ = ["ExponentialOperator", "LogNormal"]
@@ -30,7 +30,7 @@ class ExponentialOperator(Operator):
         return self.matrix(torch.expm1(self.strength * x) / self.strength)
 
 
-class LogNormal(Problem):
+class LogNormal(PriorProblem):
     r"""The Gaussian problem with :math:`F(x) = B (e^{a x} - 1) / a` instead of B x; at low fidelity the identity.
 
     Parameters that must be positive, such as a conductivity or a slowness, are modelled by their logarithm, and this is
@@ -49,17 +49,9 @@ class LogNormal(Problem):
     def __init__(self, side: int = 8, length: float = 1.5, noise_std: float = 0.4, strength: float = 0.5, operator_seed: int = 3) -> None:
         gaussian = Gaussian(side=side, length=length, noise_std=noise_std, operator_seed=operator_seed)
         super().__init__(
+            prior=gaussian.prior,
             low_fidelity=IdentityOperator(gaussian.model_shape),
             high_fidelity=ExponentialOperator(gaussian.high_fidelity.matrix, positive_number("strength", strength)),
             noise_std=noise_std,
             parameter_names=gaussian.parameter_names,
         )
-        self.prior = gaussian.prior
-
-    def sample_prior(
-        self, n: int, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32
-    ) -> Float[Tensor, "n size"]:
-        return self.prior.sample(n, generator).to(dtype)
-
-    def log_prior(self, x: Float[Tensor, "batch size"]) -> Float[Tensor, " batch"]:
-        return self.prior.log_density(x)

@@ -40,6 +40,7 @@ class Normal:
     def __init__(
         self, mean: Float[Tensor, " size"], root: Float[Tensor, "size size"], whitening: Float[Tensor, "size size"]
     ) -> None:
+        self.shape: tuple[int, ...] = (len(mean),)
         self._mean, self._root, self._whitening = Constant(mean), Constant(root), Constant(whitening)
         # The density of w at 0, times |det S^-1|.
         self._log_peak = torch.linalg.slogdet(self._whitening.value).logabsdet.item() - 0.5 * len(mean) * math.log(2 * math.pi)

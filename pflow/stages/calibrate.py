@@ -10,10 +10,9 @@ import numpy as np
 import torch
 
 from pflow.device import select_device
-from pflow.diagnostics.calibration import coverage_of_ranks, ranks, tarp_distances, uniformity
-from pflow.diagnostics.coverage import COVERAGES
 from pflow.diagnostics.local import local_c2st_p_values
 from pflow.diagnostics.novelty import novelty_p_value
+from pflow.diagnostics.pair_ranks import JOINT, calibration_numbers, evenly_spread, other_truths, rank_columns
 from pflow.errors import PflowError
 from pflow.flows.base import Flow
 from pflow.problems.base import Problem
@@ -53,16 +52,7 @@ def calibrate(
     pairs = min(choice.pairs, len(x))
     progress = Progress(f"calibrate {settings.experiment}/{settings.name}")
     rank, quantities = pair_ranks(network, x[:pairs], y[:pairs], choice.draws, choice.unknowns, choice.seed, problem.parameter_names, progress)
-    tests = {name: uniformity(rank[:, i], choice.draws) for i, name in enumerate(quantities)}
-    marginal = [i for i, name in enumerate(quantities) if name not in ("log_q", "tarp")]
-    generator = np.random.default_rng(choice.seed)
-    numbers = {
-        "pairs": pairs,
-        "draws": choice.draws,
-        "sbc_p_value": min(1.0, (len(tests) - 1) * min(test.p_value for name, test in tests.items() if name != "tarp")),
-        "tarp_p_value": tests["tarp"].p_value,
-        **{f"coverage_{c}": coverage_of_ranks(rank[:, marginal], choice.draws, c, generator) for c in COVERAGES},
-    }
+    numbers = {"pairs": pairs, "draws": choice.draws, **calibration_numbers(rank, choice.draws, np.random.default_rng(choice.seed))}
     latent = network(x[:pairs], y[:pairs])[0].numpy()
     names = [path.parent.stem for path in observations]
     observed = [problem.summary(read_observation(path, problem))[0].numpy() for path in observations]
@@ -85,39 +75,27 @@ def pair_ranks(
     The quantities are unknowns (evenly spread, at most `unknowns`), log q and the distance of TARP.
     """
     size = x[0].numel()
-    chosen = np.unique(np.linspace(0, size - 1, min(size, unknowns)).round().astype(int))
+    chosen = evenly_spread(size, unknowns)
     random, generator = np.random.default_rng(seed), generator_for(seed, "calibrate")
+    truths = x.flatten(1).double().numpy()
     spread = x.flatten(1).double().std(0).clamp_min(1e-12).numpy()
-    references = x.flatten(1).double().numpy()[_others(random.permutation(len(x)))] / spread  # of TARP: truths of other pairs
+    references = other_truths(truths, random) / spread
     found = []
     for part in _parts(len(x), max(1, ELEMENTS // (size * draws))):
         many = y[part].repeat_interleave(draws, 0)
         sampled, log_q = network.sample_with_log_prob(many, len(many), generator)
-        truth, cloud = x[part].flatten(1).double().numpy(), sampled.flatten(1).double().numpy().reshape(-1, draws, size)
+        cloud = sampled.flatten(1).double().numpy().reshape(-1, draws, size) / spread
         log_q_of_truth = network.log_prob(x[part], y[part]).numpy()
-        columns = [ranks(cloud[:, :, chosen], truth[:, chosen], random)]
-        for of_draws, of_truth in (
-            (log_q.numpy().reshape(-1, draws), log_q_of_truth),
-            tarp_distances(cloud / spread, truth / spread, references[part]),
-        ):
-            columns.append(ranks(of_draws, of_truth, random)[:, None])
-        found.append(np.concatenate(columns, 1))
+        found.append(rank_columns(cloud, truths[part] / spread, log_q.numpy().reshape(-1, draws), log_q_of_truth, references[part], chosen, random))
         if progress:
             progress.update(part.stop / len(x))
-    return np.concatenate(found), [names[i] for i in chosen] + ["log_q", "tarp"]
+    return np.concatenate(found), [names[i] for i in chosen] + list(JOINT)
 
 
 def _pairs(shards: list[Path], problem: Problem) -> tuple[torch.Tensor, torch.Tensor]:
     """Models, and what the flow sees of their data."""
     x, y = (torch.from_numpy(a) for a in read_pairs(shards))
     return x, problem.summary(y)
-
-
-def _others(order: np.ndarray) -> np.ndarray:
-    """For each pair another pair: the next one in a random order."""
-    other = np.empty_like(order)
-    other[order] = np.roll(order, -1)
-    return other
 
 
 def _parts(total: int, size: int) -> Iterator[slice]:

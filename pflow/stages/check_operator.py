@@ -14,6 +14,9 @@ from pflow.store import write_json
 
 __all__ = ["check_operator"]
 
+# Batches at which the cost is measured; the stages ask for gradients of at most 64 models at a time, methods for as many by default.
+BATCHES = (1, 8, 64)
+
 
 def check_operator(settings: CheckOperatorSettings, record: dict[str, Any], *, out: Path, threads: int = 1) -> None:
     """Write the results and the measured cost of F; a failed check raises PflowError and writes nothing."""
@@ -21,5 +24,5 @@ def check_operator(settings: CheckOperatorSettings, record: dict[str, Any], *, o
     problem = problem_from(settings.problem)
     generator = generator_for(0, "check_operator")
     x = problem.sample_prior(8, generator)
-    results = run_checks(problem.high_fidelity, x, generator)
+    results = run_checks(problem.high_fidelity, x, generator, BATCHES)
     write_json(out, {**results, "provenance": record})

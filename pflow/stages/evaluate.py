@@ -10,15 +10,20 @@ from typing import Any
 import torch
 
 from pflow.device import select_device
-from pflow.diagnostics.summary import against_reference, without_reference
+from pflow.config_priors import GaussianPrior
+from pflow.diagnostics.images import against_truth
+from pflow.diagnostics.summary import against_reference, finite, without_reference
 from pflow.diagnostics.verdict import judge
 from pflow.stage_settings import EvaluateSettings
 from pflow.stages.inputs import problem_from
+from pflow.stages.priors import with_prior
 from pflow.stages.weights import load_flow
 from pflow.store import read_csv, read_datatree, read_json, write_json
 
 __all__ = ["evaluate"]
 
+ELEMENTS = 2**18  # of x that go through the flow at once
+IMAGE_AXES = 5  # of draws of an image: chain, draw, channel, row, column
 FROM_CALIBRATION = ("sbc_p_value", "tarp_p_value")
 REACHED = (1.0, 0.1, 0.01)  # nats of KL(q || posterior) whose first crossing is a cost
 
@@ -33,6 +38,8 @@ def evaluate(
     reference: Path | None,
     calibration: Path | None,
     out: Path,
+    prior: Path | None = None,
+    method_calibration: Path | None = None,
     threads: int = 1,
 ) -> None:
     """Write metrics.json; what needs a reference is absent without one, and what is not finite is absent too."""
@@ -41,20 +48,29 @@ def evaluate(
     metrics: dict[str, Any] = _by_itself(tree, settings)
     if calibration is not None:
         metrics |= _of_the_pretrained_flow(read_json(calibration), settings)
+    if method_calibration is not None:
+        metrics |= {f"fine_tuning_{name}": value for name, value in read_json(method_calibration)["numbers"].items()}
     if reference is not None:
-        metrics |= _against(reference, settings, tree, flow)
+        known = read_datatree(reference)
+        if known.attrs["kind"] != "gaussian" or isinstance(settings.prior, GaussianPrior):
+            metrics |= _against(known, settings, tree, flow, prior)
+    if tree["posterior"]["x"].ndim == IMAGE_AXES and "constant_data" in tree:
+        metrics |= _image(tree, known if reference is not None else None)
     unknowns = math.prod(tree["posterior"]["x"].shape[2:])
     rules = dataclasses.asdict(settings.evaluate.verdict)
     judgement = judge(metrics, rules, unknowns=unknowns, fine_tuned=settings.fine_tuned)
     metrics |= {"verdict": judgement.verdict, "verdict_reasons": judgement.reasons}
     metrics |= {name: trained[name] for name in ("evaluations", "wall_seconds", "device", "skipped_steps", "stop_reason")}
     metrics |= {name: int(tree.attrs[name]) for name in ("sampling_evaluations", "sampling_forwards")}
+    metrics |= {name: trained[name] for name in ("peak_memory_mb", "seconds_per_step") if name in trained}
     metrics |= _evaluations_until(flow.with_name("history.csv"))
     write_json(out, dict(sorted(metrics.items())))
 
 
 def _by_itself(tree: Any, settings: EvaluateSettings) -> dict[str, float]:
     stats = {name: values.values[0] for name, values in tree["sample_stats"].data_vars.items()}
+    if "log_weight" not in stats:  # pairs alone: nothing to weigh draws with
+        return {}
     more = {}
     if "score_stats" in tree:
         more["score_error"] = tree["score_stats"]["score_error"].values[0]
@@ -66,7 +82,7 @@ def _by_itself(tree: Any, settings: EvaluateSettings) -> dict[str, float]:
         stats["log_q"],
         stats["log_weight"],
         stats["chi_square"],
-        tree["observed_data"]["y"].size,
+        int(tree.attrs["data_size"]),
         largest_k=rules.pareto_k,
         high_ess=rules.ess_high,
         **more,
@@ -81,29 +97,43 @@ def _evaluations_until(history: Path) -> dict[str, int]:
 
 
 def _of_the_pretrained_flow(calibration: dict[str, Any], settings: EvaluateSettings) -> dict[str, float]:
-    """Whether y_obs is like the training data; for the amortised flow itself also its calibration."""
+    """Its calibration; by the names that a verdict looks for, whether y_obs is like the training data and, of the amortised flow, the rest."""
     here = calibration["observations"][settings.observation]
+    metrics = {f"pretrained_{name}": value for name, value in (calibration | here).items() if isinstance(value, (int, float))}
     if settings.fine_tuned:
-        return {"ood_p_value": here["ood_p_value"]}
-    return here | {name: calibration[name] for name in FROM_CALIBRATION}
+        return metrics | {"ood_p_value": here["ood_p_value"]}
+    return metrics | here | {name: calibration[name] for name in FROM_CALIBRATION}
 
 
-def _against(reference: Path, settings: EvaluateSettings, tree: Any, flow: Path) -> dict[str, float]:
-    known, problem = read_datatree(reference), problem_from(settings.problem)
+def _image(tree: Any, known: Any) -> dict[str, float]:
+    """Against the true image, beside other estimates of it. Coverage is over pixels here."""
+    truth, observed = tree["constant_data"]["x_true"].values, tree["observed_data"]
+    seen = observed["summary" if "summary" in observed else "y"].values
+    others = {"data": seen} if seen.shape == truth.shape else {}
+    if known is not None and "estimates" in known:
+        others |= {name: known["estimates"][f"x_{name}"].values for name in ("gaussian", "wiener") if f"x_{name}" in known["estimates"]}
+    return finite(against_truth(tree["posterior"]["x"].values[0], truth, others))
+
+
+def _against(known: Any, settings: EvaluateSettings, tree: Any, flow: Path, prior: Path | None) -> dict[str, float]:
     y = torch.from_numpy(tree["observed_data"]["y"].values)[None]
-    truth = known["posterior"]["x"].values
+    problem = with_prior(problem_from(settings.problem), settings.prior, prior, y)
+    x, truth = tree["posterior"]["x"].values[0], known["posterior"]["x"].values
     truth = truth.reshape(-1, *truth.shape[2:])
+    apart = slice(None, None, max(1, len(truth) // len(x)))  # no more of them than draws: each costs a pass of the flow
+    truth = truth[apart]
     network, _ = load_flow(flow, torch.device("cpu"))
     more: dict[str, Any] = {}
-    if known.attrs["kind"] == "exact":
+    if "log_evidence" in known.attrs:
         exact = problem.exact_posterior(y, fidelity="high")
         evidence = float(known.attrs["log_evidence"])
         more = {
             "mean": exact.mean.numpy(),
             "std": exact.std.numpy(),
             "log_posterior": tree["sample_stats"]["lp"].values[0].astype("f8") - evidence,
-            "log_posterior_of_truth": known["sample_stats"]["lp"].values[0],
+            "log_posterior_of_truth": known["sample_stats"]["lp"].values.reshape(-1)[apart],
             "log_evidence_exact": evidence,
         }
-    log_q_of_truth = network.log_prob(torch.from_numpy(truth), problem.summary(y)).double().numpy()
-    return against_reference(tree["posterior"]["x"].values[0], truth, tree["sample_stats"]["log_q"].values[0], log_q_of_truth, **more)
+    parts = torch.from_numpy(truth).split(max(1, ELEMENTS // truth[0].size))
+    log_q_of_truth = torch.cat([network.log_prob(part, problem.summary(y)) for part in parts]).double().numpy()
+    return against_reference(x, truth, tree["sample_stats"]["log_q"].values[0], log_q_of_truth, **more)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
@@ -12,6 +13,7 @@ import numpy as np
 from pflow.diagnostics.calibration import uniformity
 from pflow.figures.calibration import RankCurve, rank_curves
 from pflow.figures.curves import accuracy_against_evaluations, objective_curves, pretraining_curves
+from pflow.figures.fields import posterior_fields
 from pflow.figures.marginals import marginals, moments_against_reference
 from pflow.figures.posterior import posterior_2d
 from pflow.figures.style import save
@@ -64,6 +66,8 @@ def _draw_observation(keep: Keep, settings: FiguresSettings, results: Path, obse
     look = {"names": list(settings.methods), "labels": settings.methods}
     of = f" for observation {observation}" if suffix else ""
 
+    if "field_shape" in first.attrs:
+        _draw_fields(keep, draws, first, reference, metrics, settings.methods, suffix, of)
     if draws[next(iter(draws))].shape[-1] == 2:
         _draw_plane(keep, results, draws, first, reference, metrics, look, suffix)
     measured = any(np.isfinite(h["kl_reverse_nats"]).any() for seeds in histories.values() for h in seeds)
@@ -77,10 +81,53 @@ def _draw_observation(keep: Keep, settings: FiguresSettings, results: Path, obse
     objectives = {m: [{**h, "loss": h["objective_nats"]} for h in seeds] for m, seeds in histories.items()}
     trained = {m: seeds for m, seeds in objectives.items() if any(np.isfinite(h["loss"]).any() for h in seeds)}
     if trained:
-        lowest = None if reference is None or "log_evidence" not in reference.attrs else -float(reference.attrs["log_evidence"])
+        exact = reference is not None and reference.attrs["kind"] == "exact"
+        lowest = -float(reference.attrs["log_evidence"]) if exact and "log_evidence" in reference.attrs else None
         told = "; the dashed line is the lowest value possible, the exact posterior's" if lowest is not None else ""
         keep(f"objective{suffix}", objective_curves(trained, lowest=lowest, **look), f"Training objective of each method, the negative ELBO of its newest draws{of}{told}.", svg=True)
-    _draw_marginals(keep, draws, first, reference, look, suffix, of)
+    if reference is None or reference.attrs["kind"] != "gaussian":  # that one is a baseline, and not what the draws should be
+        _draw_marginals(keep, draws, first, reference, look, suffix, of)
+
+
+def _draw_fields(
+    keep: Keep, draws: dict[str, np.ndarray], first: Any, reference: Any, metrics: dict[str, list[dict]], labels: dict[str, str], suffix: str, of: str
+) -> None:
+    """Means, standard deviations, errors and draws of a two-dimensional field."""
+    shape, attributes = tuple(first.attrs["field_shape"]), first.attrs
+    truth = None if _x_true(first) is None else _x_true(first).reshape(shape)
+    data = np.squeeze(first["observed_data"]["y"].values)
+    unit, data_unit = (first[group][name].attrs.get("units", "1") for group, name in (("posterior", "x"), ("observed_data", "y")))
+    estimates = {}
+    if reference is not None and "estimates" in reference:
+        named = {"Exact Gaussian mean": "x_gaussian", "Wiener filter": "x_wiener"}
+        estimates = {title: reference["estimates"][name].values.reshape(shape) for title, name in named.items() if name in reference["estimates"]}
+    if "summary" in first["observed_data"] and first["observed_data"]["summary"].size == math.prod(shape):
+        estimates["Back-projection"] = first["observed_data"]["summary"].values.reshape(shape)
+    shown = {method: values.reshape(-1, *shape) for method, values in draws.items()}
+    if reference is not None and reference.attrs["kind"] in REFERENCES:
+        shown["reference"] = reference["posterior"]["x"].values.reshape(-1, *shape)
+        labels = {**labels, "reference": f"reference ({REFERENCES[reference.attrs['kind']]})"}
+    told = {m: [v["snr_mean_db"] for v in seeds if "snr_mean_db" in v] for m, seeds in metrics.items()}
+    misfits = {m: f"misfit {median(v['predictive_chi_square'] for v in seeds):.2f}" for m, seeds in metrics.items()}
+    keep(
+        f"fields{suffix}",
+        posterior_fields(
+            shown,
+            x_true=truth,
+            data=data if data.ndim == 2 else None,
+            data_name=f"Data ({data_unit})" if data_unit != "1" else "Data",
+            estimates=estimates,
+            extent=tuple(attributes["field_extent"]),
+            axis_names=tuple(f"{axis} ({attributes['field_unit']})" for axis in ("lateral", "depth")),
+            label=attributes["field_label"],
+            unit=unit,
+            colours=attributes.get("field_colours"),
+            remarks={m: f"SNR {median(values):.1f} dB" for m, values in told.items() if values} or misfits,
+            labels=labels,
+        ),
+        f"The field and what each method makes of its data{of}: conditional mean, pointwise standard deviation, error and draws of the first seed; "
+        "one colour scale for all fields, one for standard deviations and errors. Misfit: average squared residual over the noise variance, 1 as expected.",
+    )
 
 
 def _draw_plane(
@@ -148,4 +195,6 @@ def _pairs(results: Path) -> Mapping[str, np.ndarray | None]:
     low = read_arrays(results / "pairs" / "test" / "shard-0.zarr", ("x", "y"))[0]
     expensive = results / "pairs" / "high_fidelity" / "shard-0.zarr"
     high = read_arrays(expensive, ("y",))[0]["y"][:SHOWN] if expensive.exists() else None
-    return {"prior": low["x"][:SHOWN], "low_fidelity_data": low["y"][:SHOWN], "high_fidelity_data": high}
+    planar = low["y"][0].size == 2  # other data have no picture in the plane
+    cheap = low["y"][:SHOWN].reshape(-1, 2) if planar else None
+    return {"prior": low["x"][:SHOWN], "low_fidelity_data": cheap, "high_fidelity_data": high if planar else None}

@@ -8,30 +8,34 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from pflow.checkpoint import Checkpoint
 from pflow.config_methods import NoFinetuning
 from pflow.decoding import encode
-from pflow.device import describe_device, select_device
+from pflow.device import describe_device, peak_memory_mb, select_device
 from pflow.diagnostics.accuracy import accuracy_against_exact
 from pflow.errors import PflowError
-from pflow.evaluations import EvaluationStore
+from pflow.evaluations import EvaluationStore, finished_run
 from pflow.fingerprint import closure_fingerprint
 from pflow.flows import build_flow
 from pflow.flows.base import Flow
 from pflow.objectives.base import Objective
 from pflow.problems.base import ExactPosterior
 from pflow.progress import Progress
-from pflow.provenance import identity
+from pflow.provenance import file_hash, identity
 from pflow.seeds import generator_for
 from pflow.stage_settings import FinetuneSettings
+from pflow.stages.automatic import resolve, step_seconds
 from pflow.stages.inputs import problem_from, read_observation
-from pflow.stages.methods import needs_gradient, objective_of, resolve, wrap
+from pflow.stages.methods import needs_gradient, objective_of, wrap
+from pflow.stages.priors import with_prior
 from pflow.stages.outputs import FINETUNE_COLUMNS, write_flow
 from pflow.stages.weights import architecture_of, load_flow
 from pflow.target import Target
@@ -41,6 +45,9 @@ from pflow.training import TrainingState, train
 __all__ = ["finetune"]
 
 FIRST_MARK = 32
+STORE = "evaluations.zarr"
+ELEMENTS = 2**20  # of x in the draws of one measurement of accuracy
+FEWEST_DRAWS = 200
 
 
 @dataclass
@@ -58,15 +65,16 @@ class AccuracyMonitor:
     patience: int = field(default=0, init=False)
 
     def mark(self, objective: Objective) -> int:
-        return (learnt(objective, self.target) // FIRST_MARK).bit_length()
+        return int(learnt(objective, self.target) // FIRST_MARK).bit_length()
 
     @torch.no_grad()
     def measure(self, flow: Flow) -> dict[str, float]:
-        if self.exact is None:
+        if self.exact is None or self.exact.log_evidence is None:
             return {}
         generator = generator_for(self.seed, "monitor")
-        x, log_q = flow.sample_with_log_prob(self.target.summary, self.draws, generator)
-        truth = self.exact.sample(self.draws, generator).to(x)
+        draws = max(FEWEST_DRAWS, min(self.draws, ELEMENTS // math.prod(flow.model_shape)))
+        x, log_q = flow.sample_with_log_prob(self.target.summary, draws, generator)
+        truth = self.exact.sample(draws, generator).to(x)
         log_q_of_truth = flow.log_prob(truth, self.target.summary)
         arrays = (log_q, self.exact.log_density(x.cpu()), self.exact.log_density(truth.cpu()), log_q_of_truth)
         return accuracy_against_exact(*(a.double().cpu().numpy() for a in arrays), log_evidence_exact=self.exact.log_evidence)
@@ -81,17 +89,21 @@ def finetune(
     operator: Path | None,
     out: Path,
     checkpoint: Path,
+    prior: Path | None = None,
+    reuse: Path | None = None,
     threads: int = 1,
 ) -> None:
     """Write flow.safetensors, flow.json and history.csv into the folder `out`.
 
     Arguments:
         pretrained: weights to start from; None for a start from random weights.
+        prior: what `settings.prior` is read from; None for the problem's own.
         operator: operator.json, whose measured cost decides `objective: auto`.
+        reuse: weights of the method whose evaluations are reused; the evaluations lie beside the checkpoints.
     """
     device = select_device(settings.device, threads)
     cost = read_json(operator).get("seconds_per_gradient") if operator else None
-    method, problem = resolve(settings.method, cost), problem_from(settings.problem)
+    method, problem = settings.method, problem_from(settings.problem)
     y = read_observation(observation, problem).to(device)
     expected = architecture_of(settings.flow, problem.model_shape, problem.summary_shape)
     if method.start == "pretrained":
@@ -103,9 +115,18 @@ def finetune(
         flow, architecture = build_flow(**expected).to(device), expected
         with torch.no_grad():
             flow.initialise_inverse(64, problem.summary(y), generator_for(settings.seed, "initialise"))
+    method = resolve(method, cost, lambda: step_seconds(flow, problem.summary(y)), checkpoint.parent.with_name("auto.json"))
     flow, architecture = wrap(flow, architecture, method)
-    evaluations = EvaluationStore(checkpoint.with_name("evaluations.zarr"), _target_identity(settings, y))
-    target = Target(problem, y, gradient=needs_gradient(method), store=evaluations)
+    problem = with_prior(problem, settings.prior, prior, y)
+    of_target = _target_identity(settings, y, prior)
+    evaluations = EvaluationStore(checkpoint.with_name(STORE), of_target)
+    target = Target(problem, y, gradient=needs_gradient(method), store=evaluations, sources=getattr(method, "sources", 0), seed=settings.seed)
+    known = None
+    if getattr(method, "reuse", ""):
+        if reuse is None:
+            raise PflowError(f"method `{settings.name}` reuses the evaluations of `{method.reuse}`: name its weights with --reuse")
+        folder = checkpoint.parents[2] / method.reuse / checkpoint.parent.name
+        known = target.recalled(finished_run(folder / STORE, of_target))
     monitor = AccuracyMonitor(problem.exact_posterior(y.cpu(), fidelity="high"), target, settings.seed)
     name = f"{settings.experiment}/{settings.observation}/{settings.name}/seed-{settings.seed}"
     progress, store = Progress(f"finetune {name}"), Checkpoint(checkpoint, identity(record))
@@ -114,7 +135,7 @@ def finetune(
         state = TrainingState(stop_reason="the method does not fine-tune")
         state.rows.append({"step": 0, "evaluations": 0, "seconds": 0.0, "skipped": 0, **monitor.measure(flow)})
     else:
-        objective, optimiser = objective_of(method, target)
+        objective, optimiser = objective_of(method, target, known)
         state = train(
             flow,
             objective,
@@ -128,20 +149,25 @@ def finetune(
         notes = {
             "diagnosis": objective.stopping.diagnosis(),
             "warning": getattr(objective, "warning", ""),
-            "operator_free_seconds_per_evaluation": round((state.seconds - target.ledger.seconds) / max(1, target.ledger.evaluations), 6),
+            "operator_free_seconds_per_evaluation": round((state.seconds - target.ledger.seconds) / max(1, target.ledger.points), 6),
         }
-    evaluations.flush()
+    evaluations.finish(np.concatenate([np.empty(0, dtype=np.int64), *target.ledger.rows]))
+    own, reused = target.ledger.evaluations, target.ledger.cost(0 if known is None else len(known.x))
     facts = {
         "experiment": settings.experiment,
         "observation": settings.observation,
         "method": settings.name,
         "objective": method.tag_value,
         "seed": settings.seed,
-        "evaluations": target.ledger.evaluations,
+        "evaluations": own + reused,
+        "own_evaluations": own,
+        "reused_evaluations": reused,
         "recalled_evaluations": target.ledger.recalled,
         "invalid_evaluations": target.ledger.invalid,
         "operator_seconds": round(target.ledger.seconds, 3),
         "device": describe_device(device),
+        "peak_memory_mb": peak_memory_mb(device),
+        **({"seconds_per_step": round(state.seconds / state.step, 5)} if state.step else {}),
         **notes,
     }
     write_flow(out, flow, architecture, state, FINETUNE_COLUMNS, facts, record)
@@ -151,16 +177,20 @@ def finetune(
     for note in (notes.get("diagnosis"), notes.get("warning") and f"warning: {notes['warning']}"):
         if note:
             progress.close(note)
-    progress.close(f"{target.ledger.evaluations} evaluations in {state.seconds:.1f} s{told} ({state.stop_reason})")
+    also = f" and {reused} reused of `{method.reuse}`" if reused else ""
+    progress.close(f"{own} evaluations{also} in {state.seconds:.1f} s{told} ({state.stop_reason})")
 
 
-def learnt(objective: Objective, target: Target) -> int:
-    """Evaluations that the flow has learnt from: all that are spent, or those of finished rounds."""
-    return getattr(objective, "learnt", target.ledger.evaluations)
+def learnt(objective: Objective, target: Target) -> int | float:
+    """Evaluations that the flow has learnt from: all that are spent, or those of finished rounds; reused ones count as well."""
+    return target.ledger.cost(getattr(objective, "learnt", target.ledger.points))
 
 
-def _target_identity(settings: FinetuneSettings, y: torch.Tensor) -> str:
+def _target_identity(settings: FinetuneSettings, y: torch.Tensor, prior: Path | None = None) -> str:
     """Fingerprint of p~: an evaluation stays true while problem, observation and their code are the same."""
-    told = {"problem": encode(settings.problem), "scores": needs_gradient(settings.method)}  # a store of values alone holds no scores
-    parts = (json.dumps(told, sort_keys=True).encode(), y.cpu().numpy().tobytes(), closure_fingerprint("pflow.problems").encode())
+    sources = getattr(settings.method, "sources", 0)
+    subsets = [sources, settings.seed] if sources else []
+    told = {"problem": encode(settings.problem), "prior": encode(settings.prior), "scores": needs_gradient(settings.method), "subsets": subsets}  # a store of values alone holds no scores
+    read = file_hash(prior) if prior else ""
+    parts = (json.dumps(told, sort_keys=True).encode(), read.encode(), y.cpu().numpy().tobytes(), closure_fingerprint("pflow.problems").encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import torch
 
+from pflow.config_outside import OutsideProblem, PairsOnlyProblem
 from pflow.config_problems import Problem as ProblemSettings
 from pflow.errors import PflowError
 from pflow.problems import build_problem
 from pflow.problems.base import Problem
+from pflow.problems.data_only import DataOnly
+from pflow.problems.outside import load_problem
 from pflow.store import read_arrays
 
 __all__ = ["problem_from", "read_observation"]
@@ -18,6 +21,10 @@ __all__ = ["problem_from", "read_observation"]
 
 def problem_from(settings: ProblemSettings) -> Problem:
     """The problem that `settings` describes."""
+    if isinstance(settings, OutsideProblem):
+        return load_problem(settings.module, settings.name, settings.settings)
+    if isinstance(settings, PairsOnlyProblem):
+        return DataOnly(**{f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)})
     return build_problem(settings.tag_value, **{f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)})
 
 

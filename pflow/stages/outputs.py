@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pflow.flows.base import Flow
+from pflow.provenance import file_hash
 from pflow.store import write_csv, write_json, write_weights
 from pflow.training import TrainingState
 
@@ -40,8 +41,9 @@ def write_flow(
     facts: dict[str, Any],
     record: dict[str, Any],
 ) -> None:
-    """flow.safetensors (with its architecture), flow.json and history.csv."""
+    """history.csv, flow.safetensors (with its architecture), and flow.json, which knows the hash of the weights."""
     write_csv(folder / "history.csv", [{k: v for k, v in row.items() if k in columns and v == v} for row in state.rows], columns)
+    write_weights(folder / "flow.safetensors", flow.state_dict(), {"architecture": json.dumps(architecture)})
     about = {
         **facts,
         "wall_seconds": round(state.seconds, 3),
@@ -50,7 +52,7 @@ def write_flow(
         "stop_reason": state.stop_reason,
         "parameters": sum(p.numel() for p in flow.parameters()),
         "architecture": architecture,
+        "weights_hash": file_hash(folder / "flow.safetensors"),
         **record,
     }
     write_json(folder / "flow.json", about)
-    write_weights(folder / "flow.safetensors", flow.state_dict(), {"architecture": json.dumps(architecture)})

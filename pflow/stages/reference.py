@@ -8,14 +8,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from pflow.arviz_schema import chains_dataset, draws_dataset
+from pflow.arviz_schema import chains_dataset, draws_dataset, point_dataset
 from pflow.config_trust import Reference
 from pflow.device import select_device
+from pflow.diagnostics.images import wiener_estimate
 from pflow.errors import PflowError
 from pflow.nuts import Chains, convergence, run_nuts
+from pflow.operators.romberg import RombergOperator
 from pflow.problems.base import Problem
+from pflow.problems.with_prior import ProblemWithPrior
+from pflow.progress import Progress
 from pflow.seeds import generator_for
 from pflow.stage_settings import ReferenceSettings
+from pflow.stages.gaussian_prior import with_gaussian_prior
 from pflow.stages.inputs import problem_from, read_observation
 from pflow.store import write_datatree
 from pflow.target import Target
@@ -23,7 +28,7 @@ from pflow.target import Target
 __all__ = ["reference", "require_convergence"]
 
 
-def reference(settings: ReferenceSettings, record: dict[str, Any], *, observation: Path, out: Path, threads: int = 1) -> None:
+def reference(settings: ReferenceSettings, record: dict[str, Any], *, observation: Path, out: Path, prior: Path | None = None, threads: int = 1) -> None:
     """Write draws (group `posterior`) and their log density; where exact, also the low-fidelity posterior beside them.
 
     Raises:
@@ -32,7 +37,9 @@ def reference(settings: ReferenceSettings, record: dict[str, Any], *, observatio
     select_device("cpu", threads)
     problem = problem_from(settings.problem)
     y = read_observation(observation, problem)
-    make = {"exact": _exact, "nuts": _nuts}[settings.reference.kind]
+    if settings.reference.kind == "gaussian":
+        problem = with_gaussian_prior(problem, prior)
+    make = {"exact": _exact, "nuts": _nuts, "gaussian": _gaussian}[settings.reference.kind]
     groups, facts = make(problem, y, settings)
     attributes = {
         "kind": settings.reference.kind,
@@ -63,14 +70,43 @@ def _exact(problem: Problem, y: torch.Tensor, settings: ReferenceSettings) -> tu
     return groups, {"log_evidence": float(exact.log_evidence), "evaluations": 0}
 
 
+def _gaussian(problem: ProblemWithPrior, y: torch.Tensor, settings: ReferenceSettings) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Draws under a stationary Gaussian prior, and the estimates of the image that follow from its spectrum."""
+    posterior = problem.exact_posterior(y)
+    if posterior is None:
+        raise PflowError(
+            f"`reference.kind` (=gaussian) needs a linear operator and independent noise, and those of {problem.name!r} are not: "
+            f"set experiments.{settings.experiment}.reference.kind to none"
+        )
+    units = {"x": problem.model_unit}
+    x = posterior.sample(settings.reference.draws, generator_for(settings.reference.seed, "reference", settings.observation))
+    estimates = {"x_gaussian": posterior.mean.numpy(), "x_gaussian_std": posterior.std.numpy()}
+    operator = problem.high_fidelity
+    if isinstance(operator, RombergOperator):
+        back_projection = y if not operator.measurements else operator.adjoint(y)
+        estimates["x_wiener"] = wiener_estimate(back_projection[0].numpy(), problem.prior.spectrum.numpy(), 1 / operator.ratio, problem.noise_std).astype("f4")
+    groups = {"posterior": draws_dataset({"x": x.numpy()}, problem.parameter_names, units), "estimates": point_dataset(estimates, units=units)}
+    if posterior.log_evidence is None:
+        return groups, {"evaluations": 0}
+    groups["sample_stats"] = draws_dataset({"lp": posterior.log_density(x).numpy()})
+    return groups, {"log_evidence": float(posterior.log_evidence), "evaluations": 0}
+
+
 def _nuts(problem: Problem, y: torch.Tensor, settings: ReferenceSettings) -> tuple[dict[str, Any], dict[str, Any]]:
     """Chains of NUTS, if they converged; log p~ is not normalised."""
     choice, target = settings.reference, Target(problem, y.double())
     generator = generator_for(choice.seed, "reference", settings.observation)
     start = problem.sample_prior(100, generator, torch.float64).numpy()
     draws = -(-choice.draws // choice.chains)
-    chains = run_nuts(target, draws=draws, tune=choice.tune, chains=choice.chains, seed=choice.seed, start=start)
+    progress = Progress(f"reference {settings.experiment}/{settings.observation}: NUTS")
+
+    def tell(steps: int, total: int) -> None:
+        progress.update(steps / total, step=steps, evaluations=target.ledger.evaluations)
+
+    chains = run_nuts(target, draws=draws, tune=choice.tune, chains=choice.chains, seed=choice.seed, start=start, tell=tell)
     found = convergence(chains)
+    told = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+    progress.close(f"{target.ledger.evaluations} evaluations, {told}")
     require_convergence(found, choice, f"experiments.{settings.experiment}.reference")
     units = {"x": problem.model_unit}
     groups = {

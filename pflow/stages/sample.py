@@ -14,12 +14,15 @@ import numpy as np
 import torch
 
 from pflow.arviz_schema import draws_dataset, point_dataset
+from pflow.config_problems import has_operator
 from pflow.device import describe_device, select_device
 from pflow.flows.base import Flow
 from pflow.progress import Progress
 from pflow.seeds import generator_for
 from pflow.stage_settings import SampleSettings
+from pflow.stages.priors import with_prior
 from pflow.stages.inputs import problem_from, read_observation
+from pflow.stages.sample_pairs_only import sample_without_operator
 from pflow.stages.weights import load_flow
 from pflow.store import read_arrays, read_json, write_datatree
 from pflow.target import Target
@@ -27,16 +30,21 @@ from pflow.target import Target
 __all__ = ["latent_score_error", "sample"]
 
 BATCH = 4096
+ELEMENTS = 2**22  # of x in one batch
 GRADIENT_BATCH = 64  # draws whose gradients are in memory at once
 
 
 @torch.no_grad()
-def sample(settings: SampleSettings, record: dict[str, Any], *, flow: Path, observation: Path, out: Path, threads: int = 1) -> None:
+def sample(settings: SampleSettings, record: dict[str, Any], *, flow: Path, observation: Path, out: Path, prior: Path | None = None, threads: int = 1) -> None:
     """Write posterior.zarr; docs/store.md lists its groups."""
     device = select_device(settings.device, threads)
     problem = problem_from(settings.problem)
     y = read_observation(observation, problem).to(device)
     network, _ = load_flow(flow, device)
+    if not has_operator(settings.problem):
+        return sample_without_operator(settings, record, problem, network, y, read_json(flow.with_name("flow.json")), out)
+    field = {name: getattr(problem, name) for name in ("field_shape", "field_extent", "field_label", "field_unit", "field_colours") if hasattr(problem, name)}
+    problem = with_prior(problem, settings.prior, prior, y)
     target = Target(problem, y)
     generator = generator_for(settings.seed, "sample", settings.observation, settings.method)
     progress = Progress(f"sample {settings.experiment}/{settings.observation}/{settings.method}/seed-{settings.seed}")
@@ -44,28 +52,35 @@ def sample(settings: SampleSettings, record: dict[str, Any], *, flow: Path, obse
     fixed = read_arrays(observation, ("y",), optional=("x_true",))[0]
     names, units = problem.parameter_names, {"x": problem.model_unit, "y": problem.data_unit}
     stats = {"lp": arrays["lp"], "log_q": arrays["log_q"], "log_weight": arrays["lp"] - arrays["log_q"], "chi_square": arrays["chi_square"]}
+    draws = {"x": arrays["x"]}
+    if (physical := problem.physical(x := torch.from_numpy(arrays["x"]))) is not x:
+        draws["physical"] = physical.numpy()
     groups = {
-        "posterior": draws_dataset({"x": arrays["x"]}, names, units),
+        "posterior": draws_dataset(draws, names, units),
         "sample_stats": draws_dataset(stats),
         "posterior_predictive": draws_dataset({"y": arrays["y"]}, units=units),
         "observed_data": point_dataset({"y": fixed["y"]}, units=units),
     }
+    if target.summary is not y:
+        groups["observed_data"]["summary"] = point_dataset({"summary": target.summary[0].cpu().numpy()})["summary"]
     if "x_true" in fixed:
         groups["constant_data"] = point_dataset({"x_true": fixed["x_true"]}, names, units)
-    if settings.sample.score_draws:
+    if settings.sample.score_draws and problem.high_fidelity.differentiable:
         x = torch.from_numpy(arrays["x"][: settings.sample.score_draws]).to(device)
-        errors = np.concatenate([latent_score_error(network, target, part) for part in x.split(GRADIENT_BATCH)])
+        errors = np.concatenate([latent_score_error(network, target, part) for part in x.split(max(1, min(GRADIENT_BATCH, ELEMENTS // 16 // math.prod(problem.model_shape))))])
         groups["score_stats"] = draws_dataset({"score_error": errors})
     if settings.sample.prior_draws:
         x, at_prior = _at_prior_draws(network, target, settings.sample.prior_draws, generator_for(settings.seed, "prior", settings.observation))
         groups |= {"prior": draws_dataset({"x": x}, names, units), "sample_stats_prior": draws_dataset(at_prior)}
     trained = read_json(flow.with_name("flow.json"))
     attributes = {
+        **field,
         "experiment": settings.experiment,
         "observation": settings.observation,
         "method": settings.method,
         "seed": settings.seed,
         "noise_std": problem.noise_std,
+        "data_size": problem.noise.size,
         "evaluations": trained["evaluations"],
         "sampling_evaluations": target.ledger.evaluations,
         "sampling_forwards": target.ledger.forwards,
@@ -81,15 +96,16 @@ def _draws(network: Flow, target: Target, draws: int, generator: torch.Generator
     """x ~ q with log q, log p~, the misfit per datum and a prediction F(x) + noise."""
     problem = target.problem
     parts: dict[str, list[torch.Tensor]] = {"x": [], "y": [], "lp": [], "log_q": [], "chi_square": []}
-    for first in range(0, draws, BATCH):
-        x, log_q = network.sample_with_log_prob(target.summary, min(BATCH, draws - first), generator)
+    batch = max(1, min(BATCH, ELEMENTS // math.prod(problem.model_shape)))
+    for first in range(0, draws, batch):
+        x, log_q = network.sample_with_log_prob(target.summary, min(batch, draws - first), generator)
         prediction, log_density = target.predict(x)
-        noise = problem.noise_std * torch.randn(prediction.shape, generator=generator)
-        residual = (target.y - prediction) / problem.noise_std
-        values = {"x": x, "y": prediction.cpu() + noise, "lp": log_density, "log_q": log_q, "chi_square": residual.flatten(1).square().mean(1)}
+        recorded = problem.noise.add_to(prediction.cpu(), generator, drawn_in=torch.float32)
+        chi_square = problem.noise.chi_square(target.y - prediction)
+        values = {"x": x, "y": recorded, "lp": log_density, "log_q": log_q, "chi_square": chi_square}
         for name, value in values.items():
             parts[name].append(value.cpu())
-        progress.update(min(1.0, (first + BATCH) / draws), forwards=target.ledger.forwards)
+        progress.update(min(1.0, (first + batch) / draws), forwards=target.ledger.forwards)
     return {name: torch.cat(values).numpy() for name, values in parts.items()}
 
 
@@ -116,7 +132,7 @@ def _at_prior_draws(network: Flow, target: Target, draws: int, generator: torch.
     """Draws of the prior, with log p(y given x) and log q(x)."""
     x = target.problem.sample_prior(draws, generator).to(target.y)
     log_likelihood, log_q = [], []
-    for part in x.split(BATCH):
+    for part in x.split(max(1, min(BATCH, ELEMENTS // math.prod(target.problem.model_shape)))):
         prediction, _ = target.predict(part)
         log_likelihood.append(target.problem.log_likelihood(target.y, prediction))
         log_q.append(network.log_prob(part, target.summary))

@@ -1,10 +1,13 @@
-"""simulate: one shard of pairs (x, y), x from the prior and y = F(x) + noise."""
+"""simulate: one shard of pairs (x, y), x from the prior and y = F(x) + noise, or cut from the user's own pairs."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from pflow.own_pairs import cut_shard
 from pflow.seeds import generator_for
 from pflow.stage_settings import SimulateSettings
 from pflow.stages.inputs import problem_from
@@ -22,9 +25,13 @@ def simulate(settings: SimulateSettings, record: dict[str, Any], *, out: Path, t
 
     select_device("cpu", threads)
     problem = problem_from(settings.problem)
-    generator = generator_for(settings.seed, "pairs", settings.split, settings.shard)
     fidelity = "high" if settings.split == "high_fidelity" else "low"
-    x, y = problem.simulate(settings.pairs, generator, fidelity=fidelity)
+    if settings.source is None:
+        generator = generator_for(settings.seed, "pairs", settings.split, settings.shard)
+        x, y = problem.for_split("test" if fidelity == "high" else settings.split).simulate(settings.pairs, generator, fidelity=fidelity)
+    else:
+        cut = cut_shard(settings.source, settings.split, settings.shard, problem.model_shape, problem.data_shape)
+        x, y = (torch.from_numpy(array) for array in cut)
     arrays, summary = {"x": x.numpy(), "y": y.numpy()}, problem.summary(y)
     if summary is not y:
         arrays["summary"] = summary.numpy()

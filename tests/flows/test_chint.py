@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pflow.flows.chint import ConditionalHint, HintLane, ResidualBlocks, _couple, _uncouple
+from pflow.flows.chint import ConditionalHint
+from pflow.flows.hint import HintLane, ResidualBlocks, couple, uncouple
 
 
 def flow_of(size: int, depth: int = 2, spread: float = 0.2) -> ConditionalHint:
@@ -102,7 +103,7 @@ def test_initialise_inverse_normalises_the_samples(size: int) -> None:
 
     y, lane = z_y, flow.data_lane
     for matrix, offset, levels in reversed(list(zip(*lane.affine(inverse=True), lane.weights(), strict=True))):
-        y = torch.addmm(offset, _uncouple(y, levels, []), matrix)
+        y = torch.addmm(offset, uncouple(y, levels, []), matrix)
     for sample in (flow.inverse(z_x, y)[0], y):
         torch.testing.assert_close(sample.mean(0), torch.zeros(size, dtype=torch.float64), rtol=0, atol=1e-9)
         torch.testing.assert_close(sample.std(0), torch.ones(size, dtype=torch.float64))
@@ -120,5 +121,5 @@ def test_gates_only_shrink_and_shift_upwards() -> None:
 def test_uncouple_inverts_couple_with_the_same_log_scales(size: int) -> None:
     flow, x = flow_of(size), torch.randn(7, size).double()
     levels, there, back = flow.model_lane.weights()[0], [], []
-    torch.testing.assert_close(_uncouple(_couple(x, levels, there), levels, back), x)
+    torch.testing.assert_close(uncouple(couple(x, levels, there), levels, back), x)
     torch.testing.assert_close(sum(t.sum(1) for t in there), sum(t.sum(1) for t in back))

@@ -9,8 +9,18 @@ from pflow.errors import PflowError
 from pflow.flows import build_flow
 
 MISTAKES = [
-    ("chint", (1, 8, 8), (64,), {}, ["`model_shape` (=(1, 8, 8))", "spatial", "flatten the model to a vector, here (64,)"]),
-    ("coupling", (1, 8, 8), (64,), {}, ["`model_shape` (=(1, 8, 8))", "spatial", "flatten the model to a vector, here (64,)"]),
+    ("chint", (1, 8), (8,), {}, ["`model_shape` (=(1, 8))", "0 or 2 spatial", "flatten the model to a vector, here (8,)"]),
+    ("coupling", (1, 4, 4, 4), (64,), {}, ["`model_shape` (=(1, 4, 4, 4))", "0 or 2 spatial", "flatten the model to a vector, here (64,)"]),
+    ("coupling", (1, 8, 8), (64,), {}, ["`data_shape` (=(64,))", "must be (channels, 8, 8)", "`summary`"]),
+    ("coupling", (1, 8, 8), (1, 8, 4), {}, ["`data_shape` (=(1, 8, 4))", "must be (channels, 8, 8)"]),
+    ("coupling", (1, 8, 9), (1, 8, 9), {"levels": 2}, ["the width of `model_shape` (=(1, 8, 9))", "divisible by 4", "`levels` (=2)", "pad the images to 12"]),
+    ("coupling", (1, 8, 8), (1, 8, 8), {"kernel": 2}, ["`kernel` (=2)", "odd"]),
+    ("coupling", (1, 8, 8), (1, 8, 8), {"memory": "none"}, ["`memory` (='none')", "store, checkpoint, invert"]),
+    ("coupling", (1, 8, 8), (1, 8, 8), {"precision": "float16"}, ["`precision` (='float16')", "float32, bfloat16"]),
+    ("coupling", (2,), (2,), {"levels": 2}, ["`levels` is no setting of the flow coupling for models of shape (2,)"]),
+    ("chint", (1, 7, 8), (1, 7, 8), {}, ["the height of `model_shape` (=(1, 7, 8))", "divisible by 2", "pad the images to 8"]),
+    ("chint", (3, 8, 8), (3, 8, 8), {}, ["`model_shape` (=(3, 8, 8))", "power of two"]),
+    ("chint", (1, 8, 8), (2, 8, 8), {}, ["`data_shape` (=(2, 8, 8))", "lanes are alike", "use the flow `coupling`"]),
     ("coupling", (), (2,), {}, ["`model_shape` (=())", "at least one size"]),
     ("coupling", (2,), (0,), {}, ["`data_shape` (=(0,))", "each 1 or more"]),
     ("coupling", (2,), (2,), {"depth": 0}, ["`depth` (=0)", "at least 1"]),
@@ -51,3 +61,9 @@ def test_wrong_shapes_are_refused(name: str) -> None:
     with pytest.raises(PflowError, match="at least 2 pairs, and got 5 x and 1 y"):
         flow.initialise(x, y[:1])
     assert not flow.initialised
+
+
+def test_compile_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(PflowError, match="needs a C\\+\\+ compiler, and `no-such-compiler` is not there"):
+        build_flow("coupling", (2,), (2,), compile=True)

@@ -116,7 +116,7 @@ def test_annealing_starts_at_the_prior_and_ends_at_the_posterior(flow):
     problem, generator = build_problem("rosenbrock"), torch.Generator().manual_seed(0)
     target = Target(problem, Y)
     objective = ReverseKL(target, Stopping(1000), 50, "total", anneal=0.5)
-    target.ledger.evaluations = 198  # 248 / 1000 of the budget after this batch: half of the annealing
+    target.ledger.points = 198  # 248 / 1000 of the budget after this batch: half of the annealing
     loss, _ = objective.loss(flow, generator)
     x, log_q = flow.sample_with_log_prob(Y, 50, torch.Generator().manual_seed(0))
     weight = 0.01 + 0.99 * 0.248 / 0.5

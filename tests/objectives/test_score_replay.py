@@ -79,8 +79,8 @@ def test_points_outside_the_physics_are_kept_out_and_counted():
     objective = ScoreReplay(target, Stopping(32), inner=5)
     fine_tune(random_flow(2), objective)
     assert 0 < target.ledger.invalid < 16
-    assert len(objective.points) == 32 - target.ledger.invalid
-    assert torch.isfinite(objective.scores).all()
+    assert len(objective.evaluated) == 32 - target.ledger.invalid
+    assert torch.isfinite(objective.evaluated.scores).all()
 
 
 def test_mostly_invalid_points_stop_with_advice():

@@ -114,3 +114,50 @@ def test_constants_follow_the_dtype_and_survive_inference_mode():
     (gradient,) = torch.autograd.grad((x * constant.like(x)).sum(), x)
     torch.testing.assert_close(gradient, torch.ones(2))
     assert constant.like(torch.zeros(1)) is constant.like(torch.ones(3))
+
+
+class Root(Operator):
+    """F(x) = sqrt(x) for positive x."""
+
+    calls = 0
+
+    def forward(self, x):
+        self.calls += len(x)
+        return x.sqrt()
+
+    def valid(self, x):
+        return (x > 0).all(1)
+
+
+class RootByHand(Root):
+    def vjp(self, x, v):
+        return v / (2 * x.sqrt())
+
+
+@pytest.mark.parametrize("kind", [Root, RootByHand])
+def test_data_outside_the_domain_are_nan_and_cost_nothing(kind):
+    operator = kind((2,), (2,))
+    x = torch.tensor([[1.0, 4.0], [-1.0, 4.0], [9.0, 1.0]], dtype=torch.float64, requires_grad=True)
+    y = operator(x)
+    assert operator.calls == 2 and y[1].isnan().all()
+    torch.testing.assert_close(y[::2], x[::2].sqrt())
+    (gradient,) = torch.autograd.grad(y[::2].sum(), x)
+    torch.testing.assert_close(gradient[::2], 0.5 / x.detach()[::2].sqrt())
+    assert (gradient[1] == 0).all() and operator(-x).isnan().all() and operator.calls == 2
+    with torch.no_grad():
+        assert operator(x)[1].isnan().all()
+
+
+def test_summaries_are_adjoints_or_residuals_carried_back():
+    y = draws(3, 4)
+    matrix = MatrixOperator(draws(4, 6))
+    torch.testing.assert_close(matrix.summary(y), y @ matrix.matrix)
+    square = Square((4,), (4,))
+    assert (square.summary(y) == 0).all()  # linearised at zero, where the square is flat
+    square.reference = torch.full((4,), 2.0)
+    torch.testing.assert_close(square.summary(y), 4 * (y - 4))
+
+
+def test_subsets_of_sources_need_an_operator_that_knows_them():
+    with pytest.raises(PflowError, match=r"`Square` has no `forward_sources\(x, sources\)`"):
+        Square((2,), (2,)).forward_sources(draws(1, 2), torch.zeros(1, 1).long())

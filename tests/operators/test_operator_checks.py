@@ -335,5 +335,53 @@ def test_checks_draw_from_the_generator_only():
     state = torch.get_rng_state()
     first, second = check(Sound()), check(Sound())
     assert torch.equal(state, torch.get_rng_state())
-    same = [key for key in first if not key.startswith("seconds")]
+    same = [key for key in first if not key.startswith(("seconds", "peak", "costs"))]
     assert {key: first[key] for key in same} == {key: second[key] for key in same}
+
+
+def test_operators_without_a_gradient_are_checked_for_the_rest():
+    class Values(Sound):
+        differentiable = False
+
+        def vjp(self, x, v):
+            raise AssertionError("asked for a gradient")
+
+    results = check(Values())
+    assert results["gradient_error"] is results["seconds_per_gradient"] is results["taylor_slope"] is None
+    assert results["seconds_per_forward"] > 0
+
+    class NoisyValues(Values):
+        def forward(self, x):
+            return super().forward(x) + 0.01 * torch.randn(x.shape).to(x)
+
+    with pytest.raises(PflowError, match="NoisyValues.forward` must give the same result"):
+        check(NoisyValues())
+
+
+class Positive(Sound):
+    """A logarithm, and the domain that it needs."""
+
+    def forward(self, x):
+        return x.log()
+
+    def valid(self, x):
+        return (x > 0).all(1)
+
+
+def test_only_models_in_the_domain_are_checked():
+    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    results = check_operator(Positive(), x)
+    assert results["batch"] == int((x > 0).all(1).sum()) > 2
+
+    class Elementwise(Positive):
+        def valid(self, x):
+            return x > 0
+
+    class Nowhere(Positive):
+        def valid(self, x):
+            return (x > 10).all(1)
+
+    with pytest.raises(PflowError, match=r"Elementwise.valid` must return one boolean for each of the 40 models, and returned torch.bool \(40, 3\)"):
+        check_operator(Elementwise(), x)
+    with pytest.raises(PflowError, match="Nowhere.valid` must accept most models of the prior, and accepts 0 of 40"):
+        check_operator(Nowhere(), x)

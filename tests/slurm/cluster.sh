@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# A real SLURM of one node on loopback, for the tests: `cluster.sh start FOLDER | stop FOLDER`, as root.
+# A real SLURM on loopback, for the tests: `cluster.sh start FOLDER | stop FOLDER`, as root. Two nodes, which are two slurmd on this machine.
 # Needs Debian's slurmctld, slurmd, slurm-client and munge; neither systemd nor cgroups. What each odd line is for:
 #   - the job step of Snakemake's plugin strips SLURM_CONF, so the configuration is linked to its compiled-in place;
 #     a cluster that is already configured there is never shadowed
 #   - a GPU is counted, and CUDA_VISIBLE_DEVICES set, only for a character device: two clones of /dev/null
 #   - short scheduler intervals start a job within a second or two
+#   - each node has two CPUs, whatever the machine has
+#   - without cgroups, memory is enforced by SLURM's own sampling of processes, every second
+#   - a job in the partition `urgent` preempts others, as the jobs of a node's owners do
 set -euo pipefail
 folder=$(realpath -m "${2:?the folder of the cluster}")
 export SLURM_CONF=$folder/slurm.conf
@@ -23,8 +26,8 @@ end() { # end PID_FILE
 }
 
 configure() {
-  local cpus memory; cpus=$(nproc); memory=$(($(awk '/MemTotal/{print $2}' /proc/meminfo) / 1024 * 9 / 10))
-  mkdir -p "$folder"/{state,spool,munge}; chmod 755 "$folder"; chmod 700 "$folder/munge"
+  local memory; memory=$(($(awk '/MemTotal/{print $2}' /proc/meminfo) / 1024 * 9 / 10))
+  mkdir -p "$folder"/{state,munge,spool-pflow0,spool-pflow1}; chmod 755 "$folder"; chmod 700 "$folder/munge"
   head -c 128 /dev/urandom > "$folder/munge/key"; chmod 400 "$folder/munge/key"
   for i in 0 1; do mknod "$folder/gpu$i" c 1 3; done
   printf 'AutoDetect=off\nName=gpu Type=fake File=%s/gpu[0-1]\n' "$folder" > "$folder/gres.conf"
@@ -37,18 +40,18 @@ AuthType=auth/munge
 AuthInfo=socket=$folder/munge.socket
 CredType=cred/munge
 SlurmctldPort=26817
-SlurmdPort=26818
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 StateSaveLocation=$folder/state
-SlurmdSpoolDir=$folder/spool
+SlurmdSpoolDir=$folder/spool-%n
 SlurmctldPidFile=$folder/slurmctld.pid
-SlurmdPidFile=$folder/slurmd.pid
+SlurmdPidFile=$folder/%n.pid
 SlurmctldLogFile=$folder/slurmctld.log
-SlurmdLogFile=$folder/slurmd.log
+SlurmdLogFile=$folder/%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 MpiDefault=none
 MailProg=/bin/true
+SlurmdParameters=config_overrides
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0,sched_min_interval=0
@@ -56,10 +59,17 @@ ReturnToService=2
 MinJobAge=300
 KillWait=5
 GresTypes=gpu
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 AccountingStorageType=accounting_storage/none
-NodeName=pflow0 NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=26818 CPUs=$cpus RealMemory=$memory Gres=gpu:fake:2 State=UNKNOWN
-PartitionName=cpu Nodes=pflow0 Default=YES MaxTime=INFINITE DefMemPerCPU=512
-PartitionName=gpu Nodes=pflow0 MaxTime=INFINITE DefMemPerCPU=512
+NodeName=pflow0 NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=26818 CPUs=2 RealMemory=$memory Gres=gpu:fake:2 State=UNKNOWN
+NodeName=pflow1 NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=26819 CPUs=2 RealMemory=$memory Gres=gpu:fake:2 State=UNKNOWN
+PartitionName=cpu Nodes=pflow[0-1] Default=YES MaxTime=INFINITE DefMemPerCPU=512 GraceTime=10
+PartitionName=gpu Nodes=pflow[0-1] MaxTime=INFINITE DefMemPerCPU=512
+PartitionName=urgent Nodes=pflow[0-1] MaxTime=INFINITE DefMemPerCPU=512 PriorityTier=10 PreemptMode=off
 CONF
 }
 
@@ -74,12 +84,15 @@ start() {
   wait_for 10 bash -c "munge --socket=$folder/munge.socket -n | unmunge --socket=$folder/munge.socket"
   slurmctld -f "$SLURM_CONF"
   wait_for 30 scontrol ping
-  slurmd -f "$SLURM_CONF" -N pflow0
-  wait_for 30 bash -c "sinfo -h -n pflow0 -o %t | grep -Eq '^(idle|mix|alloc)'"
+  for node in pflow0 pflow1; do
+    slurmd -f "$SLURM_CONF" -N "$node"
+    wait_for 30 bash -c "sinfo -h -n $node -o %t | grep -Eq '^(idle|mix|alloc)'"
+  done
 }
 
 stop() {
-  for name in slurmd slurmctld munged; do end "$folder/$name.pid"; done
+  timeout 5 scancel --user root > /dev/null 2>&1 && wait_for 15 bash -c "[ -z \"\$(squeue -h)\" ]" || true
+  for name in pflow1 pflow0 slurmctld munged; do end "$folder/$name.pid"; done
   for name in slurm.conf gres.conf; do
     if [ "$(readlink "/etc/slurm/$name" 2> /dev/null)" = "$folder/$name" ]; then rm "/etc/slurm/$name"; fi
   done

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from pflow.checkpoint import Checkpoint
-from pflow.config_methods import Auto, Importance, LatentGaussian, ReverseKL, ScoreReplay
+from pflow.config_methods import Importance, LatentGaussian, ReverseKL, ScoreReplay
 from pflow.flows import build_flow
 from pflow.problems import build_problem
 from pflow.progress import Progress
-from pflow.stages.methods import needs_gradient, objective_of, resolve, wrap
+from pflow.stages.methods import needs_gradient, objective_of, wrap
 from pflow.target import Target
 from pflow.training import train
 
@@ -73,10 +73,3 @@ def test_method_spends_its_budget_and_comes_closer(name, tmp_path):
     again = build_flow(**described)
     again.load_state_dict(flow.state_dict())
     assert torch.equal(again.log_prob(exact.mean[None], y), flow.log_prob(exact.mean[None], y))
-
-
-def test_auto_chooses_by_the_measured_cost():
-    auto = Auto(flow="coupling", start="pretrained", evaluations=100)
-    assert isinstance(resolve(auto, 1.0), ScoreReplay)
-    assert isinstance(resolve(auto, 1e-6), ReverseKL)
-    assert resolve(auto, 1.0).evaluations == 100

@@ -22,6 +22,7 @@ from .conftest import TINY, Project
 pytestmark = pytest.mark.slow
 
 RUNS = ("amortized", "preconditioned", "seed_paper_scratch")
+TUNED = RUNS[1:]
 SIMULATED = ("train pairs, shard 0", "train pairs, shard 1", "validation pairs, shard 0", "test pairs, shard 0", "high_fidelity pairs, shard 0")
 TINY_FOLDER = "results/tiny"
 
@@ -113,6 +114,16 @@ SETTINGS = {
     ),
     "threads, memory, time": (setting("resources", value={"threads": 2, "memory_mb": 900, "runtime_minutes": 7}), set()),
     "processes of a pretraining": (setting("flows", "coupling", "pretrain", "devices", value=2), set()),
+    "nodes of a pretraining": (setting("flows", "coupling", "pretrain", "nodes", value=2), set()),
+    "where a training runs": (setting("resources", value={"gpu_model": "a100"}), set()),
+    "calibration of fine-tuning": (
+        setting("calibrate", value={"fine_tuned": 2}),
+        {f"observe tiny: replicate-{k}" for k in range(2)}
+        | {job for method in TUNED for k in range(2) for job in run(method, "finetune", observation=f"replicate-{k}")}
+        | {f"calibrate tiny: method {method}" for method in TUNED}
+        | {job for method in TUNED for job in run(method, "evaluate")}
+        | SHOWN,
+    ),
     "nothing": (lambda tiny: None, set()),
 }
 

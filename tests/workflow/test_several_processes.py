@@ -47,17 +47,26 @@ def folder(tmp_path) -> Path:
     return tmp_path
 
 
-def command(folder: Path, devices: int, name: str, epochs: int = 4, flow: str = "coupling") -> list[str]:
+def command(folder: Path, devices: int, name: str, epochs: int = 4, flow: str = "coupling", nodes: int = 1) -> list[str]:
     text = settings_for(load_configuration(CONFIGURATION), "pretrain", "tiny", flow=flow).replace('"epochs": 4', f'"epochs": {epochs}')
     shards = [f"--{split}-shards={folder}/{split}.zarr/zarr.json" for split in ("train", "validation")]
     places = [f"--out={folder / name}", f"--checkpoint={folder / name / 'states/state.safetensors'}"]
-    return [sys.executable, "-m", "pflow", "pretrain", "--settings", text, *shards, *places, f"--devices={devices}"]
+    return [sys.executable, "-m", "pflow", "pretrain", "--settings", text, *shards, *places, f"--devices={devices}", f"--nodes={nodes}"]
 
 
 def pretrain(folder: Path, devices: int, name: str, **options: int | str) -> Path:
     done = subprocess.run(command(folder, devices, name, **options), capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     return folder / name
+
+
+FAKE_SRUN = """#!/bin/sh
+# srun --nodes=N ... COMMAND: COMMAND once for each node, all of them this machine
+while case $1 in --nodes=*) n=${1#*=};; esac; case $1 in -*) true;; *) false;; esac; do shift; done
+trap 'kill -TERM $pids' TERM
+for i in $(seq "$n"); do "$@" & pids="$pids $!"; done
+status=0; for p in $pids; do wait "$p" || status=1; done; exit $status
+"""
 
 
 def differences(first: Path, second: Path) -> float:
@@ -75,6 +84,25 @@ def test_two_processes_have_the_gradients_of_one(folder, flow):
         np.testing.assert_allclose(*(history[column] for history in histories), rtol=2e-4, err_msg=column)
     np.testing.assert_allclose(*(history["gradient_norm"][:1] for history in histories), rtol=1e-5)
     assert differences(one, two) < 1e-4
+
+
+def test_two_nodes_have_the_gradients_of_one(folder, monkeypatch):
+    """A torchrun on each of two nodes, which meet as in a SLURM job; tests/slurm does the same with the real srun."""
+    (folder / "srun").write_text(FAKE_SRUN)
+    (folder / "srun").chmod(0o755)
+    one = pretrain(folder, 1, "one")
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    two = pretrain(folder, 1, "two", nodes=2)
+    assert json.loads((two / "flow.json").read_text())["processes"] == 2
+    histories = [read_csv(path / "history.csv") for path in (one, two)]
+    np.testing.assert_allclose(*(history["gradient_norm"] for history in histories), rtol=2e-4)
+    assert differences(one, two) < 1e-4
+
+
+def test_without_slurm_the_processes_of_all_nodes_run_here(folder, monkeypatch):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    assert json.loads((pretrain(folder, 1, "two", nodes=2, epochs=1) / "flow.json").read_text())["processes"] == 2
 
 
 def test_a_run_of_two_processes_continues_in_one(folder):

@@ -4,12 +4,14 @@
 rule sample_posterior:
     input:
         flow=f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}/flow.safetensors",
+        prior=pipeline.prior_file,
         observation=f"{R}/{{experiment}}/observations/{{observation}}.zarr/zarr.json",
     output:
         f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}/posterior.zarr/zarr.json",
     params:
         settings=pipeline.settings("sample"),
         code=pipeline.code("sample"),
+        prior=lambda wildcards, input: f"--prior {input.prior}" if input.prior else "",
     log:
         f"{R}/{{experiment}}/logs/sample/{{observation}}/{{method}}/seed-{{seed}}.log",
     benchmark:
@@ -17,7 +19,7 @@ rule sample_posterior:
     threads: pipeline.threads
     resources:
         mem_mb=pipeline.memory,
-        runtime=pipeline.runtime,
+        runtime=pipeline.runtime("sample"),
         gpu=pipeline.gpu,
         gpu_model=pipeline.gpu_model,
         gres=pipeline.gres,
@@ -27,7 +29,7 @@ rule sample_posterior:
     message:
         "sample {wildcards.experiment}/{wildcards.observation}: {wildcards.method}, seed {wildcards.seed}"
     shell:
-        "python -m pflow sample --settings {params.settings:q} --flow {input.flow} --observation {input.observation}"
+        "python -m pflow sample --settings {params.settings:q} --flow {input.flow} {params.prior} --observation {input.observation}"
         " --out {output} --threads {threads} --attempt {resources.attempt} > {log} 2>&1"
 
 
@@ -38,7 +40,13 @@ rule calibrate_flow:
         test=lambda wildcards: pipeline.shards(wildcards.experiment, "test")[:1],
         observations=lambda wildcards: pipeline.observations(wildcards.experiment),
     output:
-        numbers=f"{R}/{{experiment}}/pretrained/{{flow}}/calibration.json",
+        numbers=report(
+            f"{R}/{{experiment}}/pretrained/{{flow}}/calibration.json",
+            caption="../report/calibration.rst",
+            category="Calibration",
+            subcategory="{experiment}",
+            labels={"flow": "{flow}"},
+        ),
         ranks=f"{R}/{{experiment}}/pretrained/{{flow}}/calibration.zarr/zarr.json",
     params:
         settings=pipeline.settings("calibrate"),
@@ -62,18 +70,56 @@ rule calibrate_flow:
         " --test-shards {input.test} --observations {input.observations} --out {output.numbers} --threads {threads} --attempt {resources.attempt} > {log} 2>&1"
 
 
+rule calibrate_fine_tuning:
+    input:
+        flows=pipeline.replicate_flows,
+        observations=pipeline.replicate_observations,
+    output:
+        f"{R}/{{experiment}}/calibration/{{method}}.json",
+    params:
+        settings=pipeline.settings("calibrate_method"),
+        code=pipeline.code("calibrate_method"),
+    log:
+        f"{R}/{{experiment}}/logs/calibrate_method/{{method}}.log",
+    benchmark:
+        f"{R}/{{experiment}}/benchmarks/calibrate_method/{{method}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+        gpu=0,
+        attempt=lambda wildcards, attempt: attempt,
+    conda:
+        "../../envs/pflow.yaml"
+    message:
+        "calibrate {wildcards.experiment}: method {wildcards.method}"
+    shell:
+        "python -m pflow calibrate_method --settings {params.settings:q} --flows {input.flows} --observations {input.observations}"
+        " --out {output} --threads {threads} --attempt {resources.attempt} > {log} 2>&1"
+
+
 rule evaluate_posterior:
     input:
         posterior=f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}/posterior.zarr/zarr.json",
         flow=f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}/flow.safetensors",
+        prior=pipeline.prior_file,
         reference=pipeline.reference_of,
         calibration=pipeline.calibration_of,
+        method_calibration=lambda wildcards: pipeline.method_calibration(wildcards.experiment, wildcards.method),
     output:
-        f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}/metrics.json",
+        report(
+            f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}/metrics.json",
+            caption="../report/metrics.rst",
+            category="Metrics",
+            subcategory="{experiment}",
+            labels={"observation": "{observation}", "method": "{method}", "seed": "{seed}"},
+        ),
     params:
         settings=pipeline.settings("evaluate"),
         code=pipeline.code("evaluate"),
-        optional=lambda wildcards, input: " ".join(f"--{name} {input[name]}" for name in ("reference", "calibration") if input[name]),
+        optional=lambda wildcards, input: " ".join(
+            f"--{name.replace('_', '-')} {input[name]}" for name in ("prior", "reference", "calibration", "method_calibration") if input[name]
+        ),
     log:
         f"{R}/{{experiment}}/logs/evaluate/{{observation}}/{{method}}/seed-{{seed}}.log",
     benchmark:
@@ -104,7 +150,17 @@ rule draw_figures:
         metrics=lambda wildcards: pipeline.runs(wildcards.experiment, "metrics.json"),
         posteriors=lambda wildcards: pipeline.runs(wildcards.experiment, "posterior.zarr/zarr.json"),
     output:
-        f"{R}/{{experiment}}/figures/index.json",
+        index=f"{R}/{{experiment}}/figures/index.json",
+        shown=[
+            report(
+                f"{R}/{{experiment}}/figures/{name}.svg",
+                caption="../report/figure.rst",
+                category="Figures",
+                subcategory="{experiment}",
+                labels={"figure": name},
+            )
+            for name in ("calibration", "pretraining")
+        ],
     params:
         settings=pipeline.settings("figures"),
         code=pipeline.code("figures"),
@@ -133,7 +189,7 @@ rule write_report:
     input:
         metrics=[f for name in pipeline.configuration.experiments for f in pipeline.runs(name, "metrics.json")],
         figures=[pipeline.figures(name) for name in pipeline.configuration.experiments],
-        operators=[f"{R}/{name}/operator.json" for name in pipeline.configuration.experiments],
+        operators=[f for name in pipeline.configuration.experiments for f in pipeline.checked_operator(name)],
     output:
         report(f"{R}/report.html", caption="../report/report.rst", category="Report"),
     params:

@@ -1,7 +1,7 @@
 # Targets by name: `snakemake STAGE` for one stage of all experiments, `snakemake EXPERIMENT` for one experiment.
 
 
-for stage in ("simulate", "observe", "check_operator", "reference", "pretrain", "calibrate", "finetune", "sample", "evaluate", "figures"):
+for stage in ("simulate", "observe", "check_operator", "reference", "pretrain", "calibrate", "calibrate_method", "finetune", "sample", "evaluate", "figures"):
 
     rule:
         name:

@@ -8,7 +8,13 @@ rule pretrain_flow:
     output:
         weights=f"{R}/{{experiment}}/pretrained/{{flow}}/flow.safetensors",
         about=f"{R}/{{experiment}}/pretrained/{{flow}}/flow.json",
-        history=f"{R}/{{experiment}}/pretrained/{{flow}}/history.csv",
+        history=report(
+            f"{R}/{{experiment}}/pretrained/{{flow}}/history.csv",
+            caption="../report/training.rst",
+            category="Training",
+            subcategory="{experiment}",
+            labels={"training": "pretraining of {flow}"},
+        ),
     params:
         settings=pipeline.settings("pretrain"),
         code=pipeline.pretraining_code,
@@ -21,11 +27,15 @@ rule pretrain_flow:
     threads: pipeline.pretraining_threads
     resources:
         mem_mb=pipeline.memory,
-        runtime=pipeline.runtime,
+        runtime=pipeline.runtime("pretrain"),
         gpu=pipeline.pretraining_gpus,
-        gpu_model=pipeline.gpu_model,
-        gres=pipeline.gres,
+        gpu_model=lambda wildcards: pipeline.gpu_model(wildcards) if pipeline.pretraining_gpus(wildcards) else "",
+        gres=pipeline.pretraining_gres,
         devices=pipeline.devices,
+        nodes=pipeline.nodes,
+        tasks=pipeline.nodes,
+        tasks_per_gpu=0,
+        mpi=pipeline.launcher,
         attempt=lambda wildcards, attempt: attempt,
     conda:
         "../../envs/pflow.yaml"
@@ -34,22 +44,32 @@ rule pretrain_flow:
     shell:
         "python -m pflow pretrain --settings {params.settings:q} --train-shards {input.train}"
         " --validation-shards {input.validation} --out {params.folder} --checkpoint {params.checkpoint}"
-        " --threads {threads} --devices {resources.devices} --attempt {resources.attempt} > {log} 2>&1"
+        " --threads {threads} --devices {resources.devices} --nodes {resources.nodes} --attempt {resources.attempt} > {log} 2>&1"
 
 
 rule finetune_flow:
     input:
         start=pipeline.start_weights,
+        prior=pipeline.prior_file,
+        reused=pipeline.reused_weights,
         observation=f"{R}/{{experiment}}/observations/{{observation}}.zarr/zarr.json",
-        checked=ancient(f"{R}/{{experiment}}/operator.json"),
+        checked=ancient(lambda wildcards: pipeline.checked_operator(wildcards.experiment)),
     output:
         weights=f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}/flow.safetensors",
         about=f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}/flow.json",
-        history=f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}/history.csv",
+        history=report(
+            f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}/history.csv",
+            caption="../report/training.rst",
+            category="Training",
+            subcategory="{experiment}",
+            labels={"training": "{observation}, {method}, seed {seed}"},
+        ),
     params:
         settings=pipeline.settings("finetune"),
         code=pipeline.code("finetune"),
         start=lambda wildcards, input: f"--pretrained {input.start}" if input.start else "",
+        prior=lambda wildcards, input: f"--prior {input.prior}" if input.prior else "",
+        reuse=lambda wildcards, input: f"--reuse {input.reused}" if input.reused else "",
         cost=lambda wildcards, input: f"--operator {input.checked}" if pipeline.wants_cost(wildcards) else "",
         folder=f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}",
         checkpoint=f"{R}/{{experiment}}/.checkpoints/{{observation}}/{{method}}/seed-{{seed}}/state.safetensors",
@@ -60,7 +80,7 @@ rule finetune_flow:
     threads: pipeline.threads
     resources:
         mem_mb=pipeline.memory,
-        runtime=pipeline.runtime,
+        runtime=pipeline.runtime("finetune"),
         gpu=pipeline.gpu,
         gpu_model=pipeline.gpu_model,
         gres=pipeline.gres,
@@ -70,5 +90,5 @@ rule finetune_flow:
     message:
         "finetune {wildcards.experiment}/{wildcards.observation}: {wildcards.method}, seed {wildcards.seed}"
     shell:
-        "python -m pflow finetune --settings {params.settings:q} {params.start} {params.cost} --observation {input.observation}"
+        "python -m pflow finetune --settings {params.settings:q} {params.start} {params.prior} {params.reuse} {params.cost} --observation {input.observation}"
         " --out {params.folder} --checkpoint {params.checkpoint} --threads {threads} --attempt {resources.attempt} > {log} 2>&1"

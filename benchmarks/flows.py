@@ -1,0 +1,146 @@
+"""Seconds and memory of a training step, side by side with FrEIA, zuko, nflows, normflows and BayesFlow.
+
+    python benchmarks/flows.py [--rounds 15] [--quick]
+
+Two steps are measured, each forward + loss + backward + Adam on one thread:
+
+    vector   x and y in 2-D, batch 64: 8 couplings, 64 hidden in pflow
+    image    x and y of 4x64x64 (in pflow 1x128x128 before its Haar transform), batch 4: 12 couplings, 64 hidden, 3x3 kernels
+
+The peers live in an environment of their own (benchmarks/.venv-peers, made at the first run; it borrows this one's torch), and
+their hidden width is the one that comes nearest to pflow's number of parameters. Each contestant is a process of its own: BayesFlow
+turns autograd off for all who share its process. They run in turns, so that whatever else the machine does meets all of them, and
+what is reported is the median over the turns of the ratio to pflow, of process time. Memory is what a step allocates at its peak
+beyond weights and Adam's moments. Writes benchmarks/results/flows.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+
+HERE = Path(__file__).parent
+ENVIRONMENT = HERE / ".venv-peers"
+PEERS = ["FrEIA==0.2", "zuko==1.6.0", "nflows==0.14", "normflows==1.7.3", "bayesflow==2.0.12"]
+CONTESTANTS = {
+    "vector": ["pflow coupling", "pflow coupling, compiled", "pflow chint", "zuko RealNVP", "FrEIA AllInOneBlock", "nflows affine coupling",
+               "normflows MAF", "BayesFlow CouplingFlow"],
+    "image": ["pflow coupling, store", "pflow coupling, checkpoint", "pflow coupling, invert", "pflow chint, store", "FrEIA AllInOneBlock",
+              "nflows affine coupling"],
+}  # fmt: skip
+AIMS = {  # (contestant, divided by) -> the ratio of times that it shall reach at least
+    ("vector", "pflow coupling"): {"zuko RealNVP": 1.5, "FrEIA AllInOneBlock": 2.0, "nflows affine coupling": 2.0, "BayesFlow CouplingFlow": 2.0},
+    ("vector", "pflow coupling, compiled"): dict.fromkeys(["zuko RealNVP", "FrEIA AllInOneBlock", "nflows affine coupling", "BayesFlow CouplingFlow"], 3.0),
+    ("image", "pflow coupling, store"): {"FrEIA AllInOneBlock": 1.0, "nflows affine coupling": 1.0},
+    ("image", "pflow coupling, checkpoint"): {"FrEIA AllInOneBlock": 1 / 1.4, "nflows affine coupling": 1 / 1.4},
+}
+
+
+def prepare() -> Path:
+    """The peers' interpreter, with everything installed."""
+    python = ENVIRONMENT / "bin" / "python"
+    if not python.exists():
+        print(f"Installing {', '.join(PEERS)} into {ENVIRONMENT} (some minutes) ...", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True)
+        (ENVIRONMENT / ".gitignore").write_text("*\n", encoding="utf-8")
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        ours = next(path for path in sys.path if path.endswith("site-packages"))
+        (ENVIRONMENT / "lib" / version / "site-packages" / "outer.pth").write_text(f"{ours}\n", encoding="utf-8")
+    subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PEERS], check=True)
+    return python
+
+
+class Contestant:
+    """A process that takes steps when it is told to."""
+
+    def __init__(self, python: Path, kind: str, name: str, parameters: int) -> None:
+        command = [str(python), str(HERE / "flow_steps.py"), kind, name, str(parameters)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "KINETO_LOG_LEVEL": "99", "KERAS_BACKEND": "torch", "PYTHONPATH": str(HERE.parent)}
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        self.milliseconds: list[float] = []
+        self.facts = self._answer()
+
+    def turn(self, steps: int) -> None:
+        """Take some steps, and note the median time of one."""
+        self.process.stdin.write(f"{steps}\n")
+        self.process.stdin.flush()
+        self.milliseconds.append(self._answer()["milliseconds"])
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+    def _answer(self) -> dict[str, float]:
+        while line := self.process.stdout.readline():
+            if line.startswith("{"):
+                return json.loads(line)
+        raise SystemExit(f"{' '.join(self.process.args)} ended without an answer")
+
+
+def measure(python: Path, kind: str, rounds: int, names: list[str]) -> list[dict[str, object]]:
+    contestants: dict[str, Contestant] = {}
+    parameters = 0
+    for name in names:
+        contestants[name] = Contestant(python, kind, name, parameters)
+        parameters = parameters or int(contestants[name].facts["parameters"])
+        print(f"  {name}: {contestants[name].facts}", flush=True)
+    for _ in range(rounds):
+        for contestant in contestants.values():
+            contestant.turn(20 if kind == "vector" else 2)
+    base = contestants[names[0]]
+    rows = []
+    for name, contestant in contestants.items():
+        ratios = [mine / theirs for mine, theirs in zip(contestant.milliseconds, base.milliseconds, strict=True)]
+        row = {"step": kind, "flow": name, **contestant.facts, "milliseconds": round(median(contestant.milliseconds), 3), "time_ratio": round(median(ratios), 3)}
+        rows.append({**row, "memory_ratio": round(contestant.facts["memory_mb"] / base.facts["memory_mb"], 3)})
+        contestant.close()
+    print(f"\n{'step':8}{'flow':28}{'parameters':>11}{'hidden':>8}{'ms':>10}{'x time':>9}{'MB':>9}{'x memory':>10}")
+    for row in rows:
+        columns = (row["step"], row["flow"], row["parameters"], row["hidden"], row["milliseconds"], row["time_ratio"], row["memory_mb"], row["memory_ratio"])
+        print("{:8}{:28}{:>11}{:>8}{:>10.2f}{:>9.2f}{:>9.2f}{:>10.2f}".format(*columns))
+    for (of_kind, name), peers in AIMS.items():
+        for peer, least in peers.items() if of_kind == kind and name in contestants else ():
+            if peer in contestants:
+                ratio = median(p / own for p, own in zip(contestants[peer].milliseconds, contestants[name].milliseconds, strict=True))
+                print(f"  {name} against {peer}: {ratio:.2f} times as fast (aim {least:.2f}): {'met' if ratio >= least else 'MISSED'}")
+    print(flush=True)
+    return rows
+
+
+def kept(path: Path, only: str | None) -> list[dict[str, object]]:
+    """With `--only`, the rows of the other step from an earlier run."""
+    if only is None or not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if row["step"] != only]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15, help="turns of every contestant")
+    parser.add_argument("--quick", action="store_true", help="leave out what takes minutes to start (BayesFlow, torch.compile)")
+    parser.add_argument("--only", choices=tuple(CONTESTANTS), help="measure one of the two steps, and keep the other's rows")
+    arguments = parser.parse_args()
+    python = prepare()
+    path = HERE / "results" / "flows.csv"
+    rows = kept(path, arguments.only)
+    for kind, names in CONTESTANTS.items():
+        if arguments.only in (None, kind):
+            names = [name for name in names if not (arguments.quick and ("compiled" in name or "BayesFlow" in name))]
+            rows += measure(python, kind, arguments.rounds, names)
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    print(f"{path} written")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""An operator after a change of variables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pflow.operators.base import Operator
+
+__all__ = ["ComposedOperator"]
+
+
+class ComposedOperator(Operator):
+    r"""The map :math:`F(T(x))`: an operator F of physical parameters, seen from coordinates x.
+
+    Its gradient is that of F, by F's own rule, and autograd's through T.
+
+    Arguments:
+        operator: F.
+        transform: T, in torch, batch first; from (batch, *model_shape) to (batch, *operator.model_shape).
+        model_shape: the shape of one x.
+    """
+
+    def __init__(self, operator: Operator, transform: Callable[[Tensor], Tensor], model_shape: Sequence[int]) -> None:
+        super().__init__(model_shape, operator.data_shape)
+        self.operator, self.transform = operator, transform
+        self.sources, self.differentiable = operator.sources, operator.differentiable
+
+    def forward(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, "batch *data"]:
+        return self.operator(self.transform(x))
+
+    def forward_sources(self, x: Float[Tensor, "batch *model"], sources: Int[Tensor, "batch k"]) -> Float[Tensor, "batch k *data"]:
+        return self.operator.subset(self.transform(x), sources)

@@ -1,0 +1,96 @@
+"""Crosswell travel-time tomography: velocities between two wells from the first arrivals of sources in one and receivers in the other."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pflow.operators.eikonal import Eikonal
+from pflow.operators.rays import StraightRays
+from pflow.operators.workers import Workers
+from pflow.problems.prior_problem import PriorProblem
+from pflow.problems.priors import MaternField
+from pflow.problems.validation import positive_number, whole_number
+
+__all__ = ["TravelTime"]
+
+
+class TravelTime(PriorProblem):
+    r"""The log-velocity of a square section of the earth, :math:`v = v_0 e^x` on side x side cells, flattened row by row.
+
+    .. math::
+        x \sim N(0, C), \qquad C_{ij} = \varsigma^2 (1 + \sqrt 3 r_{ij} / \ell)\, e^{- \sqrt 3 r_{ij} / \ell}
+
+    a Matern field of smoothness 3/2, with :math:`r_{ij}` the distance of cells i and j. Sources stand evenly in the left-most column of
+    cells, receivers in the right-most one. The data are delays of first arrivals against the background v0, in milliseconds: at low
+    fidelity along straight rays, at high fidelity by the eikonal equation, where rays bend towards high velocity. First
+    arrivals are never later than along any other path, so straight rays find velocities too high, most of all where the field is rough.
+
+    Flows see the delays projected back along straight rays, an image of the shape of x.
+
+    Arguments:
+        side: cells along each side.
+        spacing_m: side of a cell in metres.
+        velocity_m_s: background velocity v0 in metres per second.
+        sources, receivers: how many.
+        std: standard deviation of x under the prior, the symbol varsigma.
+        length_m: correlation length ell in metres.
+        noise_std: standard deviation of the noise on each delay in milliseconds.
+        workers: processes that share each batch of eikonal solves; 1 for none.
+
+    Raises:
+        PflowError: for impossible values.
+    """
+
+    name = "traveltime"
+    data_unit = "ms"
+    field_label = "log velocity, ln(v / v0)"
+    field_unit = "m"
+    field_colours = "RdBu"  # red is slow, as everywhere in tomography
+
+    def __init__(
+        self,
+        side: int = 16,
+        spacing_m: float = 6.25,
+        velocity_m_s: float = 2000.0,
+        sources: int = 8,
+        receivers: int = 16,
+        std: float = 0.2,
+        length_m: float = 10.0,
+        noise_std: float = 1.0,
+        workers: int = 1,
+    ) -> None:
+        side = whole_number("side", side, minimum=4, maximum=64)  # The prior is dense: 64 means 4096 x 4096.
+        spacing_m, velocity_m_s = positive_number("spacing_m", spacing_m), positive_number("velocity_m_s", velocity_m_s)
+        wells = {
+            "sources": _well(whole_number("sources", sources, minimum=1, maximum=side), side, spacing_m, column=0),
+            "receivers": _well(whole_number("receivers", receivers, minimum=1, maximum=side), side, spacing_m, column=side - 1),
+        }
+        geometry = {"grid": (side, side), "spacing": spacing_m, "velocity": velocity_m_s, **wells}
+        rays, eikonal = StraightRays(**geometry), Eikonal(**geometry)
+        if whole_number("workers", workers, minimum=1, maximum=1024) > 1:
+            eikonal = Workers(eikonal, workers)
+        super().__init__(
+            prior=MaternField((side, side), length_m, nu=1.5, std=std, spacing=spacing_m),
+            low_fidelity=rays,
+            high_fidelity=eikonal,
+            noise_std=noise_std,
+            parameter_names=[f"x[{row},{column}]" for row in range(side) for column in range(side)],
+        )
+        self.field_shape = (side, side)
+        self.field_extent = (0.0, side * spacing_m, side * spacing_m, 0.0)  # left, right, bottom, top
+
+    @property
+    def summary_shape(self) -> tuple[int, ...]:
+        return self.model_shape
+
+    def summary(self, y: Float[Tensor, "batch sources receivers"]) -> Float[Tensor, "batch cells"]:
+        """Delays projected back along straight rays, an image about the size of x."""
+        return self.low_fidelity.summary(y)
+
+
+def _well(count: int, side: int, spacing: float, column: int) -> Float[Tensor, "count 2"]:
+    """Positions of `count` cells spread over a column, (depth, distance) in metres."""
+    rows = torch.linspace(0, side - 1, count, dtype=torch.float64).round()
+    return torch.stack([rows + 0.5, torch.full_like(rows, column + 0.5)], 1) * spacing

@@ -1,0 +1,100 @@
+"""`objective: auto`: score replay or path gradients, whichever reaches the same accuracy sooner on this machine.
+
+    score replay      seconds per evaluation  F + t inner / M       t: one operator-free step, of which a round of M points makes at most `inner`
+    path gradients    seconds per evaluation  F + t / batch         and some 50 times more evaluations (docs/methods.md)
+
+F comes from operator.json, t is measured once. Timings jitter, and near the boundary the choice could flip; so it is made once for an
+observation and a method, on this machine, written beside the checkpoints, and read from there by all other seeds and later runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from pflow.config_methods import Auto, Finetuning, Method, ReverseKL, ScoreReplay
+from pflow.errors import PflowError
+from pflow.flows.base import Flow
+from pflow.objectives.score_replay import points_in_a_round
+
+__all__ = ["resolve", "step_seconds"]
+
+EVALUATIONS_SAVED = 50
+REPEATS = 5
+
+
+def resolve(method: Method, seconds_per_evaluation: float | None, measure: Callable[[], float], file: Path | None = None) -> Method:
+    """`auto` becomes the method that is faster for the measured cost of F; others stay.
+
+    Arguments:
+        measure: seconds of one operator-free step; asked only where no choice is on file.
+        file: where the choice is kept.
+
+    Raises:
+        PflowError: the cost of F is not known.
+    """
+    if not isinstance(method, Auto):
+        return method
+    if seconds_per_evaluation is None:
+        raise PflowError("`objective: auto` needs the measured cost of F: name operator.json with --operator")
+    shared = {field.name: getattr(method, field.name) for field in dataclasses.fields(Finetuning)}
+    replay, paths = ScoreReplay(**shared), ReverseKL(**shared)
+    basis = {"machine": platform.node(), "seconds_per_evaluation": seconds_per_evaluation, "evaluations": method.evaluations}
+    known = _read(file, basis)
+    if known is None:
+        step = measure()
+        with_replay = seconds_per_evaluation + step * replay.inner / points_in_a_round(method.evaluations)
+        with_paths = EVALUATIONS_SAVED * (seconds_per_evaluation + step / paths.batch)
+        chosen = replay if with_replay < with_paths else paths
+        known = _keep(file, basis, {**basis, "seconds_per_step": step, "objective": chosen.tag_value})
+    return replay if known["objective"] == replay.tag_value else paths
+
+
+def step_seconds(flow: Flow, summary: Tensor, batch: int = 64) -> float:
+    """Seconds of one operator-free step: draws, their scores under two flows, and the gradient of the weights. Changes nothing."""
+    generator, seconds = torch.Generator().manual_seed(0), []
+    parameters = [parameter for parameter in flow.parameters() if parameter.requires_grad]
+    for _ in range(REPEATS + 1):
+        began = time.perf_counter()
+        x = flow.sample(summary, batch, generator)
+        for _ in range(2):
+            points = x.detach().requires_grad_()
+            (score,) = torch.autograd.grad(flow.log_prob(points, summary).sum(), points)
+        torch.autograd.grad((score * x).sum(), parameters, allow_unused=True)
+        seconds.append(time.perf_counter() - began)
+    return median(seconds[1:])  # the first one warms up
+
+
+def _read(file: Path | None, basis: dict) -> dict | None:
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))
+        return known if known.items() >= basis.items() else None
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _keep(file: Path | None, basis: dict, choice: dict) -> dict:
+    """Write the choice, unless another seed was first: then its choice."""
+    if file is None:
+        return choice
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if _read(file, basis) is None:
+        file.unlink(missing_ok=True)
+    mine = file.with_name(f".{file.name}.{os.getpid()}")
+    mine.write_text(json.dumps(choice, indent=1), encoding="utf-8")
+    try:
+        os.link(mine, file)
+    except FileExistsError:
+        return _read(file, basis) or choice
+    finally:
+        mine.unlink()
+    return choice

@@ -1,0 +1,29 @@
+"""docs/operators.md runs as it is: every block of code, in order, in an empty folder."""
+
+from __future__ import annotations
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+PAGE = Path(__file__).parent.parent / "docs" / "operators.md"
+OPTIONAL = ("pylops", "deepwave")
+
+
+def test_every_block_of_the_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    assert len(blocks) > 10
+    skipped, namespace = [], {}
+    for block in blocks:
+        absent = [name for name in OPTIONAL if f"import {name}" in block and find_spec(name) is None]
+        if absent:
+            skipped += absent
+        else:
+            exec(compile(block, str(PAGE), "exec"), namespace)  # noqa: S102
+    if skipped:
+        pytest.skip(f"all ran but those of {', '.join(skipped)}, not installed")
