@@ -1,23 +1,27 @@
 # make run    installs into .venv, runs the whole pipeline and says where to look
-# make test   installs and runs every test but those on a cluster
-# make test-slurm   installs a one-node SLURM from Debian packages, starts it on loopback, and runs the tests on it (needs root)
+# make test   installs and runs every test but the next two kinds
+# make test-long   the tests that take minutes each: kills at random moments, the tutorial word by word
+# make test-slurm   installs SLURM from Debian packages, starts two nodes of it on loopback, and runs the tests on it (needs root)
 # All install only when pyproject.toml or envs/constraints.txt changed.
 PYTHON ?= python3
 VENV   := .venv
 CORES  ?= all
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: run test test-slurm clean help
+.PHONY: run test test-long test-slurm clean help
 
 help:
-	@sed -n '1,4p' Makefile
+	@sed -n '1,5p' Makefile
 
 run: $(VENV)/.installed
 	@snakemake --cores $(CORES)
 	@echo && echo "Done. Open results/report.html in a browser." && echo "Posterior samples: results/<experiment>/posteriors/<observation>/<method>/seed-<s>/posterior.zarr"
 
 test: $(VENV)/.installed
-	@python -m pytest -n 2 --dist worksteal --ignore=tests/slurm $(ARGS)
+	@python -m pytest -n 2 --dist worksteal --ignore=tests/slurm -m "not long" $(ARGS)
+
+test-long: $(VENV)/.installed
+	@python -m pytest -n 2 --dist loadscope --ignore=tests/slurm -m long $(ARGS)
 
 test-slurm: $(VENV)/.installed
 	@python -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt --editable '.[slurm,test]'

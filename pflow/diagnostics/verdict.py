@@ -40,7 +40,7 @@ def judge(metrics: Mapping[str, Any], rules: Mapping[str, float], *, unknowns: i
     """
     weights = _weights(metrics, rules, unknowns)
     against_reference = _reference(metrics, rules)
-    evidence = [*against_reference, *weights, *_score(metrics, rules), *_missed(metrics, rules), *_predictive(metrics, rules)]
+    evidence = [*against_reference, *weights, *_score(metrics, rules), *_missed(metrics, rules, unknowns), *_predictive(metrics, rules)]
     decided = bool(against_reference) or any(e.level >= 0 for e in weights)
     evidence += _fine_tuning(metrics, rules)
     if not fine_tuned:
@@ -105,11 +105,13 @@ def _score(metrics: Mapping[str, Any], rules: Mapping[str, float]) -> list[Evide
     return [Evidence(_graded(value, rules["score_error_trustworthy"], rules["score_error_usable"]), f"score error {value:.2g} per unknown (0 is perfect)")]
 
 
-def _missed(metrics: Mapping[str, Any], rules: Mapping[str, float]) -> list[Evidence]:
+def _missed(metrics: Mapping[str, Any], rules: Mapping[str, float], unknowns: int) -> list[Evidence]:
     value, error = metrics.get("missed_mass"), metrics.get("missed_mass_se", 0.0)
     if value is None:
         return []
     level = _graded(max(0.0, value - 2 * error), rules["missed_mass_trustworthy"], rules["missed_mass_usable"])
+    if level and unknowns > rules["weights_dimension"]:  # log q of draws concentrates: a few percent of spread moves it past every draw of q
+        return [Evidence(REMARK, f"missed mass is uninformative in {unknowns} dimensions, where small errors of the spread look the same ({value:.2g})")]
     return [Evidence(level, f"{value:.2g} of the posterior mass lies where the flow has no draws")] if level else []
 
 

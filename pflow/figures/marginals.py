@@ -107,7 +107,7 @@ def moments_against_reference(
     draws, exact = as_draws(posteriors, reference)
     suffix = f" ({unit})" if unit else ""
     with style():
-        figure = new_figure(8.4, 4.6)
+        figure = new_figure(8.4, 4.6 + 0.4 * (len(names) > 3))  # the legend has a second row
         for place, (title, moment) in enumerate((("mean", np.mean), ("standard deviation", np.std)), start=1):
             axes = figure.add_subplot(1, 2, place)
             truth = moment(exact, axis=0)

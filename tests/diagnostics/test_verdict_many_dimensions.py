@@ -57,3 +57,9 @@ def test_sound_posteriors_pass(size):
 def test_broken_posteriors_are_flagged(size, wrong, because):
     found = judged(size, 7, **wrong)
     assert found.verdict != TRUSTWORTHY and any(because in reason for reason in found.reasons), found
+
+
+def test_missed_mass_is_a_remark_only_where_log_q_concentrates():
+    few, many = (judged(size, 9, missed_mass=0.6, missed_mass_se=0.01) for size in (2, 256))
+    assert few.verdict == "do not use" and any("where the flow has no draws" in reason for reason in few.reasons)
+    assert many.verdict == TRUSTWORTHY and any("missed mass is uninformative in 256 dimensions" in reason for reason in many.reasons)

@@ -21,7 +21,7 @@ import pytest
 
 from .conftest import TINY, Project
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 KILLS_OF_EACH = 3  # of 11 stages
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
