@@ -54,7 +54,7 @@ def draw(rows: list[dict[str, Any]], file: Path) -> None:
                     panel.set_xlabel("evaluations of F")
             axes[row][0].set_ylabel(label)
         handles = {line.get_label(): line for panel in axes.flat for line in panel.get_lines()}
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 2 + len(order)))
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 1 + len(order)))
         figure.savefig(file)
         pyplot.close(figure)
 

@@ -17,8 +17,7 @@ __all__ = ["RESULTS", "at", "claims", "curves", "read", "table", "write"]
 RESULTS = Path(__file__).parent / "results"
 KEY = ("problem", "problem_seed", "seed", "method", "start", "budget")
 COLUMNS = ("problem", "problem_seed", "seed", "method", "start", "evaluations", "kl_reverse_nats", "seconds", "budget", *ERRORS[1:])
-MARKS = (0, 64, 128, 256, 512, 1000, 2000, 5120, 10_000, 16_384, 25_600)
-WIDTH = 17
+MARKS = (0, 64, 128, 256, 500, 1000, 2000, 5000, 10_000)
 
 
 def write(file: Path, rows: list[dict[str, Any]]) -> None:
@@ -63,18 +62,23 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Median (quartiles) over seeds and problem seeds: KL where the method has a density, and beside it the error of the mean."""
     lines = []
     for error, title in (("kl_reverse_nats", "KL(q || posterior), nats"), ("sliced_wasserstein", "sliced Wasserstein distance, posterior std")):
-        lines.append(f"\n{title}: median (quartiles)\n{'evaluations':52s}" + "".join(f"{n:>{WIDTH}d}" for n in MARKS))
+        lines.append(f"\n{title}: median and quartiles over seeds\n{'evaluations':46s}" + "".join(f"{n:>18d}" for n in MARKS) + f"{'at its end':>18s}")
         by_method: dict[tuple, list] = {}
         for key, points in curves(rows, error).items():
             by_method.setdefault((key[0], *key[3:]), []).append(points)
         for (problem, method, start, budget), runs in by_method.items():
-            cells = []
-            for mark in MARKS:
-                values = [value for value in (at(points, mark) for points in runs) if math.isfinite(value)]
-                low, middle, high = np.quantile(values, (0.25, 0.5, 0.75)) if 2 * len(values) > len(runs) else (math.nan,) * 3
-                cells.append(f"{f'{middle:.2g} ({low:.2g}, {high:.2g})' if math.isfinite(middle) else '':>{WIDTH + 5}s}"[-max(WIDTH, 1) :])
-            lines.append(f"{f'{problem} {method} {start} {budget}':52s}" + "".join(cells))
+            columns = [[at(points, mark) for points in runs] for mark in MARKS] + [[points[-1][1] for points in runs]]
+            lines.append(f"{f'{problem} {method} {start} {budget}':46s}" + "".join(f"{_cell(values):>18s}" for values in columns))
     return "\n".join(lines)
+
+
+def _cell(values: list[float]) -> str:
+    """Empty where not even half of the runs have a value."""
+    known = [value for value in values if math.isfinite(value)]
+    if 2 * len(known) <= len(values):
+        return ""
+    low, middle, high = (f"{value:.2g}" for value in np.quantile(known, (0.25, 0.5, 0.75)))
+    return f"{middle} {low}-{high}" if len(known) > 1 else middle
 
 
 def first_reaching(runs: list[list[tuple[int, float]]], limit: float) -> float:
@@ -84,6 +88,12 @@ def first_reaching(runs: list[list[tuple[int, float]]], limit: float) -> float:
         if 2 * len(values) > len(runs) and median(values) <= limit:
             return mark
     return math.inf
+
+
+def _fewer(budget: int, needed: float) -> str:
+    if not needed:
+        return "the pretrained flow is there without any"
+    return f"score replay there at {needed:g}: {budget / needed:.0f} times fewer" if math.isfinite(needed) else "score replay does not get there"
 
 
 def claims(rows: list[dict[str, Any]]) -> str:
@@ -99,14 +109,14 @@ def claims(rows: list[dict[str, Any]]) -> str:
         if paper:
             budget, reached = paper[0][-1][0], median(points[-1][1] for points in paper)
             needed = first_reaching(runs(kl, "score_replay"), reached)
-            lines.append(f"{problem:14s} paper's recipe: {reached:.3g} nats at {budget}; score replay there at {needed:g}: {budget / needed:.0f} times fewer")
+            lines.append(f"{problem:14s} paper's recipe: {reached:.3g} nats at {budget}; {_fewer(budget, needed)}")
         for error in nuts_errors:
             found = curves(rows, error)
             peer = runs(found, "nuts")
             if peer:
                 reached = median(points[-1][1] for points in peer)
                 needed = first_reaching(runs(found, "score_replay"), reached)
-                lines.append(f"{problem:14s} NUTS: {error} {reached:.3g} at {peer[0][-1][0]}; score replay there at {needed:g}: {peer[0][-1][0] / needed:.0f} times fewer")
+                lines.append(f"{problem:14s} NUTS: {error} {reached:.3g} at {peer[0][-1][0]}; {_fewer(peer[0][-1][0], needed)}")
         warm, cold = (first_reaching(runs(kl, "score_replay", start), 1.0) for start in ("pretrained", "random"))
         if math.isfinite(warm):
             lines.append(f"{problem:14s} score replay reaches 1 nat at {warm:g} evaluations from pretrained weights, at {cold:g} from random ones")

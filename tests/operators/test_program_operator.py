@@ -79,7 +79,15 @@ def test_programs_without_gradient_or_files_or_existence(program):
         ProgramOperator("solve {x} {y}", (3,), (3,), processes=0)
 
 
-def test_an_interruption_ends_the_programs(program, tmp_path):
+@pytest.fixture
+def keyboard_interrupts():
+    """SIGINT raises KeyboardInterrupt, also where the tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interruption_ends_the_programs(program, tmp_path, keyboard_interrupts):
     operator = program(f"open({str(tmp_path / 'started')!r}, 'w').close(); time.sleep(60)", processes=2)
 
     def interrupt():

@@ -39,6 +39,7 @@ def run(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_reused_evaluations_are_known_and_counted_apart(run, tmp_path):
     run("first", FIRST)
     about, weights, out = run("second", SECOND)
@@ -49,6 +50,7 @@ def test_reused_evaluations_are_known_and_counted_apart(run, tmp_path):
     assert weights != run("alone", ScoreReplay(**SHARED, evaluations=16, draw=16, inner=30))[1]
 
 
+@pytest.mark.slow
 def test_the_result_does_not_depend_on_the_history_of_the_reused_store(run, tmp_path):
     run("first", FIRST, "a")
     run("first", ReverseKL(**SHARED, evaluations=80, batch=8), "b")  # leaves other evaluations behind

@@ -42,7 +42,7 @@ STAGES = {
     "finetune": ("logs/finetune/y1/preconditioned/seed-0.log", RUN),
 }
 CHECKPOINTS = {"pretrain": ".checkpoints/pretrained/coupling", "finetune": ".checkpoints/y1/preconditioned/seed-0"}
-COSTS = {"wall_seconds", "operator_seconds", "seconds", "recalled_evaluations", "operator_free_seconds_per_evaluation"}
+COSTS = {"wall_seconds", "seconds_per_step", "peak_memory_mb", "operator_seconds", "seconds", "recalled_evaluations", "operator_free_seconds_per_evaluation"}
 
 
 @pytest.fixture(scope="module")
