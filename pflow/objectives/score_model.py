@@ -37,7 +37,8 @@ __all__ = ["DENSE", "Metric", "ScoreModel", "bump"]
 RIDGES = (1e-6, 1e-4, 1e-2, 1e-1, 1.0)
 LENGTHS = (0.5, 1.0, 2.0, 4.0)  # in units of sqrt(D), the typical |u|
 FEW_POINTS = 600  # beyond, an eigendecomposition takes a second: only the kernel lengths that won in the studies remain
-DENSE = 4096  # beyond, S is diagonal
+DENSE = 512  # unknowns; beyond, S is diagonal: with 1024, a dense one took twice the evaluations (docs/methods.md), and its memory grows with D^2
+COLLAPSED = 1024  # unknowns up to which the affine part is kept as a matrix
 
 Score = Callable[[Tensor], Tensor]
 
@@ -143,7 +144,7 @@ class ScoreModel:
     def _collapse(self) -> None:
         """The affine part as one matrix, where that is smaller than the points: its cost then no longer grows with them."""
         count, dimension = self.inputs.shape
-        self.slope = self.inputs.T @ self.coefficients if dimension <= max(DENSE // 4, count) else None
+        self.slope = self.inputs.T @ self.coefficients if dimension <= max(COLLAPSED, count) else None
         self.offset = dimension * self.coefficients.sum(0)
 
     def state_dict(self) -> dict[str, Any]:
