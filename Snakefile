@@ -41,8 +41,9 @@ wildcard_constraints:
 rule all:
     default_target: True
     input:
-        f"{R}/report.html",
-        [product for experiment in pipeline.configuration.experiments for product in pipeline.products(experiment)],
+        pipeline.wanted(list(pipeline.configuration.experiments), last=(f"{R}/report.html",)),
+    message:
+        f"all experiments: {R}/report.html"
 
 
 onsuccess:

@@ -190,7 +190,7 @@ def run(task: Task, cache: Path) -> list[dict[str, Any]]:
     if task.start == "pretrained":
         flow.load_state_dict(torch.load(cache / f"{task.problem}-{task.problem_seed}-{settings['name']}.pt"))
     else:
-        flow.initialise_inverse(64, y, generator_for(task.seed, "initialise"))
+        flow.initialise_inverse(64, y, generator_for(task.seed, "initialise"), problem.sample_prior(256, generator_for(task.seed, "initialise", "prior")))
     began = time.perf_counter()
     if task.method is None:
         with torch.no_grad():

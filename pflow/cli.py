@@ -7,6 +7,7 @@ Imports are lazy: `--help` and a wrong argument answer at once.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import importlib
 import json
@@ -168,6 +169,8 @@ def _run(options: argparse.Namespace) -> None:
     provenance, finished = (importlib.import_module(f"pflow.{name}") for name in ("provenance", "finished"))
     _, settings_class, paths = STAGES[options.stage]
     settings = decode(getattr(stage_settings, settings_class), json.loads(text), "")
+    if getattr(options, "workers", 1) > 1:
+        settings = dataclasses.replace(settings, problem=stage_settings.with_workers(settings.problem, options.workers))
     values: dict[str, Any] = {name.replace("-", "_"): getattr(options, name.replace("-", "_")) for name in paths}
     inputs = {}
     for name, (kind, _) in paths.items():
@@ -247,6 +250,8 @@ def _parser() -> argparse.ArgumentParser:
         if name == "pretrain":
             stage.add_argument("--devices", type=int, default=1, metavar="N", help="processes on each node that share every batch (default 1)")
             stage.add_argument("--nodes", type=int, default=1, metavar="N", help="nodes of the SLURM job that it runs in (default 1)")
+        if name in ("simulate", "check_operator", "reference", "finetune", "sample"):
+            stage.add_argument("--workers", type=int, default=1, metavar="N", help="processes that evaluate the operator, where the problem has `workers` (default 1)")
         stage.add_argument("--attempt", type=int, default=1, metavar="N", help="above 1: a retry, which does not repeat a lasting error (default 1)")
         stage.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default 1)")
     return parser

@@ -110,7 +110,7 @@ class Importance(Finetuning):
 
 @dataclass(frozen=True, kw_only=True)
 class Auto(Finetuning):
-    """Chosen by the measured cost of F in operator.json: score replay where F is dear, path gradients where it is cheap."""
+    """Chosen by operator.json: score replay where F is dear, path gradients where it is cheap, values alone where it has no gradient."""
 
     tag_value: ClassVar[str] = "auto"
 

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal, Union
 from pflow.config_outside import OutsideProblem, PairsOnlyProblem
 from pflow.decoding import TaggedUnion, setting
 
-__all__ = ["BimodalProblem", "GaussianProblem", "LogNormalProblem", "Problem", "RosenbrockProblem", "SeismicProblem", "TravelTimeProblem", "has_operator"]
+__all__ = ["BimodalProblem", "GaussianProblem", "LogNormalProblem", "Problem", "RosenbrockProblem", "SeismicProblem", "TravelTimeProblem", "WaveformProblem", "has_operator"]
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,27 @@ class TravelTimeProblem(TaggedUnion):
         return (self.side**2,)
 
 
-Problem = Union[RosenbrockProblem, GaussianProblem, LogNormalProblem, BimodalProblem, TravelTimeProblem, SeismicProblem, OutsideProblem, PairsOnlyProblem]
+@dataclass(frozen=True)
+class WaveformProblem(TaggedUnion):
+    """Full-waveform inversion of log-velocities between two wells: the Born approximation, and the acoustic wave equation (needs `pip install 'pflow[wave]'`)."""
+
+    tag_value: ClassVar[str] = "waveform"
+    side: int = setting("Cells along each side of the section: the model has side * side unknowns.", 16, minimum=4, maximum=32)
+    spacing_m: float = setting("Side of a cell in metres.", 10.0, above=0)
+    velocity_m_s: float = setting("Background velocity v0 in metres per second.", 2000.0, above=0)
+    frequency_hz: float = setting("Peak frequency of the sources' Ricker wavelet.", 15.0, above=0)
+    sources: int = setting("Sources in the left well.", 6, minimum=1)
+    receivers: int = setting("Receivers in the right well.", 8, minimum=1)
+    std: float = setting("Standard deviation of the logarithm of the velocity under the prior.", 0.1, above=0)
+    length_m: float = setting("Correlation length of the prior (Matern, smoothness 3/2) in metres.", 30.0, above=0)
+    noise_std: float = setting("Standard deviation of the noise on each sample; recordings in the background have the standard deviation 1.", 0.2, above=0)
+
+    @property
+    def model_shape(self) -> tuple[int, ...]:
+        return (self.side**2,)
+
+
+Problem = Union[RosenbrockProblem, GaussianProblem, LogNormalProblem, BimodalProblem, TravelTimeProblem, WaveformProblem, SeismicProblem, OutsideProblem, PairsOnlyProblem]
 
 
 def has_operator(problem: Problem) -> bool:

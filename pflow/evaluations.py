@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,7 @@ class EvaluationStore:
         self._count = 0
         self._index: dict[bytes, int] = {}
         self._memory: dict[str, np.ndarray] = {}  # grown by doubling; the rows beyond len(self) are empty
+        self._room = 0  # rows that fit
         self._written = 0
         self._unsaved_seconds = 0.0
         self._identity = identity
@@ -57,24 +59,27 @@ class EvaluationStore:
         """Row of each of the points `x`, (batch, *model); -1 where it has not been evaluated."""
         return np.array([self._index.get(key, -1) for key in _keys(x)], dtype=np.int64)
 
-    def take(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """The fields of evaluated points, by row."""
-        return {name: values[rows] for name, values in self._memory.items()}
+    def take(self, rows: np.ndarray, fields: Iterable[str] = FIELDS) -> dict[str, np.ndarray]:
+        """Fields of evaluated points, by row."""
+        return {name: self._memory[name][rows] for name in fields}
 
-    def append(self, batch: dict[str, np.ndarray]) -> None:
-        """Add evaluated points; they are on disk once a second of operator time is unsaved, or at `flush`."""
-        first, total = len(self), len(self) + len(batch["x"])
+    def append(self, batch: dict[str, np.ndarray]) -> np.ndarray:
+        """Add evaluated points, and say where `find` has them now; they are on disk once a second of operator time is unsaved, or at `flush`."""
+        keys, first = _keys(batch["x"]), len(self)
+        total = first + len(keys)
         for name in FIELDS:
-            if len(self._memory.get(name, ())) < total:
+            if total > self._room:
                 grown = np.empty((2 * total, *batch[name].shape[1:]), dtype=batch[name].dtype)
                 grown[:first] = self._memory[name][:first] if first else 0
                 self._memory[name] = grown
             self._memory[name][first:total] = batch[name]
-        self._index |= {key: row for row, key in enumerate(_keys(batch["x"]), start=first)}
+        self._room = len(self._memory["x"])
+        self._index.update(zip(keys, range(first, total), strict=True))
         self._count = total
-        self._unsaved_seconds += float(batch["seconds"].sum())
+        self._unsaved_seconds += sum(batch["seconds"].tolist())
         if self._unsaved_seconds >= FLUSH_SECONDS:
             self.flush()
+        return np.array([self._index[key] for key in keys], dtype=np.int64)
 
     def flush(self) -> None:
         """Write everything that is not on disk yet.
@@ -115,7 +120,7 @@ class EvaluationStore:
         except (KeyError, ValueError, OSError):
             shutil.rmtree(self.path)
             return
-        self._count = self._written = count
+        self._count = self._written = self._room = count
         self._index = {key: row for row, key in enumerate(_keys(self._memory["x"]))}
 
 

@@ -34,6 +34,10 @@ class JobResources:
         """CPU threads of a training job."""
         return self.experiment(wildcards.experiment).resources.threads
 
+    def workers(self, wildcards: Any) -> int:
+        """Processes that evaluate the operator."""
+        return getattr(self.experiment(wildcards.experiment).problem, "workers", 1)
+
     def memory(self, wildcards: Any, attempt: int) -> int:
         """MB of a training job; a retry gets more."""
         return self.experiment(wildcards.experiment).resources.memory_mb * attempt

@@ -10,8 +10,8 @@ from typing import Any
 
 __all__ = ["figures", "shrink"]
 
-ROOM = 9 * 2**20  # bytes of PNG on the whole page; base64 makes them 12 MB, and mail servers refuse more than 15
-THUMBNAIL = 560  # pixels wide
+ROOM = 15 * 2**19  # bytes of PNG on the whole page; base64 makes them 10.5 MB, tables of many runs take some more, and mail servers refuse more than 15
+THUMBNAILS = (560, 300, 160)  # pixels wide; the next one where all of the one before are still too many
 
 
 def figures(folder: Path, captions: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -24,13 +24,14 @@ def figures(folder: Path, captions: Mapping[str, str]) -> list[dict[str, Any]]:
 def shrink(pictures: list[dict[str, Any]], room: int = ROOM) -> None:
     """Replace pictures by thumbnails, the last ones of the page first, until all fit into `room` bytes."""
     total = sum(len(picture["content"]) for picture in pictures)
-    for picture in reversed(pictures):
-        if total <= room:
-            return
-        small = _thumbnail(picture["content"])
-        if len(small) < len(picture["content"]):
-            total -= len(picture["content"]) - len(small)
-            picture |= {"content": small, "data": base64.b64encode(small).decode(), "thumbnail": True}
+    for width in THUMBNAILS:
+        for picture in reversed(pictures):
+            if total <= room:
+                return
+            small = _thumbnail(picture["content"], width)
+            if len(small) < len(picture["content"]):
+                total -= len(picture["content"]) - len(small)
+                picture |= {"content": small, "data": base64.b64encode(small).decode(), "thumbnail": True}
 
 
 def _picture(file: Path, caption: str) -> dict[str, Any]:
@@ -41,12 +42,12 @@ def _picture(file: Path, caption: str) -> dict[str, Any]:
     return {"name": file.stem, "caption": caption, "width": size[0], "height": size[1], "data": data, "content": content, "thumbnail": False, "place": place}
 
 
-def _thumbnail(content: bytes) -> bytes:
+def _thumbnail(content: bytes, width: int) -> bytes:
     from PIL import Image  # comes with matplotlib; only pages with very many figures need it
 
     with Image.open(io.BytesIO(content)) as picture:
         small = picture.convert("RGB")
-        small.thumbnail((THUMBNAIL, THUMBNAIL))
+        small.thumbnail((width, width))
         written = io.BytesIO()
         small.quantize(64).save(written, "PNG", optimize=True)
     return written.getvalue()

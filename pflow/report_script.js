@@ -37,5 +37,10 @@ for (const button of document.querySelectorAll("figure button")) {
 }
 dialog.addEventListener("click", event => { if (event.target === dialog) dialog.close(); });
 
-// Paper has nothing to unfold.
-addEventListener("beforeprint", () => { for (const part of document.querySelectorAll("details")) part.open = true; });
+// Paper has nothing to unfold; what is too wide for it stays on the screen.
+const folded = [];
+addEventListener("beforeprint", () => {
+  folded.push(...document.querySelectorAll("details:not([open], .screen)"));
+  for (const part of folded) part.open = true;
+});
+addEventListener("afterprint", () => { for (const part of folded.splice(0)) part.open = false; });

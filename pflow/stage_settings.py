@@ -40,6 +40,7 @@ __all__ = [
     "settings_for",
     "settings_hash",
     "shard_count",
+    "with_workers",
 ]
 
 REPLICATE = "replicate-"
@@ -161,7 +162,7 @@ def prior_of(experiment: Experiment, method: str) -> Prior:
 
 def settings_for(configuration: Configuration, stage: str, experiment: str, **names: Any) -> str:
     """The JSON text for one job of `stage`; `names` are the wildcards of its rule."""
-    e = configuration.experiments[experiment]
+    e = _with_one_worker(configuration.experiments[experiment])
     build = {
         "simulate": _simulate,
         "observe": lambda e, n, observation: ObserveSettings(e.problem, _observation(e, observation)),
@@ -193,7 +194,7 @@ def settings_hash(text: str) -> str:
 def report_settings(configuration: Configuration) -> str:
     """The JSON text for the report: it shows the whole configuration, less what jobs ask of the machine."""
     experiments = {
-        name: dataclasses.replace(e, resources=Resources(), flows={k: _with_one_device(f) for k, f in e.flows.items()})
+        name: dataclasses.replace(_with_one_worker(e), resources=Resources(), flows={k: _with_one_device(f) for k, f in e.flows.items()})
         for name, e in configuration.experiments.items()
     }
     return json.dumps(encode(ReportSettings(experiments)), sort_keys=True)
@@ -227,6 +228,16 @@ def _finetune(e: Experiment, name: str, observation: str, method: str, seed: str
     architecture = _without_pretraining(e.flows[entry.flow])
     prior, entry = prior_of(e, method), dataclasses.replace(entry, label="", prior=None)
     return FinetuneSettings(e.problem, architecture, entry, int(seed), e.device, name, observation, method, prior)
+
+
+def with_workers(problem: Problem, count: int) -> Problem:
+    """The problem whose operator is evaluated in so many processes, where it can be: an execution setting, on which no result depends."""
+    return dataclasses.replace(problem, workers=count) if hasattr(problem, "workers") else problem
+
+
+def _with_one_worker(e: Experiment) -> Experiment:
+    """Their number reaches a job beside its settings, like that of threads, and invalidates nothing."""
+    return dataclasses.replace(e, problem=with_workers(e.problem, 1))
 
 
 def _with_one_device(flow: CouplingFlow | ConditionalHintFlow) -> CouplingFlow | ConditionalHintFlow:

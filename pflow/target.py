@@ -30,6 +30,8 @@ from pflow.problems.base import Problem
 
 __all__ = ["Evaluation", "Ledger", "Target"]
 
+TAKEN = ("x", "score", "log_likelihood", "log_prior")  # fields of the store that an evaluation has
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -137,7 +139,7 @@ class Target:
 
     def recalled(self, rows: dict[str, np.ndarray]) -> Evaluation:
         """Rows of a store as an evaluation; costs nothing."""
-        return self._evaluation({name: torch.from_numpy(values).to(self.y.device) for name, values in rows.items()})
+        return _evaluation(rows, self.y.device)
 
     def evaluate(self, x: Tensor, round_number: int = 0) -> Evaluation:
         """Value and score at each of the points `x`, (batch, *model); costs `batch` evaluations, or the share of them that subsets cost.
@@ -148,22 +150,17 @@ class Target:
         x = x.detach()
         points = x.cpu().numpy()
         rows = self.store.find(points)
-        new = np.flatnonzero(rows < 0)
-        if len(new):
-            self.store.append(self._ask(x[torch.from_numpy(new).to(x.device)], points[new], round_number))
-            rows = self.store.find(points)
+        new = [k for k, row in enumerate(rows.tolist()) if row < 0]
+        if len(new) == len(points):
+            rows = self.store.append(self._ask(x, points, round_number))
+        elif new:
+            rows[new] = self.store.append(self._ask(x[new], points[new], round_number))
+        found = _evaluation(self.store.take(rows, TAKEN), x.device)
         self.ledger.rows.append(rows)
-        found = self._evaluation({name: torch.from_numpy(values).to(x.device) for name, values in self.store.take(rows).items()})
-        self.ledger.points += len(x)
-        self.ledger.recalled += len(x) - len(new)
-        self.ledger.invalid += int((~found.valid).sum())
+        self.ledger.points += len(points)
+        self.ledger.recalled += len(points) - len(new)
+        self.ledger.invalid += found.valid.tolist().count(False)
         return found
-
-    @staticmethod
-    def _evaluation(found: dict[str, Tensor]) -> Evaluation:
-        log_likelihood, log_prior, score = found["log_likelihood"], found["log_prior"], found["score"]
-        valid = torch.isfinite(log_likelihood + log_prior) & torch.isfinite(score).flatten(1).all(1)
-        return Evaluation(found["x"], log_likelihood, log_prior, score, valid)
 
     def seen(self, x: Tensor) -> Tensor | None:
         """Which sources each of the points `x` sees, 1 or 0, (batch, S); None where all see all."""
@@ -235,3 +232,11 @@ class Target:
                 f"`sources` (={self.sources}) needs noise that is independent between sources, and the log-likelihoods of two halves of them "
                 f"miss that of all by {gap:.3g} nats of {scale:.3g}: remove `sources`"
             )
+
+
+def _evaluation(rows: dict[str, np.ndarray], device: torch.device) -> Evaluation:
+    """Rows of a store on `device`."""
+    log_density, score = rows["log_likelihood"] + rows["log_prior"], rows["score"]
+    valid = np.isfinite(log_density) & np.isfinite(score).reshape(len(score), -1).all(1)
+    x, score, log_likelihood, log_prior, valid = (torch.from_numpy(values).to(device) for values in (*(rows[name] for name in TAKEN), valid))
+    return Evaluation(x, log_likelihood, log_prior, score, valid)

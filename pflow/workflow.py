@@ -218,6 +218,23 @@ class Pipeline(JobResources):
         made = ("check_operator", "reference", "pretrain", "calibrate", "calibrate_method", "finetune", "sample", "evaluate", "figures")
         return [file for stage in made for file in self.stage_files(stage, experiment)]
 
+    def wanted(self, experiments: list[str], last: tuple[str, ...] = ()) -> Callable[[Any], list[str]]:
+        """The files to ask for, so that every product is made: the last ones, which need all others, and each that is missing.
+
+        Snakemake does not miss an earlier file while later ones are there. To ask for every product always would say the same, but fill the
+        screen: it prints all that it was asked for. Before the first product nothing is missing that the last ones do not need.
+        """
+
+        def files(wildcards: Any) -> list[str]:
+            asked = [*last, *(file for name in experiments for file in (*self.checked_operator(name), self.figures(name)))]
+            for name in experiments:
+                products = self.products(name)
+                missing = [file for file in products if not Path(file).exists()]
+                asked += missing if len(missing) < len(products) else []
+            return list(dict.fromkeys(asked))
+
+        return files
+
 
 def _recorded_code(about: Path) -> str | None:
     try:

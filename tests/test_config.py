@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import jsonschema
 import pytest
@@ -13,9 +14,10 @@ import yaml
 from pflow.config import load_configuration
 from pflow.decoding import decode, encode
 from pflow.errors import PflowError
+from pflow.job_resources import JobResources
 from pflow.schema import schema
 from pflow.schema_page import page
-from pflow.stage_settings import FinetuneSettings, ReportSettings, report_settings, settings_for
+from pflow.stage_settings import FinetuneSettings, ReportSettings, report_settings, settings_for, with_workers
 
 ROOT = Path(__file__).parents[1]
 
@@ -152,3 +154,16 @@ def test_a_job_sees_only_its_part_of_the_configuration(shipped):
     ):
         after = texts(changed(shipped, key, value))
         assert {stage for stage in before if before[stage] != after[stage]} == stages, key
+
+
+def test_the_processes_of_an_operator_invalidate_nothing_and_reach_the_job(shipped):
+    alone, shared = (load_configuration(changed(shipped, "experiments.traveltime.problem.workers", count)) for count in (1, 8))
+    run = {"observation": "y1", "method": "preconditioned", "seed": "0"}
+    jobs = {"check_operator": {}, "reference": {"observation": "y1"}, "simulate": {"split": "train", "shard": "0"}, "finetune": run, "sample": run, "evaluate": run, "figures": {}}
+    for stage, names in jobs.items():
+        assert settings_for(alone, stage, "traveltime", **names) == settings_for(shared, stage, "traveltime", **names), stage
+    assert report_settings(alone) == report_settings(shared)
+    assert JobResources(shared).workers(SimpleNamespace(experiment="traveltime")) == 8
+    assert JobResources(shared).workers(SimpleNamespace(experiment="rosenbrock")) == 1
+    settings = decode(FinetuneSettings, json.loads(settings_for(shared, "finetune", "traveltime", **run)), "")
+    assert with_workers(settings.problem, 8) == shared.experiments["traveltime"].problem

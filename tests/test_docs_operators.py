@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,8 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from pflow.flows import build_flow
+from pflow.store import write_weights
+
 PAGE = Path(__file__).parent.parent / "docs" / "operators.md"
 OPTIONAL = ("pylops", "deepwave")
+LEARNT = {"name": "unconditional", "model_shape": [16], "data_shape": [9], "base": {"name": "coupling", "model_shape": [16], "data_shape": [1], "depth": 2, "hidden": 16}}
 
 
 def test_every_block_of_the_page_runs(tmp_path, monkeypatch):
@@ -25,5 +30,10 @@ def test_every_block_of_the_page_runs(tmp_path, monkeypatch):
             skipped += absent
         else:
             exec(compile(block, str(PAGE), "exec"), namespace)  # noqa: S102
+    saved = build_flow(**LEARNT)
+    write_weights("prior.safetensors", saved.state_dict(), {"architecture": json.dumps(LEARNT)})
+    prior = namespace["flow_prior"]("prior.safetensors")
+    x = prior.sample(5, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(prior.log_density(x), saved.log_prob(x, torch.ones(1, 9)))
     if skipped:
         pytest.skip(f"all ran but those of {', '.join(skipped)}, not installed")

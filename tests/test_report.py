@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import shutil
 import struct
 import subprocess
 import sys
@@ -18,6 +17,8 @@ import pytest
 
 from pflow.report import build_report
 from pflow.report_numbers import format_number, over_seeds
+
+from .browser import CHROMIUM, Browser
 
 METHODS = ("amortized", "preconditioned", "scratch")
 SEEDS = (0, 1, 2)
@@ -421,7 +422,7 @@ document.body.append(output);
 </script></body>"""
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 def test_sorting_and_enlarging_work_in_a_browser(results: Path, tmp_path: Path):
     for seed in SEEDS:  # a method without numbers stays last, whichever way one sorts
         (results / f"rosenbrock/posteriors/paper/amortized/seed-{seed}/metrics.json").unlink()
@@ -439,3 +440,67 @@ def test_sorting_and_enlarging_work_in_a_browser(results: Path, tmp_path: Path):
     assert (seen["opened"], seen["closed"]) == ("true", "false")
     assert seen["caption"] == "Prior, data and posterior draws." and seen["source"].startswith("data:image/png")
     assert seen["overflow"] == "false"
+
+
+FOCUS = "document.activeElement"
+DIALOG = "document.querySelector('dialog')"
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_it_works_with_a_keyboard_on_a_phone_in_the_dark_and_on_paper(results: Path, tmp_path: Path):
+    page = tmp_path / "page.html"
+    page.write_text(build_report(results, [settings(evaluate={"verdict": {"pareto_k": 0.7}})]), encoding="utf-8")
+    with Browser(tmp_path / "profile") as browser:
+        browser.open(page)
+        reached = set()
+        for _ in range(60):  # Tab alone leads to every table, heading, fold and figure
+            browser.press("Tab")
+            reached.add(browser.run(f"{FOCUS}.closest('figure') ? 'figure' : {FOCUS}.closest('th') ? 'heading' : {FOCUS}.tagName + {FOCUS}.className"))
+        assert {"figure", "heading", "DIVscroll", "SUMMARY"} <= reached
+
+        browser.run("document.querySelectorAll('#summary thead button')[3].focus()")
+        values = "Array.from(document.querySelector('tbody').rows, row => Number(row.cells[3].querySelector('data').value)).join()"
+        browser.press("Enter")
+        ascending = browser.run(values).split(",")
+        browser.press("Space")
+        assert ascending == sorted(ascending, key=float) and browser.run(values).split(",") == ascending[::-1]
+
+        browser.run("document.querySelector('figure button').focus()")
+        browser.press("Enter")
+        assert browser.run(f"{DIALOG}.open && {DIALOG}.contains({FOCUS})")
+        wide = browser.run("document.querySelector('dialog img').getBoundingClientRect().width")
+        assert wide > browser.run("document.querySelector('figure img').getBoundingClientRect().width")
+        browser.press("Escape")
+        assert not browser.run(f"{DIALOG}.open") and browser.run(f"{FOCUS} === document.querySelector('figure button')")
+        browser.press("Enter", "Enter")  # the second one closes: the focus is on the button
+        assert not browser.run(f"{DIALOG}.open")
+
+        brightness = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number).reduce((a, b) => a + b)"
+        assert browser.run(brightness) > 600
+        for width, height in ((390, 844), (1280, 900)):
+            browser.open(page, width, height, prefers_color_scheme="dark")
+            assert browser.run(brightness) < 150
+            assert browser.run("document.documentElement.scrollWidth <= innerWidth"), f"{width} pixels are not wide enough"
+        browser.print(tmp_path / "page.pdf")
+        assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
+        assert browser.run("document.querySelectorAll('details[open]').length") == 0  # folded again after printing
+        assert browser.requests == [] and browser.complaints == []
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_many_observations_stay_a_page_that_can_be_sent(tmp_path: Path):
+    names = [f"y{index:02d}" for index in range(40)]
+    for name in names:
+        write_results(tmp_path, observation=name)
+    generator = random.Random(0)
+    for name in names:
+        noisy_png(tmp_path / f"rosenbrock/figures/posterior_{name}.png", generator, 400)
+    page = tmp_path / "page.html"
+    page.write_text(build_report(tmp_path, [settings(observations=names)]), encoding="utf-8")
+    assert page.stat().st_size < 15e6
+    with Browser(tmp_path / "profile") as browser:
+        browser.open(page, 390, 844)
+        assert browser.run("Array.from(document.images).every(image => image.complete && image.naturalWidth > 0)")
+        assert browser.run("document.images.length") == 43
+        assert browser.run("document.querySelector('#summary tbody').rows.length") == 120
+        assert browser.requests == [] and browser.complaints == []

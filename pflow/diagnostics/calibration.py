@@ -91,7 +91,10 @@ def uniformity(rank: ArrayLike, draws: int, level: float = 0.05, seed: int = 0) 
     inside = table > limit
     low = np.argmax(inside, axis=0) / n
     high = (n - np.argmax(inside[::-1], axis=0)) / n
-    return Uniformity(float((1 + (null <= statistic * (1 + 1e-9)).sum()) / (1 + REPETITIONS)), at, counts / n, low, high)
+    p_value = (1 + (null <= statistic * (1 + 1e-9)).sum()) / (1 + REPETITIONS)
+    if statistic < null.min():  # beyond what was simulated, the sum over both tails of all points bounds it
+        p_value = min(p_value, 2 * len(edges) * statistic)
+    return Uniformity(float(p_value), at, counts / n, low, high)
 
 
 def coverage_of_ranks(rank: ArrayLike, draws: int, percent: float, generator: np.random.Generator) -> float:

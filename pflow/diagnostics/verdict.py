@@ -29,7 +29,7 @@ class Evidence(NamedTuple):
     reason: str
 
 
-def judge(metrics: Mapping[str, Any], rules: Mapping[str, float], *, unknowns: int, fine_tuned: bool) -> Judgement:
+def judge(metrics: Mapping[str, Any], rules: Mapping[str, float], *, unknowns: int, fine_tuned: bool, linear: bool = False) -> Judgement:
     """The verdict on one posterior.
 
     Arguments:
@@ -37,11 +37,15 @@ def judge(metrics: Mapping[str, Any], rules: Mapping[str, float], *, unknowns: i
         rules: thresholds by name, see `pflow.config_trust.Verdict`.
         unknowns: the dimension of x.
         fine_tuned: whether the flow was trained on this observation.
+        linear: whether the operator is.
     """
     weights = _weights(metrics, rules, unknowns)
     against_reference = _reference(metrics, rules)
     evidence = [*against_reference, *weights, *_score(metrics, rules), *_missed(metrics, rules, unknowns), *_predictive(metrics, rules)]
     decided = bool(against_reference) or any(e.level >= 0 for e in weights)
+    if not decided and not linear and "score_error" in metrics and unknowns > rules["weights_dimension"]:
+        said = f"scores and misfit look only where the flow has draws, and an operator that is not linear can have other modes in {unknowns} dimensions"
+        evidence.append(Evidence(1, f"{said}: a reference would tell, or runs from several starts"))
     evidence += _fine_tuning(metrics, rules)
     if not fine_tuned:
         evidence += _amortised(metrics, rules, decided)
@@ -70,7 +74,7 @@ def _weights(metrics: Mapping[str, Any], rules: Mapping[str, float], unknowns: i
     if ess is None:
         return [Evidence(2, "no draw has a positive importance weight")]
     shown = f"k-hat {k:.2f}" if k is not None else "k-hat not defined (equal weights)"
-    shown += f", effective sample size {100 * ess:.2g} %"
+    shown += f", effective sample size {100 * ess:.{0 if ess > 0.1 else 1}f} %" if ess > 0.001 else ", effective sample size below 0.1 %"
     reliable = ess > rules["ess_high"] or (k is not None and k < rules["pareto_k"])
     if unknowns > rules["weights_dimension"] and not (reliable and ess >= rules["ess_trustworthy"]):
         return [Evidence(REMARK, f"k-hat is uninformative in {unknowns} dimensions, where weights collapse even for small errors ({shown})")]
@@ -153,7 +157,8 @@ def _amortised(metrics: Mapping[str, Any], rules: Mapping[str, float], decided: 
     ):
         p = metrics.get(name)
         if p is not None and p < rules["significance"]:
-            found.append(Evidence(REMARK if decided else 1, f"{text}, p {p:.2g})"))
+            proof = p < rules["significance"] ** 2 and "score_error" not in metrics  # nothing that speaks of this observation stands against it
+            found.append(Evidence(REMARK if decided else 2 if proof else 1, f"{text}, p {p:.2g})"))
     if not decided:
         found.append(Evidence(1, "not fine-tuned, and nothing at this observation has tested it"))
     return found

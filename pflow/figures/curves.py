@@ -163,11 +163,20 @@ def accuracy_against_evaluations(
         evaluations_axis(axes, summaries)
         if lowest <= floor:
             axes.set_ylim(bottom=floor)
-        axes.yaxis.set_major_formatter(FuncFormatter(plain))
-        axes.yaxis.set_minor_locator(NullLocator())
+        label_decades(axes)
         axes.set_ylabel(ylabel)
         legend(figure)
     return figure
+
+
+def label_decades(axes: Axes) -> None:
+    """Ticks of a logarithmic vertical axis: powers of ten, and where fewer than two decades are shown also numbers between them."""
+    low, high = axes.get_ylim()
+    decades = np.log10(high / low)
+    subs = (1,) if decades >= 2 else (1, 2, 5) if decades > 0.6 else range(1, 10)
+    axes.yaxis.set_major_locator(LogLocator(subs=subs))
+    axes.yaxis.set_major_formatter(FuncFormatter(plain))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def evaluations_axis(axes: Axes, evaluations: Sequence[np.ndarray]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from pflow.figures.palette import method_label
@@ -33,6 +34,7 @@ def posterior_fields(
     unit: str = "1",
     colours: str | None = None,
     data_name: str = "Data",
+    data_axes: tuple[str, str] = ("datum", "datum"),
     remarks: Mapping[str, str] | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> Figure:
@@ -54,6 +56,7 @@ def posterior_fields(
         unit: of the field, for its colour bar; "1" for a pure number.
         colours: name of matplotlib's colour map of the field; by default grey around zero.
         data_name: title of the data's panel.
+        data_axes: names of the horizontal and the vertical axis of data that do not lie on the grid of the field; counted from 0.
         remarks: a few words for the row of a method, such as "SNR 13.2 dB".
         labels: what to call methods, where that is not their name.
 
@@ -108,6 +111,11 @@ def posterior_fields(
             axes = panel(0, column, title, values, look, "field" if look is field_look else "", on_grid)
             if column == 0:
                 axes.set_ylabel(axis_names[1], fontsize=9)
+            if not on_grid:
+                axes.set_xlabel(data_axes[0], fontsize=9)
+                axes.set_ylabel(data_axes[1], fontsize=9)
+                for axis in (axes.xaxis, axes.yaxis):
+                    axis.set_major_locator(MaxNLocator(4, integer=True))
         for row, name in enumerate(draws, start=int(bool(top))):
             parts = [(means[name], field_look, "field"), (spreads[name], spread_look, "spread")]
             parts += [(errors[name], spread_look, "spread")] if errors else []

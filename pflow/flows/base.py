@@ -103,11 +103,15 @@ class Flow(nn.Module):
         """Set what depends on the data from one batch of pairs. Does nothing on an initialised flow."""
         raise NotImplementedError
 
-    def initialise_inverse(self, n: int, y: Float[Tensor, "1 *data"], generator: torch.Generator | None = None) -> None:
-        """Start from random weights with no pairs at all: here the normalisations stay the identity.
+    def initialise_inverse(
+        self, n: int, y: Float[Tensor, "1 *data"], generator: torch.Generator | None = None, prior: Float[Tensor, "m *model"] | None = None
+    ) -> None:
+        """Start from random weights with no pairs at all: here draws of the prior are normalised, or without them nothing is.
 
         A flow whose normalisations can be set on the sampling direction, from n draws, overrides this.
         """
+        if prior is not None:
+            self.initialise(prior, y.expand(len(prior), *self.data_shape))
         self.initialised.fill_(True)
 
     def log_prob(self, x: Float[Tensor, "batch *model"], y: Float[Tensor, "#batch *data"]) -> Float[Tensor, " batch"]:

@@ -91,9 +91,9 @@ class ImageConditionalHint(Flow):
         self.initialised.fill_(True)
 
     @torch.no_grad()
-    def initialise_inverse(self, n: int, y: Tensor, generator: torch.Generator | None = None) -> None:
+    def initialise_inverse(self, n: int, y: Tensor, generator: torch.Generator | None = None, prior: Tensor | None = None) -> None:
         """Set every ActNorm on the sampling direction from at most 64 of n latents (z_x, z_y), back to front, as the paper does
-        from random weights. `y` plays no part: there the data lane is initialised from latents as well.
+        from random weights. `y` and `prior` play no part: there the data lane is initialised from latents as well.
         """
         if self.initialised:
             return

@@ -15,13 +15,14 @@ unlimited draws in 64 dimensions it stalls a hundred times further from the post
 
 Nothing is left to tune, because every choice is made by an error that was measured on points not fitted:
 
-    damping      b = min(1 - e / e0, c / sqrt(e0)): e is the leave-one-out error of g^, e0 that of the flow, both of S^T (.)
-                 per dimension. p^_b is the geometric path from q_theta0 to the model: trust region and tempering in one.
+    damping      b = min(1 - e / e0, reach): e is the leave-one-out error of g^, e0 that of the flow, both of S^T (.) per dimension. p^_b is the geometric
+                 path from q_theta0 to the model: trust region and tempering in one. No draw shall move far on it (`trust_region`).
     end of round the flow follows the model to a tenth of e: more would fit errors.
     step size    cut to a third, from the best weights of the round, when the distance to the model grows instead.
     monotone     a round that ends further from the model than it began is undone; so is one that raises the divergence from a model of the
                  posterior's values (`posterior_model`), which costs no evaluation. A new draw comes with log p~ - log q, hence an ELBO that no
-                 training has seen: clearly lower than the best (`best_state`), and the best weights return, c is halved, the points are kept.
+                 training has seen: clearly lower than the best (`best_state`), and the best weights return, the reach is halved, the points are kept.
+    last round   follows its model ten times as long: no evaluation is left to learn from.
     lost modes   in low dimension that model has draws of its own. Where the flow has no density at them, a quarter of the next
                  round's points goes there. Unless they refute it, and while KL(p^ || q) is not small, the loss gets the term
                  KL(p^ || q) = -E_p^[log q] + const, because neither scores nor the flow's own draws see the weight of a mode.
@@ -39,7 +40,6 @@ References:
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -57,12 +57,14 @@ from pflow.objectives.posterior_model import TRUSTED, PosteriorModel
 from pflow.objectives.reverse_kl import require_valid
 from pflow.objectives.score_model import Metric, ScoreModel
 from pflow.objectives.stopping import Stopping
+from pflow.objectives.trust_region import reachable
 from pflow.target import Evaluation, Target
 
 __all__ = ["ScoreReplay", "points_in_a_round"]
 
 ROUNDS, SMALLEST_DRAW = 16, 16
-REACH = 2.0  # c: standard deviations that one round may move
+POLISH = 10  # times as many steps in the last round: no evaluation is left to wait for, and following the model costs none
+REACH = 2.0  # standard deviations that one round may move
 MODELLED = 1024  # unknowns up to which the posterior's values are modelled: beyond, no draw of the prior comes near it
 
 SAVED = ("round", "rejected", "undone", "reach", "damping", "start_weights", "learnt")
@@ -153,7 +155,9 @@ class ScoreReplay:
 
     @property
     def steps_in_round(self) -> int:
-        """Most steps of this round: a mode that is gained takes longer."""
+        """Most steps of this round: a mode that is gained takes longer, and after the last evaluation nothing is left to hurry for."""
+        if self.target.ledger.points >= self.stopping.points:
+            return POLISH * self.inner
         return 3 * self.inner if self.modes.gaining else self.inner
 
     @property
@@ -180,12 +184,13 @@ class ScoreReplay:
         self.model = ScoreModel(self.evaluated.points, self.evaluated.scores, Metric(draws), self._bases(), self.evaluated.seen)
         self._model_posterior()
         self.modes.look(self._judge(), self.start, log_q, most=max(2, self.draw // 4), refuted=refuted)
-        error, flow_error = self.model.error, self.model.flow_error
-        self.damping = min(1.0, max(0.3, 1 - error / flow_error), self.reach / math.sqrt(flow_error))
         # on fresh draws, as in `loss`: the tails of a flow can lie where no point has been evaluated
-        fresh = draws[: CHECK * self.batch]
-        gap = self._flow_score(flow, fresh) - self.model.score(fresh)
-        self.following.start(self.damping**2 * float(self.model.metric.pull(gap).square().mean()), self.start_weights)
+        gap = self.model.score(draws) - self._flow_score(flow, draws)
+        pulled = self.model.metric.pull(gap)
+        trusted = max(0.3, 1 - self.model.error / self.model.flow_error)
+        self.damping = min(trusted, reachable(self.model.metric.whiten(draws), pulled, self.reach))
+        gap = pulled[: CHECK * self.batch]
+        self.following.start(self.damping**2 * float(gap.square().mean()), self.start_weights)
         self.round += 1
 
     def _evaluate(self, flow: Flow, generator: torch.Generator) -> bool:

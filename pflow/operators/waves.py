@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -32,6 +34,7 @@ class DeepwaveOperator(Operator):
         sources: cell of each shot's source, (shots, 2).
         receivers: cells of the receivers, (receivers, 2), the same for each shot.
         largest_velocity: no valid model has a larger one.
+        every: time steps from one datum to the next; the data are (shots, receivers, ceil(times / every)).
         **settings: of `deepwave.scalar`, such as accuracy, pml_width, pml_freq.
 
     Raises:
@@ -47,6 +50,7 @@ class DeepwaveOperator(Operator):
         sources: Int[Tensor, "shots 2"],
         receivers: Int[Tensor, "receivers 2"],
         largest_velocity: float,
+        every: int = 1,
         **settings: Any,
     ) -> None:
         try:
@@ -59,9 +63,9 @@ class DeepwaveOperator(Operator):
                 f"`time_step` (={time_step:g}) must be at most 0.6 `spacing` / (sqrt(2) `largest_velocity`) (={longest:g}), where waves are stable: "
                 "sample the wavelet more finely"
             )
-        super().__init__((1, *grid), (len(sources), len(receivers), len(wavelet)))
+        super().__init__((1, *grid), (len(sources), len(receivers), len(wavelet[::every])))
         self.sources = len(sources)
-        self.spacing, self.time_step, self.largest_velocity, self.settings = spacing, time_step, largest_velocity, settings
+        self.spacing, self.time_step, self.largest_velocity, self.every, self.settings = spacing, time_step, largest_velocity, every, settings
         self._wavelet, self._source_cells, self._receiver_cells = Constant(wavelet), sources.cpu().long(), receivers.cpu().long()
 
     def valid(self, x: Float[Tensor, "batch 1 height width"]) -> Bool[Tensor, " batch"]:
@@ -73,17 +77,30 @@ class DeepwaveOperator(Operator):
     def forward_sources(self, x: Float[Tensor, "batch 1 height width"], sources: Int[Tensor, "batch k"]) -> Float[Tensor, "batch k receivers times"]:
         import deepwave
 
+        return self._recordings(x, sources, deepwave.scalar)
+
+    def born(self, x: Float[Tensor, "1 1 height width"], change: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, "batch shots receivers times"]:
+        """The change of the recordings that a small change of the velocities x makes, to first order: J(x) change, by `deepwave.scalar_born`."""
+        import deepwave
+
+        everywhere = torch.arange(self.sources).expand(len(change), -1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", deepwave.MigrationWarning)  # tells how releases before 0.1 treated the outermost cells
+            return self._recordings(x.expand_as(change), everywhere, deepwave.scalar_born, "sc_", dv=change[:, 0].repeat_interleave(self.sources, 0))
+
+    def _recordings(self, x: Tensor, sources: Tensor, propagate: Callable[..., Any], kind: str = "", **more: Tensor) -> Float[Tensor, "batch k receivers times"]:
         shots = sources.shape[1]
         at = self._source_cells[sources.flatten().cpu()][:, None].to(x.device)
-        receivers = self._receiver_cells.expand(len(at), -1, -1).to(x.device)
-        recorded = deepwave.scalar(
+        found = propagate(
             x[:, 0].repeat_interleave(shots, 0),
             self.spacing,
             self.time_step,
             source_amplitudes=self._wavelet.like(x).expand(len(at), 1, -1),
             source_locations=at,
-            receiver_locations=receivers,
+            **{f"{kind}receiver_locations": self._receiver_cells.expand(len(at), -1, -1).to(x.device)},
             max_vel=self.largest_velocity,
+            **more,
             **self.settings,
-        ).receiver_amplitudes
-        return recorded.reshape(len(x), shots, *self.data_shape[1:])
+        )
+        recorded = getattr(found, f"{kind}receiver_amplitudes")
+        return recorded[..., :: self.every].reshape(len(x), shots, *self.data_shape[1:])

@@ -57,6 +57,7 @@ class Workers(Operator):
     def __init__(self, operator: Operator, count: int, piece: int = 2) -> None:
         super().__init__(operator.model_shape, operator.data_shape)
         self.linear, self.sources, self.differentiable = operator.linear, operator.sources, operator.differentiable
+        self.valid, self.reference = operator.valid, operator.reference
         self.name, self.count, self.piece = type(operator).__name__, count, piece
         self.tickets: Iterator[int] = itertools.count()
         self._pickled = pickle.dumps(operator)

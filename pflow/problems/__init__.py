@@ -16,10 +16,11 @@ from pflow.problems.prior_problem import PriorProblem
 from pflow.problems.rosenbrock import Rosenbrock
 from pflow.problems.seismic import Seismic
 from pflow.problems.traveltime import TravelTime
+from pflow.problems.waveform import Waveform
 
-__all__ = ["PROBLEMS", "Bimodal", "ExactPosterior", "Gaussian", "LogNormal", "PriorProblem", "Problem", "Rosenbrock", "Seismic", "TravelTime", "build_problem"]
+__all__ = ["PROBLEMS", "Bimodal", "ExactPosterior", "Gaussian", "LogNormal", "PriorProblem", "Problem", "Rosenbrock", "Seismic", "TravelTime", "Waveform", "build_problem"]
 
-PROBLEMS: dict[str, type[Problem]] = {problem.name: problem for problem in (Bimodal, Gaussian, LogNormal, Rosenbrock, Seismic, TravelTime)}
+PROBLEMS: dict[str, type[Problem]] = {problem.name: problem for problem in (Bimodal, Gaussian, LogNormal, Rosenbrock, Seismic, TravelTime, Waveform)}
 
 
 def build_problem(name: str, **settings: Any) -> Problem:

@@ -1,4 +1,4 @@
-"""`objective: auto`: score replay or path gradients, whichever reaches the same accuracy sooner on this machine.
+"""`objective: auto`: score replay or path gradients, whichever reaches the same accuracy sooner on this machine; values alone where F has no gradient.
 
     score replay      seconds per evaluation  F + t inner / M       t: one operator-free step, of which a round of M points makes at most `inner`
     path gradients    seconds per evaluation  F + t / batch         and some 50 times more evaluations (docs/methods.md)
@@ -14,14 +14,15 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from pflow.config_methods import Auto, Finetuning, Method, ReverseKL, ScoreReplay
+from pflow.config_methods import Auto, Finetuning, Importance, Method, ReverseKL, ScoreReplay
 from pflow.errors import PflowError
 from pflow.flows.base import Flow
 from pflow.objectives.score_replay import points_in_a_round
@@ -32,10 +33,11 @@ EVALUATIONS_SAVED = 50
 REPEATS = 5
 
 
-def resolve(method: Method, seconds_per_evaluation: float | None, measure: Callable[[], float], file: Path | None = None) -> Method:
-    """`auto` becomes the method that is faster for the measured cost of F; others stay.
+def resolve(method: Method, operator: Mapping[str, Any] | None, measure: Callable[[], float], file: Path | None = None) -> Method:
+    """`auto` becomes the method that is faster for the measured cost of F, or the only one that needs no gradient of it; others stay.
 
     Arguments:
+        operator: what operator.json says: `differentiable` and `seconds_per_gradient`.
         measure: seconds of one operator-free step; asked only where no choice is on file.
         file: where the choice is kept.
 
@@ -44,9 +46,12 @@ def resolve(method: Method, seconds_per_evaluation: float | None, measure: Calla
     """
     if not isinstance(method, Auto):
         return method
-    if seconds_per_evaluation is None:
+    if operator is None:
         raise PflowError("`objective: auto` needs the measured cost of F: name operator.json with --operator")
     shared = {field.name: getattr(method, field.name) for field in dataclasses.fields(Finetuning)}
+    if not operator["differentiable"]:
+        return Importance(**shared, draw=min(Importance.draw, method.evaluations))
+    seconds_per_evaluation = operator["seconds_per_gradient"]
     replay, paths = ScoreReplay(**shared), ReverseKL(**shared)
     basis = {"machine": platform.node(), "seconds_per_evaluation": seconds_per_evaluation, "evaluations": method.evaluations}
     known = _read(file, basis)

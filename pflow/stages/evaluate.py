@@ -58,7 +58,7 @@ def evaluate(
         metrics |= _image(tree, known if reference is not None else None)
     unknowns = math.prod(tree["posterior"]["x"].shape[2:])
     rules = dataclasses.asdict(settings.evaluate.verdict)
-    judgement = judge(metrics, rules, unknowns=unknowns, fine_tuned=settings.fine_tuned)
+    judgement = judge(metrics, rules, unknowns=unknowns, fine_tuned=settings.fine_tuned, linear=bool(tree.attrs.get("linear_operator", 0)))
     metrics |= {"verdict": judgement.verdict, "verdict_reasons": judgement.reasons}
     metrics |= {name: trained[name] for name in ("evaluations", "wall_seconds", "device", "skipped_steps", "stop_reason")}
     metrics |= {name: int(tree.attrs[name]) for name in ("sampling_evaluations", "sampling_forwards")}

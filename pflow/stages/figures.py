@@ -116,6 +116,7 @@ def _draw_fields(
             x_true=truth,
             data=data if data.ndim == 2 else None,
             data_name=f"Data ({data_unit})" if data_unit != "1" else "Data",
+            **({"data_axes": tuple(attributes["data_axes"])} if "data_axes" in attributes else {}),
             estimates=estimates,
             extent=tuple(attributes["field_extent"]),
             axis_names=tuple(f"{axis} ({attributes['field_unit']})" for axis in ("lateral", "depth")),

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from pflow.checkpoint import Checkpoint
-from pflow.config_methods import NoFinetuning
+from pflow.config_methods import Method, NoFinetuning
 from pflow.decoding import encode
 from pflow.device import describe_device, peak_memory_mb, select_device
 from pflow.diagnostics.accuracy import accuracy_against_exact
@@ -31,7 +31,7 @@ from pflow.problems.base import ExactPosterior
 from pflow.progress import Progress
 from pflow.provenance import file_hash, identity
 from pflow.seeds import generator_for
-from pflow.stage_settings import FinetuneSettings
+from pflow.stage_settings import FinetuneSettings, with_workers
 from pflow.stages.automatic import resolve, step_seconds
 from pflow.stages.inputs import problem_from, read_observation
 from pflow.stages.methods import needs_gradient, objective_of, wrap
@@ -102,7 +102,7 @@ def finetune(
         reuse: weights of the method whose evaluations are reused; the evaluations lie beside the checkpoints.
     """
     device = select_device(settings.device, threads)
-    cost = read_json(operator).get("seconds_per_gradient") if operator else None
+    checked = read_json(operator) if operator else None
     method, problem = settings.method, problem_from(settings.problem)
     y = read_observation(observation, problem).to(device)
     expected = architecture_of(settings.flow, problem.model_shape, problem.summary_shape)
@@ -114,11 +114,13 @@ def finetune(
         torch.manual_seed(int(generator_for(settings.seed, "weights").initial_seed() % 2**31))
         flow, architecture = build_flow(**expected).to(device), expected
         with torch.no_grad():
-            flow.initialise_inverse(64, problem.summary(y), generator_for(settings.seed, "initialise"))
-    method = resolve(method, cost, lambda: step_seconds(flow, problem.summary(y)), checkpoint.parent.with_name("auto.json"))
+            generator = generator_for(settings.seed, "initialise")
+            prior_draws = problem.sample_prior(256, generator_for(settings.seed, "initialise", "prior")).to(y)
+            flow.initialise_inverse(64, problem.summary(y), generator, prior_draws)
+    method = resolve(method, checked, lambda: step_seconds(flow, problem.summary(y)), checkpoint.parent.with_name("auto.json"))
     flow, architecture = wrap(flow, architecture, method)
     problem = with_prior(problem, settings.prior, prior, y)
-    of_target = _target_identity(settings, y, prior)
+    of_target = _target_identity(settings, method, y, prior)
     evaluations = EvaluationStore(checkpoint.with_name(STORE), of_target)
     target = Target(problem, y, gradient=needs_gradient(method), store=evaluations, sources=getattr(method, "sources", 0), seed=settings.seed)
     known = None
@@ -186,11 +188,11 @@ def learnt(objective: Objective, target: Target) -> int | float:
     return target.ledger.cost(getattr(objective, "learnt", target.ledger.points))
 
 
-def _target_identity(settings: FinetuneSettings, y: torch.Tensor, prior: Path | None = None) -> str:
+def _target_identity(settings: FinetuneSettings, method: Method, y: torch.Tensor, prior: Path | None = None) -> str:
     """Fingerprint of p~: an evaluation stays true while problem, observation and their code are the same."""
-    sources = getattr(settings.method, "sources", 0)
+    sources = getattr(method, "sources", 0)
     subsets = [sources, settings.seed] if sources else []
-    told = {"problem": encode(settings.problem), "prior": encode(settings.prior), "scores": needs_gradient(settings.method), "subsets": subsets}  # a store of values alone holds no scores
+    told = {"problem": encode(with_workers(settings.problem, 1)), "prior": encode(settings.prior), "scores": needs_gradient(method), "subsets": subsets}  # a store of values alone holds no scores
     read = file_hash(prior) if prior else ""
     parts = (json.dumps(told, sort_keys=True).encode(), read.encode(), y.cpu().numpy().tobytes(), closure_fingerprint("pflow.problems").encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]

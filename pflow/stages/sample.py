@@ -31,6 +31,7 @@ __all__ = ["latent_score_error", "sample"]
 
 BATCH = 4096
 ELEMENTS = 2**22  # of x in one batch
+ON_FIGURES = ("field_shape", "field_extent", "field_label", "field_unit", "field_colours", "data_axes")  # attributes of a problem, for the store
 GRADIENT_BATCH = 64  # draws whose gradients are in memory at once
 
 
@@ -43,7 +44,9 @@ def sample(settings: SampleSettings, record: dict[str, Any], *, flow: Path, obse
     network, _ = load_flow(flow, device)
     if not has_operator(settings.problem):
         return sample_without_operator(settings, record, problem, network, y, read_json(flow.with_name("flow.json")), out)
-    field = {name: getattr(problem, name) for name in ("field_shape", "field_extent", "field_label", "field_unit", "field_colours") if hasattr(problem, name)}
+    field = {name: getattr(problem, name) for name in ON_FIGURES if hasattr(problem, name)}
+    if problem.high_fidelity.sources > 1 and len(problem.data_shape) == 2:
+        field.setdefault("data_axes", ("receiver", "source"))  # of its columns and its rows
     problem = with_prior(problem, settings.prior, prior, y)
     target = Target(problem, y)
     generator = generator_for(settings.seed, "sample", settings.observation, settings.method)
@@ -81,6 +84,7 @@ def sample(settings: SampleSettings, record: dict[str, Any], *, flow: Path, obse
         "seed": settings.seed,
         "noise_std": problem.noise_std,
         "data_size": problem.noise.size,
+        "linear_operator": int(problem.high_fidelity.linear),
         "evaluations": trained["evaluations"],
         "sampling_evaluations": target.ledger.evaluations,
         "sampling_forwards": target.ledger.forwards,

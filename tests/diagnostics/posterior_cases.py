@@ -51,7 +51,8 @@ class Case:
         return found
 
     def judgement(self, with_reference: bool = False) -> Judgement:
-        return judge(self.metrics(with_reference), RULES, unknowns=self.x[0].numel(), fine_tuned=self.fine_tuned)
+        linear = self.problem.high_fidelity.linear
+        return judge(self.metrics(with_reference), RULES, unknowns=self.x[0].numel(), fine_tuned=self.fine_tuned, linear=linear)
 
 
 def observed(problem, seed: int, scale: float = 1.0) -> torch.Tensor:

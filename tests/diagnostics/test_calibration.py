@@ -46,6 +46,15 @@ def test_a_miscalibration_is_found(wrong):
         assert (found[:, 1] < 0.05).sum() >= 8
 
 
+def test_a_gross_miscalibration_is_more_than_unlikely():
+    """Simulated p-values end at 1/4001; beyond, the bound over all points still tells 10^-4 from 10^-20, and is a bound."""
+    half_the_spread, _ = p_values(0, std=0.5)
+    absurd, _ = p_values(0, shift=3.0)
+    assert absurd < half_the_spread < 1e-4
+    count = 9  # ranks of 9 pairs, all the smallest of 3 + 1: probability 4^-9 under uniformity
+    assert 4.0**-count <= uniformity(np.zeros(count, int), 3).p_value <= 6 * 4.0**-count
+
+
 def test_the_shape_of_the_ranks_tells_what_is_wrong():
     share = {}
     for name, wrong in (("narrow", {"std": 0.6}), ("wide", {"std": 1.6}), ("exact", {})):

@@ -11,9 +11,9 @@ from posterior_cases import RULES, broken, sound
 GOOD = {"ess_fraction": 0.95, "pareto_k": 0.2, "score_error": 0.02, "predictive_chi_square": 0.98, "predictive_chi_square_spread": 0.06, "predictive_p_value": 0.9, "zero_weight_fraction": 0.0}
 
 
-def verdict(fine_tuned=True, unknowns=2, **changes):
+def verdict(fine_tuned=True, unknowns=2, linear=True, **changes):
     metrics = {name: value for name, value in (GOOD | changes).items() if value is not None}
-    return judge(metrics, RULES, unknowns=unknowns, fine_tuned=fine_tuned)
+    return judge(metrics, RULES, unknowns=unknowns, fine_tuned=fine_tuned, linear=linear)
 
 
 @pytest.mark.parametrize("with_reference", [False, True])
@@ -85,6 +85,30 @@ def test_a_flow_that_was_not_fine_tuned_is_not_trusted_blindly():
     assert verdict(fine_tuned=False, unknowns=4096, **collapsed, sbc_p_value=1e-4).verdict == WITH_CARE
 
 
+def test_with_pairs_alone_calibration_decides():
+    """No operator: no weights, no misfit, no scores. Untested is `with care`, shown to be wrong is not."""
+
+    def judged(**metrics):
+        return judge(metrics, RULES, unknowns=2, fine_tuned=False)
+
+    sound = judged(sbc_p_value=0.4, tarp_p_value=0.3, local_c2st_p_value=0.2, ood_p_value=0.5)
+    assert sound.verdict == WITH_CARE and "no operator is known: there are no importance weights, and no misfit, to judge by" in sound.reasons
+    for name in ("sbc_p_value", "tarp_p_value", "local_c2st_p_value"):
+        assert judged(**{name: 0.005}).verdict == WITH_CARE  # evidence, below `significance`
+        proved = judged(**{name: 5e-5})
+        assert proved.verdict == DO_NOT_USE and "p 5e-05" in proved.reasons[0]  # proof, below its square
+    assert judged(ood_p_value=0.002).verdict == DO_NOT_USE
+    assert verdict(fine_tuned=False, sbc_p_value=1e-9).verdict == TRUSTWORTHY  # its weights at this observation say more
+
+
 def test_rules_are_settings():
     strict = RULES | {"ess_trustworthy": 0.99}
     assert judge(GOOD, strict, unknowns=2, fine_tuned=True).verdict == WITH_CARE
+
+
+def test_in_many_dimensions_other_modes_of_a_nonlinear_operator_stay_possible():
+    local = {"ess_fraction": 0.001, "pareto_k": 3.0, "zero_weight_fraction": 0.0, "score_error": 0.1, "predictive_chi_square": 1.0, "predictive_p_value": 0.5}
+    known = local | {"mean_error_posterior_std": 0.05, "std_error_posterior_std": 0.05}
+    verdicts = [judge(metrics, RULES, unknowns=256, fine_tuned=True, linear=linear).verdict for metrics in (local, known) for linear in (True, False)]
+    assert verdicts == ["trustworthy", "usable with care", "trustworthy", "trustworthy"]
+    assert any("other modes" in reason for reason in judge(local, RULES, unknowns=256, fine_tuned=True, linear=False).reasons)

@@ -28,7 +28,7 @@ def judged(size: int, seed: int, *, spread: float = 1.0, shift: float = 0.0, tru
     score = (y.sum(0) - REPEATS * x) / NOISE**2 - x
     error = ((spread * std * score + z) ** 2).mean(1)[:256]  # in the metric of q
     metrics = without_reference(x, log_q, log_p - log_q, misfit.mean(1) / REPEATS, y.size, score_error=error) | known
-    return judge(metrics, asdict(Verdict()), unknowns=size, fine_tuned=fine_tuned)
+    return judge(metrics, asdict(Verdict()), unknowns=size, fine_tuned=fine_tuned, linear=True)
 
 
 @pytest.mark.parametrize("size", [256, 4096])

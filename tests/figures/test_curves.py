@@ -42,6 +42,17 @@ def test_accuracy_draws_the_median_over_seeds_in_the_colour_of_the_method():
         assert to_hex(line(axes, name).get_color(), keep_alpha=False).upper() == method_colour(name, list(given))
 
 
+@pytest.mark.parametrize(("low", "high"), [(120, 2900), (600, 1500), (3.1, 3.9), (0.004, 0.02), (0.001, 90)])
+def test_accuracy_labels_two_heights_or_more_however_narrow_the_range(low, high):
+    history = {"evaluations": [0, 100, 1000], "kl_reverse_nats": [high, (low * high) ** 0.5, low]}
+    figure = accuracy_against_evaluations({"gaussian": [history]})
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    bottom, top = axes.get_ylim()
+    shown = [label for tick, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True) if bottom <= tick <= top and label.get_text()]
+    assert 2 <= len(shown) <= 10
+
+
 def test_accuracy_has_a_band_from_the_best_to_the_worst_seed():
     given = histories()
     axes = accuracy_against_evaluations({"scratch": given["scratch"]}).axes[0]

@@ -58,6 +58,15 @@ def test_axes_are_in_the_units_of_the_field(case):
     assert any(axes.get_ylabel() == "speed (km/s)" for axes in figure.axes)
 
 
+def test_data_off_the_grid_have_axes_of_their_own(case):
+    times = np.arange(40.0).reshape(5, 8)
+    named = panels(posterior_fields(**{**case, "data": times}, data_axes=("receiver", "source")))[1]
+    assert (named.get_xlabel(), named.get_ylabel()) == ("receiver", "source")
+    assert all(tick == int(tick) for tick in (*named.get_xticks(), *named.get_yticks()))
+    assert panels(posterior_fields(**{**case, "data": times}))[1].get_xlabel() == "datum"
+    assert panels(posterior_fields(**case))[1].get_xlabel() == ""  # on the grid of the field
+
+
 def test_positive_fields_have_a_scale_of_their_own(case):
     slow = {name: np.exp(draws) for name, draws in case["posteriors"].items()}
     low, high = panels(posterior_fields(slow, x_true=np.exp(case["x_true"])))[0].images[0].get_clim()

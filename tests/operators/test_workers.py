@@ -66,6 +66,29 @@ def test_values_gradients_and_subsets_are_those_of_the_operator(shared):
     assert shared.sources == 3 and shared(models(0)).shape == (0, 3, 5)
 
 
+class Bounded(Waves):
+    """Defined below 1 alone; breaks elsewhere."""
+
+    def valid(self, x: Tensor) -> Tensor:
+        return (x < 1).all(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.valid(x).all()
+        return super().forward(x)
+
+
+def test_points_outside_of_the_domain_are_not_sent():
+    x, shared = torch.full((3, 4), 0.5), Workers(Bounded(), count=1)
+    x[1] = 60.0
+    try:
+        assert shared.valid(x).tolist() == [True, False, True]
+        y = shared(x)
+        assert y[1].isnan().all() and y[[0, 2]].isfinite().all()
+        assert shared.subset(x, torch.zeros(3, 1, dtype=torch.long))[1].isnan().all()
+    finally:
+        shared.close()
+
+
 def test_gradients_asked_for_late_are_computed_again(shared):
     at = models(3).requires_grad_()
     first = shared(at)

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from pflow.config_methods import Auto, ReverseKL, ScoreReplay
+from pflow.config_methods import Auto, Importance, ReverseKL, ScoreReplay
 from pflow.errors import PflowError
 from pflow.flows import build_flow
 from pflow.stages.automatic import resolve, step_seconds
@@ -15,9 +15,13 @@ from pflow.stages.automatic import resolve, step_seconds
 AUTO = Auto(flow="coupling", start="pretrained", evaluations=160)  # 16 points a round, at most 200 steps: 12.5 steps an evaluation
 
 
+def measured(seconds: float) -> dict:
+    return {"differentiable": True, "seconds_per_gradient": seconds}
+
+
 @pytest.mark.parametrize(("operator", "step", "expected"), [(1.0, 0.01, ScoreReplay), (1e-5, 0.01, ReverseKL), (0.01, 0.01, ScoreReplay), (0.01, 1.0, ReverseKL)])
 def test_the_faster_of_the_two_is_taken(operator, step, expected):
-    method = resolve(AUTO, operator, lambda: step)
+    method = resolve(AUTO, measured(operator), lambda: step)
     assert isinstance(method, expected) and method.evaluations == 160
     with_replay, with_paths = operator + 12.5 * step, 50 * (operator + step / 64)
     assert isinstance(method, ScoreReplay) == (with_replay < with_paths)
@@ -25,17 +29,22 @@ def test_the_faster_of_the_two_is_taken(operator, step, expected):
 
 def test_the_choice_is_made_once(tmp_path):
     file = tmp_path / "m" / "auto.json"
-    assert isinstance(resolve(AUTO, 0.01, lambda: 0.01, file), ScoreReplay)
-    assert isinstance(resolve(AUTO, 0.01, lambda: 1.0, file), ScoreReplay)  # a slow moment of the machine changes nothing
+    assert isinstance(resolve(AUTO, measured(0.01), lambda: 0.01, file), ScoreReplay)
+    assert isinstance(resolve(AUTO, measured(0.01), lambda: 1.0, file), ScoreReplay)  # a slow moment of the machine changes nothing
     assert json.loads(file.read_text())["seconds_per_step"] == 0.01
-    assert isinstance(resolve(AUTO, 1e-4, lambda: 1.0, file), ReverseKL)  # another operator does
+    assert isinstance(resolve(AUTO, measured(1e-4), lambda: 1.0, file), ReverseKL)  # another operator does
     assert [path.name for path in file.parent.iterdir()] == ["auto.json"]
+
+
+def test_without_a_gradient_values_have_to_do():
+    method = resolve(AUTO, {"differentiable": False, "seconds_per_gradient": None}, lambda: 0.01)
+    assert isinstance(method, Importance) and method.draw <= method.evaluations == 160
 
 
 def test_a_broken_file_is_written_again(tmp_path):
     file = tmp_path / "auto.json"
     file.write_text("{")
-    assert isinstance(resolve(AUTO, 1.0, lambda: 0.01, file), ScoreReplay)
+    assert isinstance(resolve(AUTO, measured(1.0), lambda: 0.01, file), ScoreReplay)
     assert json.loads(file.read_text())["objective"] == "score_replay"
 
 

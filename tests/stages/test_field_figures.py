@@ -9,7 +9,7 @@ from pflow.arviz_schema import chains_dataset, draws_dataset, point_dataset
 from pflow.stages.figures import _draw_fields
 
 RANDOM = np.random.default_rng(0)
-SECTION = {"field_shape": [3, 4], "field_extent": [0.0, 40.0, 30.0, 0.0], "field_unit": "m", "field_label": "log velocity", "field_colours": "RdBu"}
+SECTION = {"field_shape": [3, 4], "field_extent": [0.0, 40.0, 30.0, 0.0], "field_unit": "m", "field_label": "log velocity", "field_colours": "RdBu", "data_axes": ["receiver", "source"]}
 
 
 def trees():
@@ -50,6 +50,7 @@ def test_reference_and_back_projection_are_shown():
     titles, rows = {a.get_title(loc="left") for a in axes}, {a.get_ylabel() for a in axes}
     assert {"True model", "Data (ms)", "Back-projection"} <= titles
     assert {"amortised\nmisfit 2.50", "reference (NUTS)", "depth (m)"} <= rows
+    assert ("receiver", "source") in {(a.get_xlabel(), a.get_ylabel()) for a in axes}
     assert axes[0].get_images()[0].get_cmap().name == "RdBu" and axes[0].get_images()[0].get_extent() == [0, 40, 30, 0]
 
 

@@ -20,9 +20,10 @@ def test_methods_with_and_without_scores_do_not_share_a_store():
     settings = FinetuneSettings(RosenbrockProblem(), CouplingFlow(), ScoreReplay(**SHARED), 0, "cpu", "e", "o", "m")
 
     def identity(**changes):
-        return _target_identity(dataclasses.replace(settings, **changes), y)
+        changed = dataclasses.replace(settings, **changes)
+        return _target_identity(changed, changed.method, y)
 
     assert identity() == identity(method=ReverseKL(**SHARED)) == identity(seed=1)
     assert identity() != identity(method=Importance(**SHARED))
     assert identity() != identity(problem=RosenbrockProblem(noise_std=0.5))
-    assert identity() != _target_identity(settings, y + 1)
+    assert identity() != _target_identity(settings, settings.method, y + 1)

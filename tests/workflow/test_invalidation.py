@@ -78,7 +78,7 @@ def copy(made, tmp_path) -> Project:
 def planned(project: Project, *arguments: str) -> tuple[set[str], str]:
     done = project.snakemake("-n", *arguments)
     assert done.returncode == 0, done.stdout
-    return {m for m in re.findall(r"^Job \d+: (.*)$", done.stdout, re.M)}, done.stdout
+    return {m for m in re.findall(r"^Job \d+: (?!all )(.*)$", done.stdout, re.M)}, done.stdout
 
 
 Change = Callable[[dict], None]
@@ -103,6 +103,8 @@ SETTINGS = {
     "finetune, one method": (setting("finetune", "preconditioned", "evaluations", value=64), run("preconditioned", *FOLLOWS) | SHOWN),
     "sample": (setting("sample", "draws", value=150), all_runs("sample", "evaluate") | SHOWN),
     "evaluate: the reference": (setting("reference", "draws", value=400), REFERENCE | all_runs("evaluate") | SHOWN),
+    "evaluate: a rule of the verdict": (setting("evaluate", value={"verdict": {"pareto_k": 0.6}}), all_runs("evaluate") | SHOWN),
+    "calibrate": (setting("calibrate", value={"draws": 50}), RECALIBRATED | SHOWN),
     "figures: a label": (setting("finetune", "preconditioned", "label", value="warm"), SHOWN),
     "report: the title": (setting("title", value="Another title"), REPORT),
     "problem": (setting("problem", "noise_std", value=0.5), EVERYTHING),
@@ -193,6 +195,9 @@ FILES = {
         lambda folder: shutil.rmtree(folder / "pairs/train/shard-1.zarr") or shutil.rmtree(folder / "pretrained/coupling"),
         simulated("train pairs, shard 1") | pretrained("coupling", "chint") | FROM_PRETRAINED | SHOWN,
     ),
+    "observations deleted, and no job needs them": (lambda folder: shutil.rmtree(folder / "observations"), set()),
+    "reference deleted": (remove("posteriors/y1/reference.zarr/zarr.json"), REFERENCE | all_runs("evaluate") | SHOWN),
+    "check of the operator deleted, which fine-tuning waits for": (remove("operator.json"), CHECK | all_runs(*FOLLOWS) | SHOWN),
     "figures deleted": (remove("figures/index.json"), SHOWN),
     "pretrained weights altered": (alter_weights, calibrated("coupling") | FROM_PRETRAINED | SHOWN),
     "an input data file changed": (alter_observation, REFERENCE | all_runs(*FOLLOWS) | RECALIBRATED | SHOWN),
@@ -203,6 +208,18 @@ FILES = {
 
 def chunk(folder: Path) -> Path:
     return next(p for p in sorted((folder / RUN / "posterior.zarr/posterior/x/c").rglob("*")) if p.is_file())
+
+
+@pytest.mark.parametrize("target", ["all", "tiny"])
+def test_a_plan_ends_in_few_words(made, tiny, target):
+    """Snakemake prints all that a target asks for: of hundreds of results only the last are asked for, and what is missing."""
+    tiny["results"] = "elsewhere"
+    made.write(tiny)
+    _, text = planned(made, target)
+    made.write(TINY)
+    last = text.rpartition("\nJob stats")[0].rpartition("\nJob ")[2]
+    assert "Reason: Input files updated by another job" in last and "elsewhere/tiny/figures/index.json" in last
+    assert len(last) < 300, last
 
 
 @pytest.mark.parametrize("kind", FILES)

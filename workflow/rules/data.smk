@@ -18,13 +18,14 @@ rule simulate_shard:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,
         runtime=lambda wildcards, attempt: 20 * attempt,
         gpu=0,
+        workers=pipeline.workers,
         attempt=lambda wildcards, attempt: attempt,
     conda:
         "../../envs/pflow.yaml"
     message:
         "simulate {wildcards.experiment}: {wildcards.split} pairs, shard {wildcards.shard}"
     shell:
-        "python -m pflow simulate --settings {params.settings:q} --out {output} --threads {threads} --attempt {resources.attempt} > {log} 2>&1"
+        "python -m pflow simulate --settings {params.settings:q} --out {output} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} > {log} 2>&1"
 
 
 rule observe_data:
@@ -68,13 +69,14 @@ rule check_forward_operator:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,
         runtime=lambda wildcards, attempt: 20 * attempt,
         gpu=0,
+        workers=pipeline.workers,
         attempt=lambda wildcards, attempt: attempt,
     conda:
         "../../envs/pflow.yaml"
     message:
         "check the operator of {wildcards.experiment}"
     shell:
-        "python -m pflow check_operator --settings {params.settings:q} --out {output} --threads {threads} --attempt {resources.attempt} > {log} 2>&1"
+        "python -m pflow check_operator --settings {params.settings:q} --out {output} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} > {log} 2>&1"
 
 
 rule estimate_spectrum:
@@ -122,6 +124,7 @@ rule reference_posterior:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,
         runtime=pipeline.runtime("reference"),
         gpu=0,
+        workers=pipeline.workers,
         attempt=lambda wildcards, attempt: attempt,
     conda:
         "../../envs/pflow.yaml"
@@ -129,4 +132,4 @@ rule reference_posterior:
         "reference posterior of {wildcards.experiment}: {wildcards.observation}"
     shell:
         "python -m pflow reference --settings {params.settings:q} {params.prior} --observation {input.observation}"
-        " --out {output} --threads {threads} --attempt {resources.attempt} > {log} 2>&1"
+        " --out {output} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} > {log} 2>&1"

@@ -23,6 +23,7 @@ rule sample_posterior:
         gpu=pipeline.gpu,
         gpu_model=pipeline.gpu_model,
         gres=pipeline.gres,
+        workers=pipeline.workers,
         attempt=lambda wildcards, attempt: attempt,
     conda:
         "../../envs/pflow.yaml"
@@ -30,7 +31,7 @@ rule sample_posterior:
         "sample {wildcards.experiment}/{wildcards.observation}: {wildcards.method}, seed {wildcards.seed}"
     shell:
         "python -m pflow sample --settings {params.settings:q} --flow {input.flow} {params.prior} --observation {input.observation}"
-        " --out {output} --threads {threads} --attempt {resources.attempt} > {log} 2>&1"
+        " --out {output} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} > {log} 2>&1"
 
 
 rule calibrate_flow:

@@ -8,11 +8,15 @@ for stage in ("simulate", "observe", "check_operator", "reference", "pretrain", 
             stage
         input:
             [f for experiment in pipeline.configuration.experiments for f in pipeline.stage_files(stage, experiment)],
+        message:
+            f"all results of {stage}"
 
 
 rule report:
     input:
         f"{R}/report.html",
+    message:
+        f"{R}/report.html"
 
 
 for experiment in pipeline.configuration.experiments:
@@ -21,4 +25,6 @@ for experiment in pipeline.configuration.experiments:
         name:
             experiment
         input:
-            pipeline.products(experiment),
+            pipeline.wanted([experiment]),
+        message:
+            f"all of {experiment}"

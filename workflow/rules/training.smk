@@ -84,6 +84,7 @@ rule finetune_flow:
         gpu=pipeline.gpu,
         gpu_model=pipeline.gpu_model,
         gres=pipeline.gres,
+        workers=pipeline.workers,
         attempt=lambda wildcards, attempt: attempt,
     conda:
         "../../envs/pflow.yaml"
@@ -91,4 +92,4 @@ rule finetune_flow:
         "finetune {wildcards.experiment}/{wildcards.observation}: {wildcards.method}, seed {wildcards.seed}"
     shell:
         "python -m pflow finetune --settings {params.settings:q} {params.start} {params.prior} {params.reuse} {params.cost} --observation {input.observation}"
-        " --out {params.folder} --checkpoint {params.checkpoint} --threads {threads} --attempt {resources.attempt} > {log} 2>&1"
+        " --out {params.folder} --checkpoint {params.checkpoint} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} > {log} 2>&1"

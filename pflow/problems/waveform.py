@@ -1,0 +1,123 @@
+"""Full-waveform inversion between two wells: velocities from everything that receivers record, by the acoustic wave equation."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pflow.operators import ComposedOperator, Constant
+from pflow.operators.born import BornWaves
+from pflow.operators.waves import DeepwaveOperator
+from pflow.problems.prior_problem import PriorProblem
+from pflow.problems.priors import MaternField
+from pflow.problems.validation import positive_number, whole_number
+
+__all__ = ["Waveform"]
+
+FASTEST = 2.0  # times the background: no velocity of a valid model is larger
+SAMPLES_PER_PERIOD = 12.0  # of the data, at the peak frequency; a Ricker wavelet has next to nothing above three times that frequency
+ABSORBING_CELLS = 8
+
+
+class Waveform(PriorProblem):
+    r"""The log-velocity of a square section of the earth, :math:`v = v_0 e^x` on side x side cells, flattened row by row.
+
+    x is a Matern field of smoothness 3/2, :math:`C_{ij} = \varsigma^2 (1 + \sqrt 3 r_{ij} / \ell)\, e^{- \sqrt 3 r_{ij} / \ell}`. Sources
+    stand evenly in the left-most column of cells, receivers in the right-most one. The data are the pressures that each receiver records from each
+    source, in units of the standard deviation of the recordings in the background v0: at high fidelity by the acoustic wave equation (deepwave), at
+    low fidelity by its Born approximation, which scatters waves once and leaves their arrival times alone.
+
+    Flows see the mean of the posterior under the Born approximation (regularised least-squares migration), :math:`C J^\top (J C J^\top + \sigma^2)^{-1} (y - F(0))`,
+    an image of the shape of x: under that approximation it holds all that y tells about x.
+
+    Arguments:
+        side: cells along each side.
+        spacing_m: side of a cell in metres.
+        velocity_m_s: background velocity v0 in metres per second.
+        frequency_hz: peak frequency of the sources' Ricker wavelet.
+        sources, receivers: how many.
+        std: standard deviation of x under the prior, the symbol varsigma.
+        length_m: correlation length ell in metres.
+        noise_std: standard deviation sigma of the noise on each sample.
+
+    Raises:
+        PflowError: for impossible values, or without deepwave.
+    """
+
+    name = "waveform"
+    field_label = "log velocity, ln(v / v0)"
+    field_unit = "m"
+    field_colours = "RdBu"  # red is slow, as everywhere in tomography
+
+    def __init__(
+        self,
+        side: int = 16,
+        spacing_m: float = 10.0,
+        velocity_m_s: float = 2000.0,
+        frequency_hz: float = 15.0,
+        sources: int = 6,
+        receivers: int = 8,
+        std: float = 0.1,
+        length_m: float = 30.0,
+        noise_std: float = 0.2,
+    ) -> None:
+        side = whole_number("side", side, minimum=4, maximum=32)  # The Jacobian is dense.
+        spacing_m, velocity_m_s = positive_number("spacing_m", spacing_m), positive_number("velocity_m_s", velocity_m_s)
+        wells = {
+            "sources": _well(whole_number("sources", sources, minimum=1, maximum=side), side, column=0),
+            "receivers": _well(whole_number("receivers", receivers, minimum=1, maximum=side), side, column=side - 1),
+        }
+        waves = _waves(side, spacing_m, velocity_m_s, positive_number("frequency_hz", frequency_hz), wells)
+        super().__init__(
+            prior=MaternField((side, side), length_m, nu=1.5, std=std, spacing=spacing_m),
+            low_fidelity=BornWaves(waves, velocity_m_s),
+            high_fidelity=ComposedOperator(waves, lambda x: velocity_m_s * torch.exp(x).view(-1, *waves.model_shape), (side**2,)),
+            noise_std=noise_std,
+            parameter_names=[f"x[{row},{column}]" for row in range(side) for column in range(side)],
+        )
+        self.field_shape = (side, side)
+        self.field_extent = (0.0, side * spacing_m, side * spacing_m, 0.0)  # left, right, bottom, top
+
+    @property
+    def summary_shape(self) -> tuple[int, ...]:
+        return self.model_shape
+
+    def summary(self, y: Float[Tensor, "batch sources receivers times"]) -> Float[Tensor, "batch cells"]:
+        """The posterior mean under the Born approximation."""
+        return (y - self.low_fidelity.background.like(y)).flatten(1) @ self._migration.like(y)
+
+    @cached_property
+    def _migration(self) -> Constant:
+        """C J^T (J C J^T + sigma^2)^-1, transposed: (data, cells), by the root L of C, through a matrix of the size of the model alone."""
+        root = self.prior.root
+        seen = root.T @ self.low_fidelity.jacobian.value / self.noise_std
+        precision = torch.eye(len(root), dtype=torch.float64) + seen @ seen.T
+        return Constant((root @ torch.linalg.solve(precision, seen / self.noise_std)).T)
+
+
+def _waves(side: int, spacing: float, velocity: float, frequency: float, wells: dict[str, Int[Tensor, "count 2"]]) -> DeepwaveOperator:
+    """Recordings from before the first wave until the last has crossed the section, with a standard deviation of 1 in the background."""
+    step = 0.6 * spacing / (math.sqrt(2) * FASTEST * velocity)
+    peak = 1.2 / frequency
+    times = torch.arange(math.ceil((2 * peak + math.sqrt(2) * side * spacing / velocity) / step)) * step
+    phase = (math.pi * frequency * (times - peak)).square()
+    ricker = (1 - 2 * phase) * torch.exp(-phase)
+
+    def recorded_of(wavelet: Tensor) -> DeepwaveOperator:
+        every = max(1, math.floor(1 / (SAMPLES_PER_PERIOD * frequency * step)))
+        return DeepwaveOperator(
+            (side, side), spacing, step, wavelet, **wells, largest_velocity=FASTEST * velocity, every=every, pml_width=ABSORBING_CELLS, pml_freq=frequency
+        )
+
+    waves = recorded_of(ricker)
+    return recorded_of(ricker / waves(torch.full((1, *waves.model_shape), velocity)).std())
+
+
+def _well(count: int, side: int, column: int) -> Int[Tensor, "count 2"]:
+    """`count` cells spread over a column."""
+    rows = torch.linspace(0, side - 1, count, dtype=torch.float64).round().long()
+    return torch.stack([rows, torch.full_like(rows, column)], 1)
