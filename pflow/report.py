@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pflow.figures.palette import method_colour, method_label
 from pflow.report_numbers import Cell, format_number, is_number, over_seeds
-from pflow.report_pictures import figures, shrink
+from pflow.report_pictures import figures, picture, shrink
 from pflow.report_trust import CALIBRATION, EVIDENCE, calibration_row, verdict_of
 
 __all__ = ["build_report"]
@@ -55,6 +55,9 @@ CHECKS = {
     "seconds_per_gradient": "seconds per evaluation (forward with gradient)",
     "bytes_saved_for_gradient": "bytes kept for the gradient of a batch",
 }
+BENCHMARK = (
+    "Accuracy against evaluations of F: medians and quartiles over seeds. Above, the divergence that a density has and chains do not; below, a distance between draws that all methods have."
+)
 
 
 @dataclass
@@ -90,7 +93,7 @@ class Reader:
         return content
 
 
-def build_report(results: Path, experiments: Sequence[Mapping[str, Any]]) -> str:
+def build_report(results: Path, experiments: Sequence[Mapping[str, Any]], benchmark: Path | None = None) -> str:
     """The page as one string.
 
     Arguments:
@@ -99,6 +102,7 @@ def build_report(results: Path, experiments: Sequence[Mapping[str, Any]]) -> str
             `question`, `problem`, `observations` (names, or names with settings), `methods` or `finetune` (name:
             settings; `label` is what to call it), `flows`, `seeds`, `notes` (sentences for the reader) and
             `captions` (name of a figure: caption). Everything but `captions` is also printed as configuration.
+        benchmark: figure of pflow's own benchmark of its methods; None to leave it out.
     """
     folder = Path(__file__).parent
     environment = Environment(
@@ -107,8 +111,9 @@ def build_report(results: Path, experiments: Sequence[Mapping[str, Any]]) -> str
     columns = {"summary": SUMMARY, "accuracy": ACCURACY, "evidence": EVIDENCE, "calibration": CALIBRATION, "cost": COST}
     environment.globals.update({f"{name}_columns": entries for name, entries in columns.items()}, reached=REACHED, one=single, checks=CHECKS)
     sections = [experiment_section(Path(results), settings) for settings in experiments]
-    shrink([picture for section in sections for picture in section["figures"]])
-    return environment.get_template("report_template.html").render(experiments=sections)
+    compared = picture(benchmark, BENCHMARK) if benchmark else None
+    shrink([*(compared and [compared] or []), *(drawn for section in sections for drawn in section["figures"])])
+    return environment.get_template("report_template.html").render(experiments=sections, benchmark=compared)
 
 
 def experiment_section(results: Path, settings: Mapping[str, Any]) -> dict[str, Any]:

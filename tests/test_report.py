@@ -188,6 +188,14 @@ def test_every_number_of_the_tables_is_that_of_the_files(results: Path):
     assert seen == len(METHODS) * len(SEEDS) * 20 + 2 * len(SEEDS) * (len(METHODS) - 1)
 
 
+def test_the_benchmark_of_the_methods_stands_apart_from_the_results(results: Path):
+    figure = next(results.rglob("*.png"))
+    page = Page(build_report(results, [settings()], benchmark=figure))
+    assert page.text.index("Which method for how many evaluations") > page.text.index("How far to trust it")
+    assert "Not from your results" in page.text
+    assert "Which method for how many evaluations" not in Page(build_report(results, [settings()])).text
+
+
 def test_the_summary_comes_first_and_has_the_promised_columns(results: Path):
     page = Page(build_report(results, [settings()]))
     headings = [cell["text"].strip().lower() for cell in page.tables[0][0]]

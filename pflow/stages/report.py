@@ -13,6 +13,8 @@ from pflow.store import read_json, replacing
 
 __all__ = ["report"]
 
+BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "results" / "evaluations.png"  # in a clone; an installed wheel has none
+
 
 def report(settings: ReportSettings, record: dict[str, Any], *, results: Path, out: Path, threads: int = 1) -> None:
     """Write the HTML page."""
@@ -25,7 +27,8 @@ def report(settings: ReportSettings, record: dict[str, Any], *, results: Path, o
         }
         for name, experiment in settings.experiments.items()
     ]
-    page = build_report(results, experiments)
+    benchmark = BENCHMARK if BENCHMARK.is_file() else None
+    page = build_report(results, experiments, benchmark)
     with replacing(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
