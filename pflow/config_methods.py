@@ -74,7 +74,7 @@ class ScoreReplay(Finetuning):
     """Evaluate each point once, keep it, and learn from all of them many times. The default way of fine-tuning."""
 
     tag_value: ClassVar[str] = "score_replay"
-    draw: int | None = setting("Points evaluated in a round; absent: a sixteenth of the budget, at least 16.", None, minimum=1)
+    draw: int | None = setting("Points evaluated in a round; absent: 16 at first, and a quarter of those known later.", None, minimum=1)
     inner: int = setting("Operator-free steps in a round, at most.", 200, minimum=1)
     batch: int = setting("Points in an operator-free step.", 64, minimum=1)
     sources: int = setting(SOURCES, 0, minimum=0)

@@ -60,20 +60,29 @@ from pflow.objectives.stopping import Stopping
 from pflow.objectives.trust_region import reachable
 from pflow.target import Evaluation, Target
 
-__all__ = ["ScoreReplay", "points_in_a_round"]
+__all__ = ["ScoreReplay", "rounds_of"]
 
-ROUNDS, SMALLEST_DRAW = 16, 16
+SMALLEST_DRAW = 16
 POLISH = 10  # times as many steps in the last round: no evaluation is left to wait for, and following the model costs none
 REACH = 2.0  # standard deviations that one round may move
 MODELLED = 1024  # unknowns up to which the posterior's values are modelled: beyond, no draw of the prior comes near it
 
-SAVED = ("round", "rejected", "undone", "reach", "damping", "start_weights", "learnt")
+SAVED = ("round", "asked", "rejected", "undone", "reach", "damping", "start_weights", "learnt")
 PARTS = ("stopping", "evaluated", "best", "following", "modes")
 
 
-def points_in_a_round(evaluations: int) -> int:
-    """M for a budget: a sixteenth of it, and at least 16 (or all of it)."""
-    return min(evaluations, max(SMALLEST_DRAW, evaluations // ROUNDS))
+def points_in_a_round(known: int, left: int) -> int:
+    """M: a quarter of the points that are known, at least 16; all that is left of the budget where the next round would be small."""
+    draw = max(SMALLEST_DRAW, known // 4)
+    return left if left < 1.5 * draw else draw
+
+
+def rounds_of(evaluations: int) -> int:
+    """How many rounds a budget has."""
+    known = rounds = 0
+    while known < evaluations:
+        known, rounds = known + points_in_a_round(known, evaluations - known), rounds + 1
+    return rounds
 
 
 class ScoreReplay:
@@ -86,7 +95,7 @@ class ScoreReplay:
     Arguments:
         target: p~ and its ledger.
         stopping: budget and targets.
-        draw: M, points a round; None for `points_in_a_round`.
+        draw: M, points a round; None for `points_in_a_round`: small rounds while little is known move the flow before much is spent.
         inner: at most this many steps a round.
         batch: B.
         known: evaluations of the same target by another run.
@@ -96,7 +105,8 @@ class ScoreReplay:
         self, target: Target, stopping: Stopping, draw: int | None = None, inner: int = 200, batch: int = 64, known: Evaluation | None = None
     ) -> None:
         self.target, self.stopping, self.inner, self.batch, self.known = target, stopping, inner, batch, known
-        self.draw = draw or points_in_a_round(stopping.points)
+        self.draw = draw
+        self.asked = 0  # points of this round
         self.stop_reason = ""
         self.evaluated = Evaluated()
         self.round = self.rejected = self.undone = 0
@@ -167,7 +177,7 @@ class ScoreReplay:
 
     def fraction(self) -> float:
         """How much of the work is done, 0 to 1."""
-        inside = self.draw * (1 - min(1.0, self.following.step / self.steps_in_round))
+        inside = self.asked * (1 - min(1.0, self.following.step / self.steps_in_round))
         return max(0.0, self.target.ledger.points - inside) / self.stopping.points
 
     # --- a round ---
@@ -183,7 +193,7 @@ class ScoreReplay:
         draws, log_q = draws_for_moments(flow, self.target.summary, generator)
         self.model = ScoreModel(self.evaluated.points, self.evaluated.scores, Metric(draws), self._bases(), self.evaluated.seen)
         self._model_posterior()
-        self.modes.look(self._judge(), self.start, log_q, most=max(2, self.draw // 4), refuted=refuted)
+        self.modes.look(self._judge(), self.start, log_q, most=max(2, (self.draw or points_in_a_round(len(self.evaluated), self.stopping.points)) // 4), refuted=refuted)
         # on fresh draws, as in `loss`: the tails of a flow can lie where no point has been evaluated
         gap = self.model.score(draws) - self._flow_score(flow, draws)
         pulled = self.model.metric.pull(gap)
@@ -197,7 +207,8 @@ class ScoreReplay:
         """Draw the points of a round, evaluate and keep them, and judge the flow by them; True where they refute the suspects among them."""
         left = self.stopping.points - self.target.ledger.points
         suspects = self.modes.suspects if self.modes.suspects is not None and left > len(self.modes.suspects) + 1 else None
-        n = min(self.draw, left) - (0 if suspects is None else len(suspects))
+        self.asked = min(self.draw, left) if self.draw else points_in_a_round(len(self.evaluated), left)
+        n = self.asked - (0 if suspects is None else len(suspects))
         with torch.no_grad():
             x, log_q = flow.sample_with_log_prob(self.target.summary, n, generator)
         drawn = self.target.evaluate(x, self.round)

@@ -1,6 +1,6 @@
 """`objective: auto`: score replay or path gradients, whichever reaches the same accuracy sooner on this machine; values alone where F has no gradient.
 
-    score replay      seconds per evaluation  F + t inner / M       t: one operator-free step, of which a round of M points makes at most `inner`
+    score replay      seconds per evaluation  F + t inner / M       t: one operator-free step, of which a round of M points, on average, makes at most `inner`
     path gradients    seconds per evaluation  F + t / batch         and some 50 times more evaluations (docs/methods.md)
 
 F comes from operator.json, t is measured once. Timings jitter, and near the boundary the choice could flip; so it is made once for an
@@ -25,7 +25,7 @@ from torch import Tensor
 from pflow.config_methods import Auto, Finetuning, Importance, Method, ReverseKL, ScoreReplay
 from pflow.errors import PflowError
 from pflow.flows.base import Flow
-from pflow.objectives.score_replay import points_in_a_round
+from pflow.objectives.score_replay import rounds_of
 
 __all__ = ["resolve", "step_seconds"]
 
@@ -57,7 +57,7 @@ def resolve(method: Method, operator: Mapping[str, Any] | None, measure: Callabl
     known = _read(file, basis)
     if known is None:
         step = measure()
-        with_replay = seconds_per_evaluation + step * replay.inner / points_in_a_round(method.evaluations)
+        with_replay = seconds_per_evaluation + step * replay.inner * rounds_of(method.evaluations) / method.evaluations
         with_paths = EVALUATIONS_SAVED * (seconds_per_evaluation + step / paths.batch)
         chosen = replay if with_replay < with_paths else paths
         known = _keep(file, basis, {**basis, "seconds_per_step": step, "objective": chosen.tag_value})

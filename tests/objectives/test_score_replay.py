@@ -7,7 +7,7 @@ import torch
 
 from pflow.errors import PflowError
 from pflow.flows import build_flow
-from pflow.objectives.score_replay import ScoreReplay, points_in_a_round
+from pflow.objectives.score_replay import ScoreReplay, points_in_a_round, rounds_of
 from pflow.objectives.stopping import Stopping
 from pflow.problems import build_problem
 from pflow.target import Target
@@ -83,6 +83,17 @@ def test_points_outside_the_physics_are_kept_out_and_counted():
     assert torch.isfinite(objective.evaluated.scores).all()
 
 
+def test_rounds_are_small_at_first_and_grow_with_what_is_known():
+    rounds, known = [], 0
+    while known < 1000:
+        rounds.append(points_in_a_round(known, 1000 - known))
+        known += rounds[-1]
+    assert rounds[:5] == [16] * 4 + [16] and rounds[-1] >= 100 and sum(rounds) == 1000 and rounds == sorted(rounds)
+    assert rounds_of(1000) == len(rounds) < 20
+    assert rounds_of(5) == rounds_of(16) == 1 and points_in_a_round(0, 5) == 5
+    assert points_in_a_round(400, 130) == 130  # no small round is left behind
+
+
 def test_mostly_invalid_points_stop_with_advice():
     problem = build_problem("rosenbrock")
     problem.log_likelihood = lambda y, prediction: prediction[:, 0] * torch.nan
@@ -99,7 +110,7 @@ def test_steps_between_rounds_ask_nothing_of_the_operator():
     for _ in range(15):
         objective.loss(flow, generator)
         objective.begin(flow, generator)
-    assert objective.target.ledger.evaluations == spent == points_in_a_round(64) == 16
+    assert objective.target.ledger.evaluations == spent == 16
 
 
 def test_a_target_stops_before_the_budget():
