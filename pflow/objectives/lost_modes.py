@@ -37,11 +37,11 @@ class LostModes:
         self.draws: Tensor | None = None
         self.missing: float | None = None
 
-    def look(self, posterior: PosteriorModel | None, flow: Flow, log_q_of_own_draws: Tensor, most: int, refuted: bool) -> None:
+    def look(self, posterior: PosteriorModel | None, flow: Flow, log_q_of_own_draws: Tensor, most: int, confirmed: bool | None) -> None:
         """Find suspects, at most `most`, and draws for the forward KL of this round.
 
         Arguments:
-            refuted: whether the last suspects were evaluated and turned out to be none.
+            confirmed: whether the last suspects, evaluated, were as likely as the model said; None if there were none.
         """
         self.suspects = self.missing = self.draws = None
         beyond = None if posterior is None else posterior.beyond(flow, log_q_of_own_draws)
@@ -51,7 +51,8 @@ class LostModes:
         if self.missing > SUSPICIOUS:
             chosen = beyond[:most]
             self.suspects = torch.cat([chosen.flatten(1), posterior.log_density(chosen).to(chosen)[:, None]], 1)
-        trusted = posterior.likelihood.error < TRUSTED and not refuted
+        # far away the model may err by nats and still know both modes: evaluations there have the last word
+        trusted = posterior.likelihood.error < TRUSTED if confirmed is None else confirmed
         if trusted and posterior.forward_divergence(flow) > SMALL:
             self.draws = posterior.draws
 

@@ -183,17 +183,17 @@ class ScoreReplay:
     # --- a round ---
 
     def _open_round(self, flow: Flow, generator: torch.Generator) -> None:
-        refuted = False
+        confirmed = None
         if self.round == 0 and self.known is not None and self.known.valid.any():
             self._keep(self.known)
         else:
-            refuted = self._evaluate(flow, generator)
+            confirmed = self._evaluate(flow, generator)
         self.start_weights, self.start = weights_of(flow), None
         self._wake(flow)
         draws, log_q = draws_for_moments(flow, self.target.summary, generator)
         self.model = ScoreModel(self.evaluated.points, self.evaluated.scores, Metric(draws), self._bases(), self.evaluated.seen)
         self._model_posterior()
-        self.modes.look(self._judge(), self.start, log_q, most=max(2, (self.draw or points_in_a_round(len(self.evaluated), self.stopping.points)) // 4), refuted=refuted)
+        self.modes.look(self._judge(), self.start, log_q, most=max(2, self._points() // 4), confirmed=confirmed)
         # on fresh draws, as in `loss`: the tails of a flow can lie where no point has been evaluated
         gap = self.model.score(draws) - self._flow_score(flow, draws)
         pulled = self.model.metric.pull(gap)
@@ -203,11 +203,11 @@ class ScoreReplay:
         self.following.start(self.damping**2 * float(gap.square().mean()), self.start_weights)
         self.round += 1
 
-    def _evaluate(self, flow: Flow, generator: torch.Generator) -> bool:
-        """Draw the points of a round, evaluate and keep them, and judge the flow by them; True where they refute the suspects among them."""
+    def _evaluate(self, flow: Flow, generator: torch.Generator) -> bool | None:
+        """Draw the points of a round, evaluate and keep them, and judge the flow by them; whether they confirm the suspects among them (None: there are none)."""
         left = self.stopping.points - self.target.ledger.points
         suspects = self.modes.suspects if self.modes.suspects is not None and left > len(self.modes.suspects) + 1 else None
-        self.asked = min(self.draw, left) if self.draw else points_in_a_round(len(self.evaluated), left)
+        self.asked = min(self._points(), left) if self.draw or self._few_unknowns() else points_in_a_round(len(self.evaluated), left)
         n = self.asked - (0 if suspects is None else len(suspects))
         with torch.no_grad():
             x, log_q = flow.sample_with_log_prob(self.target.summary, n, generator)
@@ -219,7 +219,7 @@ class ScoreReplay:
             score_errors = self.model.metric.pull(self._flow_score(flow, own) - drawn.score[drawn.valid].flatten(1)).square().mean(1)
         self.stopping.record(drawn, log_q, score_errors)
         self._keep(drawn)
-        confirmed = False
+        confirmed = None
         if suspects is not None:
             found = self.target.evaluate(suspects[:, :-1].view(len(suspects), *flow.model_shape), self.round)
             self._keep(found)
@@ -230,7 +230,7 @@ class ScoreReplay:
             flow.load_state_dict(self.best.weights)
             self.reach *= 0.5
             self.rejected += 1
-        return suspects is not None and not confirmed
+        return confirmed
 
     def _close_round(self, flow: Flow) -> None:
         """Leave the round's best weights in the flow, or its first ones where the model of the posterior says that it did harm."""
@@ -249,6 +249,14 @@ class ScoreReplay:
             self._undo(flow)
         elif self.modes.draws is not None:  # a mode was gained: the ELBO of the past is no measure
             self.best.forget()
+
+    def _few_unknowns(self) -> bool:
+        """Whether the posterior's model has draws: modes can be told apart then, and are looked at in every round."""
+        return self.posterior is not None and self.posterior.draws is not None
+
+    def _points(self) -> int:
+        """Of a round whose size stays."""
+        return self.draw or SMALLEST_DRAW
 
     def _undo(self, flow: Flow) -> None:
         flow.load_state_dict(self.start_weights)
