@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from pflow.checkpoint import Checkpoint
-from pflow.config_methods import Method, NoFinetuning
+from pflow.config_methods import Auto, Method, NoFinetuning, ScoreReplay
 from pflow.decoding import encode
 from pflow.device import describe_device, peak_memory_mb, select_device
 from pflow.diagnostics.accuracy import accuracy_against_exact
@@ -115,7 +115,9 @@ def finetune(
         flow, architecture = build_flow(**expected).to(device), expected
         with torch.no_grad():
             generator = generator_for(settings.seed, "initialise")
-            prior_draws = problem.sample_prior(256, generator_for(settings.seed, "initialise", "prior")).to(y)
+            prior_draws = None
+            if isinstance(method, (Auto, ScoreReplay)):  # the control by path gradients keeps the plain start of the paper
+                prior_draws = problem.sample_prior(256, generator_for(settings.seed, "initialise", "prior")).to(y)
             flow.initialise_inverse(64, problem.summary(y), generator, prior_draws)
     method = resolve(method, checked, lambda: step_seconds(flow, problem.summary(y)), checkpoint.parent.with_name("auto.json"))
     flow, architecture = wrap(flow, architecture, method)
