@@ -112,7 +112,7 @@ def build_report(results: Path, experiments: Sequence[Mapping[str, Any]], benchm
     environment.globals.update({f"{name}_columns": entries for name, entries in columns.items()}, reached=REACHED, one=single, checks=CHECKS)
     sections = [experiment_section(Path(results), settings) for settings in experiments]
     compared = picture(benchmark, BENCHMARK) if benchmark else None
-    shrink([*(compared and [compared] or []), *(drawn for section in sections for drawn in section["figures"])])
+    shrink([drawn for section in sections for drawn in section["figures"]] + ([compared] if compared else []))
     return environment.get_template("report_template.html").render(experiments=sections, benchmark=compared)
 
 

@@ -151,10 +151,9 @@ class Target:
         points = x.cpu().numpy()
         rows = self.store.find(points)
         new = [k for k, row in enumerate(rows.tolist()) if row < 0]
-        if len(new) == len(points):
-            rows = self.store.append(self._ask(x, points, round_number))
-        elif new:
-            rows[new] = self.store.append(self._ask(x[new], points[new], round_number))
+        if new:
+            part = slice(None) if len(new) == len(points) else new  # nothing is copied where all are new
+            rows[part] = self.store.append(self._ask(x[part], points[part], round_number))
         found = _evaluation(self.store.take(rows, TAKEN), x.device)
         self.ledger.rows.append(rows)
         self.ledger.points += len(points)

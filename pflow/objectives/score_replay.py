@@ -55,34 +55,20 @@ from pflow.objectives.likelihood_model import LikelihoodModel
 from pflow.objectives.lost_modes import SMALL, LostModes
 from pflow.objectives.posterior_model import TRUSTED, PosteriorModel
 from pflow.objectives.reverse_kl import require_valid
+from pflow.objectives.rounds import SMALLEST_DRAW, points_in_a_round
 from pflow.objectives.score_model import Metric, ScoreModel
 from pflow.objectives.stopping import Stopping
 from pflow.objectives.trust_region import reachable
 from pflow.target import Evaluation, Target
 
-__all__ = ["ScoreReplay", "rounds_of"]
+__all__ = ["ScoreReplay"]
 
-SMALLEST_DRAW = 16
 POLISH = 10  # times as many steps in the last round: no evaluation is left to wait for, and following the model costs none
 REACH = 2.0  # standard deviations that one round may move
 MODELLED = 1024  # unknowns up to which the posterior's values are modelled: beyond, no draw of the prior comes near it
 
 SAVED = ("round", "asked", "rejected", "undone", "reach", "damping", "start_weights", "learnt")
 PARTS = ("stopping", "evaluated", "best", "following", "modes")
-
-
-def points_in_a_round(known: int, left: int) -> int:
-    """M: a quarter of the points that are known, at least 16; all that is left of the budget where the next round would be small."""
-    draw = max(SMALLEST_DRAW, known // 4)
-    return left if left < 1.5 * draw else draw
-
-
-def rounds_of(evaluations: int) -> int:
-    """How many rounds a budget has."""
-    known = rounds = 0
-    while known < evaluations:
-        known, rounds = known + points_in_a_round(known, evaluations - known), rounds + 1
-    return rounds
 
 
 class ScoreReplay:
@@ -193,21 +179,19 @@ class ScoreReplay:
         draws, log_q = draws_for_moments(flow, self.target.summary, generator)
         self.model = ScoreModel(self.evaluated.points, self.evaluated.scores, Metric(draws), self._bases(), self.evaluated.seen)
         self._model_posterior()
-        self.modes.look(self._judge(), self.start, log_q, most=max(2, self._points() // 4), confirmed=confirmed)
+        self.modes.look(self._judge(), self.start, log_q, most=max(2, (self.draw or SMALLEST_DRAW) // 4), confirmed=confirmed)
         # on fresh draws, as in `loss`: the tails of a flow can lie where no point has been evaluated
-        gap = self.model.score(draws) - self._flow_score(flow, draws)
-        pulled = self.model.metric.pull(gap)
+        gap = self.model.metric.pull(self.model.score(draws) - self._flow_score(flow, draws))
         trusted = max(0.3, 1 - self.model.error / self.model.flow_error)
-        self.damping = min(trusted, reachable(self.model.metric.whiten(draws), pulled, self.reach))
-        gap = pulled[: CHECK * self.batch]
-        self.following.start(self.damping**2 * float(gap.square().mean()), self.start_weights)
+        self.damping = min(trusted, reachable(self.model.metric.whiten(draws), gap, self.reach))
+        self.following.start(self.damping**2 * float(gap[: CHECK * self.batch].square().mean()), self.start_weights)
         self.round += 1
 
     def _evaluate(self, flow: Flow, generator: torch.Generator) -> bool | None:
         """Draw the points of a round, evaluate and keep them, and judge the flow by them; whether they confirm the suspects among them (None: there are none)."""
         left = self.stopping.points - self.target.ledger.points
         suspects = self.modes.suspects if self.modes.suspects is not None and left > len(self.modes.suspects) + 1 else None
-        self.asked = min(self._points(), left) if self.draw or self._few_unknowns() else points_in_a_round(len(self.evaluated), left)
+        self.asked = self._size_of_round(left)
         n = self.asked - (0 if suspects is None else len(suspects))
         with torch.no_grad():
             x, log_q = flow.sample_with_log_prob(self.target.summary, n, generator)
@@ -250,13 +234,11 @@ class ScoreReplay:
         elif self.modes.draws is not None:  # a mode was gained: the ELBO of the past is no measure
             self.best.forget()
 
-    def _few_unknowns(self) -> bool:
-        """Whether the posterior's model has draws: modes can be told apart then, and are looked at in every round."""
-        return self.posterior is not None and self.posterior.draws is not None
-
-    def _points(self) -> int:
-        """Of a round whose size stays."""
-        return self.draw or SMALLEST_DRAW
+    def _size_of_round(self, left: int) -> int:
+        """Points to ask for: constant where it is set, or where the posterior's model has draws, because modes are then looked at in every round."""
+        if self.draw or (self.posterior is not None and self.posterior.draws is not None):
+            return min(self.draw or SMALLEST_DRAW, left)
+        return points_in_a_round(len(self.evaluated), left)
 
     def _undo(self, flow: Flow) -> None:
         flow.load_state_dict(self.start_weights)

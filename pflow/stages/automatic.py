@@ -25,7 +25,7 @@ from torch import Tensor
 from pflow.config_methods import Auto, Finetuning, Importance, Method, ReverseKL, ScoreReplay
 from pflow.errors import PflowError
 from pflow.flows.base import Flow
-from pflow.objectives.score_replay import rounds_of
+from pflow.objectives.rounds import rounds_of
 
 __all__ = ["resolve", "step_seconds"]
 

@@ -7,7 +7,8 @@ import torch
 
 from pflow.errors import PflowError
 from pflow.flows import build_flow
-from pflow.objectives.score_replay import ScoreReplay, points_in_a_round, rounds_of
+from pflow.objectives.rounds import points_in_a_round, rounds_of
+from pflow.objectives.score_replay import ScoreReplay
 from pflow.objectives.stopping import Stopping
 from pflow.problems import build_problem
 from pflow.target import Target
