@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from pflow.operators.eikonal import Eikonal
 from pflow.operators.rays import StraightRays
 from pflow.operators.workers import Workers
-from pflow.problems.prior_problem import PriorProblem
-from pflow.problems.priors import MaternField
+from pflow.problems.crosswell import Crosswell, wells_of
 from pflow.problems.validation import positive_number, whole_number
 
 __all__ = ["TravelTime"]
 
 
-class TravelTime(PriorProblem):
+class TravelTime(Crosswell):
     r"""The log-velocity of a square section of the earth, :math:`v = v_0 e^x` on side x side cells, flattened row by row.
 
     .. math::
@@ -45,9 +43,6 @@ class TravelTime(PriorProblem):
 
     name = "traveltime"
     data_unit = "ms"
-    field_label = "log velocity, ln(v / v0)"
-    field_unit = "m"
-    field_colours = "RdBu"  # red is slow, as everywhere in tomography
 
     def __init__(
         self,
@@ -63,34 +58,13 @@ class TravelTime(PriorProblem):
     ) -> None:
         side = whole_number("side", side, minimum=4, maximum=64)  # The prior is dense: 64 means 4096 x 4096.
         spacing_m, velocity_m_s = positive_number("spacing_m", spacing_m), positive_number("velocity_m_s", velocity_m_s)
-        wells = {
-            "sources": _well(whole_number("sources", sources, minimum=1, maximum=side), side, spacing_m, column=0),
-            "receivers": _well(whole_number("receivers", receivers, minimum=1, maximum=side), side, spacing_m, column=side - 1),
-        }
-        geometry = {"grid": (side, side), "spacing": spacing_m, "velocity": velocity_m_s, **wells}
+        positions = {well: (cells.double() + 0.5) * spacing_m for well, cells in wells_of(side, sources, receivers).items()}
+        geometry = {"grid": (side, side), "spacing": spacing_m, "velocity": velocity_m_s, **positions}
         rays, eikonal = StraightRays(**geometry), Eikonal(**geometry)
         if whole_number("workers", workers, minimum=1, maximum=1024) > 1:
             eikonal = Workers(eikonal, workers)
-        super().__init__(
-            prior=MaternField((side, side), length_m, nu=1.5, std=std, spacing=spacing_m),
-            low_fidelity=rays,
-            high_fidelity=eikonal,
-            noise_std=noise_std,
-            parameter_names=[f"x[{row},{column}]" for row in range(side) for column in range(side)],
-        )
-        self.field_shape = (side, side)
-        self.field_extent = (0.0, side * spacing_m, side * spacing_m, 0.0)  # left, right, bottom, top
-
-    @property
-    def summary_shape(self) -> tuple[int, ...]:
-        return self.model_shape
+        super().__init__(side, spacing_m, std, length_m, low_fidelity=rays, high_fidelity=eikonal, noise_std=noise_std)
 
     def summary(self, y: Float[Tensor, "batch sources receivers"]) -> Float[Tensor, "batch cells"]:
         """Delays projected back along straight rays, an image about the size of x."""
         return self.low_fidelity.summary(y)
-
-
-def _well(count: int, side: int, spacing: float, column: int) -> Float[Tensor, "count 2"]:
-    """Positions of `count` cells spread over a column, (depth, distance) in metres."""
-    rows = torch.linspace(0, side - 1, count, dtype=torch.float64).round()
-    return torch.stack([rows + 0.5, torch.full_like(rows, column + 0.5)], 1) * spacing

@@ -12,8 +12,7 @@ from torch import Tensor
 from pflow.operators import ComposedOperator, Constant
 from pflow.operators.born import BornWaves
 from pflow.operators.waves import DeepwaveOperator
-from pflow.problems.prior_problem import PriorProblem
-from pflow.problems.priors import MaternField
+from pflow.problems.crosswell import Crosswell, wells_of
 from pflow.problems.validation import positive_number, whole_number
 
 __all__ = ["Waveform"]
@@ -23,7 +22,7 @@ SAMPLES_PER_PERIOD = 12.0  # of the data, at the peak frequency; a Ricker wavele
 ABSORBING_CELLS = 8
 
 
-class Waveform(PriorProblem):
+class Waveform(Crosswell):
     r"""The log-velocity of a square section of the earth, :math:`v = v_0 e^x` on side x side cells, flattened row by row.
 
     x is a Matern field of smoothness 3/2, :math:`C_{ij} = \varsigma^2 (1 + \sqrt 3 r_{ij} / \ell)\, e^{- \sqrt 3 r_{ij} / \ell}`. Sources
@@ -49,9 +48,6 @@ class Waveform(PriorProblem):
     """
 
     name = "waveform"
-    field_label = "log velocity, ln(v / v0)"
-    field_unit = "m"
-    field_colours = "RdBu"  # red is slow, as everywhere in tomography
 
     def __init__(
         self,
@@ -67,24 +63,16 @@ class Waveform(PriorProblem):
     ) -> None:
         side = whole_number("side", side, minimum=4, maximum=32)  # The Jacobian is dense.
         spacing_m, velocity_m_s = positive_number("spacing_m", spacing_m), positive_number("velocity_m_s", velocity_m_s)
-        wells = {
-            "sources": _well(whole_number("sources", sources, minimum=1, maximum=side), side, column=0),
-            "receivers": _well(whole_number("receivers", receivers, minimum=1, maximum=side), side, column=side - 1),
-        }
-        waves = _waves(side, spacing_m, velocity_m_s, positive_number("frequency_hz", frequency_hz), wells)
+        waves = _waves(side, spacing_m, velocity_m_s, positive_number("frequency_hz", frequency_hz), wells_of(side, sources, receivers))
         super().__init__(
-            prior=MaternField((side, side), length_m, nu=1.5, std=std, spacing=spacing_m),
+            side,
+            spacing_m,
+            std,
+            length_m,
             low_fidelity=BornWaves(waves, velocity_m_s),
             high_fidelity=ComposedOperator(waves, lambda x: velocity_m_s * torch.exp(x).view(-1, *waves.model_shape), (side**2,)),
             noise_std=noise_std,
-            parameter_names=[f"x[{row},{column}]" for row in range(side) for column in range(side)],
         )
-        self.field_shape = (side, side)
-        self.field_extent = (0.0, side * spacing_m, side * spacing_m, 0.0)  # left, right, bottom, top
-
-    @property
-    def summary_shape(self) -> tuple[int, ...]:
-        return self.model_shape
 
     def summary(self, y: Float[Tensor, "batch sources receivers times"]) -> Float[Tensor, "batch cells"]:
         """The posterior mean under the Born approximation."""
@@ -115,9 +103,3 @@ def _waves(side: int, spacing: float, velocity: float, frequency: float, wells: 
 
     waves = recorded_of(ricker)
     return recorded_of(ricker / waves(torch.full((1, *waves.model_shape), velocity)).std())
-
-
-def _well(count: int, side: int, column: int) -> Int[Tensor, "count 2"]:
-    """`count` cells spread over a column."""
-    rows = torch.linspace(0, side - 1, count, dtype=torch.float64).round().long()
-    return torch.stack([rows, torch.full_like(rows, column)], 1)
