@@ -13,6 +13,10 @@ __all__ = ["Auto", "Finetuning", "Importance", "LatentGaussian", "Method", "NoFi
 
 Schedule = Literal["exponential", "cosine"]
 SOURCES = "Random sources (shots) that a point sees, for an operator that has several; such a point costs `sources` / all of an evaluation (0: all)."
+CORRECT = (
+    "At the end, a dense Gaussian of the latent that explains the scores of all evaluations best (up to 6000 unknowns): correlations that the flow"
+    " cannot express, and so honest deviations. Costs no evaluation; wants more of them than unknowns."
+)
 PRIOR = "Prior of this method's posterior; absent: the experiment's."
 
 
@@ -64,6 +68,7 @@ class ReverseKL(Finetuning):
     decay_steps: int = setting("Steps between two decays of the exponential schedule.", 16, minimum=1)
     clip: float = setting("Largest gradient norm; larger gradients are scaled down.", 10.0, above=0)
     sources: int = setting(SOURCES, 0, minimum=0)
+    correct_latent: bool = setting(CORRECT, False)
     keep: Literal["best", "last"] = setting(
         "Weights at the end: `best` goes back where the newest draws had a clearly lower ELBO than earlier ones; `last`: the paper's.", "best"
     )
@@ -79,6 +84,7 @@ class ScoreReplay(Finetuning):
     batch: int = setting("Points in an operator-free step.", 64, minimum=1)
     sources: int = setting(SOURCES, 0, minimum=0)
     reuse: str = setting("A method whose evaluations, at the same observation and seed, are known from the start (empty: none).", "")
+    correct_latent: bool | None = setting(f"{CORRECT} Absent: with more than 512 unknowns and at least as many evaluations.", None)
     finish: float = setting("Part of the budget kept for path gradients at the end (the hybrid; 0: none).", 0.0, minimum=0, below=1)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from pflow.seeds import generator_for
 from pflow.stage_settings import FinetuneSettings, with_workers
 from pflow.stages.automatic import resolve, step_seconds
 from pflow.stages.inputs import problem_from, read_observation
-from pflow.stages.methods import needs_gradient, objective_of, wrap
+from pflow.stages.methods import correct_latent, needs_gradient, objective_of, require_correctable, wants_correction, wrap
 from pflow.stages.priors import with_prior
 from pflow.stages.outputs import FINETUNE_COLUMNS, write_flow
 from pflow.stages.weights import architecture_of, load_flow
@@ -102,6 +103,7 @@ def finetune(
         reuse: weights of the method whose evaluations are reused; the evaluations lie beside the checkpoints.
     """
     device = select_device(settings.device, threads)
+    require_correctable(settings.method, f"experiments.{settings.experiment}.finetune.{settings.name}", settings.problem.model_shape)
     checked = read_json(operator) if operator else None
     method, problem = settings.method, problem_from(settings.problem)
     y = read_observation(observation, problem).to(device)
@@ -140,6 +142,7 @@ def finetune(
         state.rows.append({"step": 0, "evaluations": 0, "seconds": 0.0, "skipped": 0, **monitor.measure(flow)})
     else:
         objective, optimiser = objective_of(method, target, known)
+        corrected = ""
         state = train(
             flow,
             objective,
@@ -150,9 +153,18 @@ def finetune(
             progress=progress,
             describe=lambda: {"evaluations": learnt(objective, target)},
         )
+        if wants_correction(method, problem.model_shape, target.ledger.points + (0 if known is None else len(known.x))):
+            began = time.monotonic()
+            flow, architecture, correction = correct_latent(flow, architecture, target, known)
+            state.seconds += time.monotonic() - began
+            state.rows.append({**state.rows[-1], "seconds": state.seconds, **monitor.measure(flow)})
+            told = "it would explain the scores no better" if correction is None else f"from {correction.flow_error:.3g} to {correction.error:.3g}"
+            corrected = f"score error per unknown at points left out, by a Gaussian latent: {told}"
+            progress.close(corrected)
         notes = {
             "diagnosis": objective.stopping.diagnosis(),
             "warning": getattr(objective, "warning", ""),
+            **({"latent_correction": corrected} if corrected else {}),
             "operator_free_seconds_per_evaluation": round((state.seconds - target.ledger.seconds) / max(1, target.ledger.points), 6),
         }
     evaluations.finish(np.concatenate([np.empty(0, dtype=np.int64), *target.ledger.rows]))

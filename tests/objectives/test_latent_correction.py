@@ -1,0 +1,143 @@
+"""The Gaussian of the latent: exact where the posterior is Gaussian, absent where it would not help, and honest about the spread."""
+
+import pytest
+import torch
+
+from pflow.errors import PflowError
+from pflow.config_methods import ReverseKL
+from pflow.flows import build_flow
+from pflow.flows.latent import LatentGaussian
+from pflow.objectives.latent_correction import MOST_UNKNOWNS, fit_latent, latent_scores
+from pflow.stages.methods import correct_latent, require_correctable
+from pflow.problems import build_problem
+from pflow.target import Target
+
+
+class Diagonal(torch.nn.Module):
+    """x = m + s z: all that a flow without couplings can do."""
+
+    model_shape = (16,)
+
+    def __init__(self, mean, std):
+        super().__init__()
+        self.mean, self.std = torch.nn.Parameter(mean), torch.nn.Parameter(std)
+
+    def forward(self, x, y):
+        return (x - self.mean) / self.std, -self.std.log().sum().expand(len(x))
+
+    def inverse(self, z, y):
+        return self.mean + self.std * z, self.std.log().sum().expand(len(z))
+
+
+@pytest.fixture
+def problem():
+    return build_problem("gaussian", side=4)
+
+
+def target_of(problem, seed=1):
+    return Target(problem, problem.simulate(1, torch.Generator().manual_seed(seed), "high")[1].double())
+
+
+def mean_field(exact):
+    """The diagonal Gaussian with the smallest KL(q || posterior): too narrow by the correlations it leaves out."""
+    precision = torch.linalg.inv(exact.covariance)
+    return Diagonal(exact.mean.double() + 0.3, precision.diagonal().rsqrt())
+
+
+def test_scores_of_the_latent_are_the_gradient_of_the_density_seen_there():
+    torch.manual_seed(0)
+    flow = build_flow(name="coupling", model_shape=[4], data_shape=[4], depth=3, hidden=8).double()
+    problem = build_problem("gaussian", side=2)
+    target = target_of(problem)
+    flow.initialise_inverse(8, target.summary)
+    for parameter in flow.parameters():
+        torch.nn.init.normal_(parameter, std=0.3) if parameter.ndim > 1 else None
+    x = problem.sample_prior(5, torch.Generator().manual_seed(2)).double()
+    z, score = latent_scores(flow, target.summary, x, target.evaluate(x).score)
+    z = z.requires_grad_(True)
+    image, log_determinant = flow.inverse(z, target.summary)
+    density = problem.log_likelihood(target.y, problem.high_fidelity(image)) + problem.log_prior(image) + log_determinant
+    (expected,) = torch.autograd.grad(density.sum(), z)
+    torch.testing.assert_close(score, expected, rtol=1e-8, atol=1e-8)
+
+
+def test_a_gaussian_posterior_is_found_from_more_points_than_unknowns(problem):
+    target = target_of(problem)
+    exact = problem.exact_posterior(target.y)
+    flow = mean_field(exact)
+    x = flow.inverse(torch.randn(60, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64), None)[0].detach()
+    found = fit_latent(flow, target.summary, target.evaluate(x))
+    scale = torch.diag(flow.std.detach())
+    covariance, mean = scale @ found.covariance @ scale, flow.mean.detach() + scale @ found.mean
+    assert found.error < 1e-3 * found.flow_error and found.points == 60
+    std = exact.covariance.diagonal().sqrt()
+    assert flow.std.detach().div(std).min() < 0.9  # what there was to repair
+    torch.testing.assert_close(covariance.diagonal().sqrt() / std, torch.ones(16, dtype=torch.float64), rtol=0.02, atol=0)
+    torch.testing.assert_close((mean - exact.mean) / std, torch.zeros(16, dtype=torch.float64), rtol=0, atol=0.02)
+
+
+def test_invalid_points_and_points_far_away_do_not_matter(problem):
+    target = target_of(problem)
+    exact = problem.exact_posterior(target.y)
+    flow = mean_field(exact)
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(80, 16, generator=generator, dtype=torch.float64)
+    evaluated = target.evaluate(flow.inverse(z, None)[0].detach())
+    evaluated.score[:3] += 1e6
+    evaluated.valid[:3] = False
+    evaluated.x[3:5] += 1e4 * flow.std.detach()  # left behind: its score is no longer that of its place
+    found = fit_latent(flow, target.summary, evaluated)
+    std = exact.covariance.diagonal().sqrt()
+    corrected = (found.covariance.diagonal().sqrt() * flow.std.detach()) / std
+    assert found.points == 77 and (corrected - 1).abs().max() < 0.05
+
+
+def test_nothing_is_corrected_where_the_flow_is_the_posterior(problem):
+    target = target_of(problem)
+    flow = Diagonal(torch.zeros(16, dtype=torch.float64), torch.ones(16, dtype=torch.float64))
+    x = torch.randn(40, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    evaluated = target.evaluate(x)
+    noise = 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    evaluated.score.copy_(-x + noise)
+    assert fit_latent(flow, target.summary, evaluated) is None
+
+
+@pytest.mark.parametrize("points", [0, 1, 3])
+def test_too_few_points_correct_nothing(problem, points):
+    target = target_of(problem)
+    flow = mean_field(problem.exact_posterior(target.y))
+    x = torch.zeros(points, 16, dtype=torch.float64)
+    evaluated = target.evaluate(torch.zeros(4, 16, dtype=torch.float64))
+    cut = type(evaluated)(x, *(getattr(evaluated, name)[:points] for name in ("log_likelihood", "log_prior", "score", "valid")))
+    assert fit_latent(flow, target.summary, cut) is None
+
+
+def test_the_corrected_flow_is_rebuilt_from_its_architecture_and_is_closer(problem):
+    target = Target(problem, problem.simulate(1, torch.Generator().manual_seed(1), "high")[1])
+    exact = problem.exact_posterior(target.y)
+    torch.manual_seed(0)
+    architecture = {"name": "coupling", "model_shape": [16], "data_shape": [16], "depth": 2, "hidden": 4}
+    flow = build_flow(**architecture)
+    draws = exact.sample(500, torch.Generator().manual_seed(3)).float()
+    flow.initialise(draws, target.y.expand(500, -1))
+
+    @torch.no_grad()
+    def divergence(flow) -> float:
+        x, log_q = flow.sample_with_log_prob(target.y, 4000, torch.Generator().manual_seed(5))
+        return float((log_q - exact.log_density(x)).mean())
+
+    with torch.no_grad():
+        target.evaluate(flow.sample(target.y, 100, torch.Generator().manual_seed(0)))
+    corrected, described, correction = correct_latent(flow, architecture, target)
+    assert target.ledger.evaluations == 100 and correction.points == 100
+    assert divergence(corrected) < 0.2 * divergence(flow)
+    again = build_flow(**described)
+    again.load_state_dict(corrected.state_dict())
+    assert isinstance(again, LatentGaussian) and torch.equal(again.log_prob(draws[:3], target.y), corrected.log_prob(draws[:3], target.y))
+
+
+def test_too_many_unknowns_are_refused_before_anything_is_spent():
+    method = ReverseKL(flow="f", start="pretrained", evaluations=10, correct_latent=True)
+    require_correctable(method, "experiments.e.finetune.m", (1, 32, 32))
+    with pytest.raises(PflowError, match=rf"`correct_latent` .* \(=65536\), .* at most {MOST_UNKNOWNS} .*: remove it from experiments.e.finetune.m"):
+        require_correctable(method, "experiments.e.finetune.m", (1, 256, 256))

@@ -1,0 +1,76 @@
+"""The stage with `correct_latent`: no evaluation more, closer to the posterior, said in flow.json, and drawn from like any flow."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+import torch
+
+from pflow.config_flows import CouplingFlow
+from pflow.config_methods import Importance, LatentGaussian, ReverseKL, ScoreReplay
+from pflow.config_problems import GaussianProblem, SeismicProblem
+from pflow.errors import PflowError
+from pflow.flows.latent import LatentGaussian as LatentGaussianFlow
+from pflow.stage_settings import FinetuneSettings
+from pflow.stages.finetune import finetune
+from pflow.stages.methods import wants_correction
+from pflow.stages.weights import load_flow
+from pflow.store import write_arrays
+
+SHARED = {"flow": "coupling", "start": "random"}
+RECORD = {"stage": "finetune", "settings_hash": "s", "code_version": "v", "code_fingerprint": "c", "inputs": {}, "input_hashes": {}}
+
+
+@pytest.fixture
+def run(tmp_path):
+    write_arrays(tmp_path / "y.zarr", {"y": torch.randn(16, generator=torch.Generator().manual_seed(0)).numpy()}, {})
+
+    def run(name, problem=None, **settings):
+        out, checkpoint = tmp_path / name, tmp_path / f".checkpoints/o/{name}/seed-0/state.safetensors"
+        out.mkdir(exist_ok=True)
+        method = ReverseKL(**SHARED, evaluations=480, batch=8, learning_rate=1e-2, **settings)
+        stage = FinetuneSettings(problem or GaussianProblem(side=4), CouplingFlow(depth=2, hidden=4), method, 0, "cpu", "e", "o", name)
+        finetune(stage, RECORD, observation=tmp_path / "y.zarr", pretrained=None, operator=None, out=out, checkpoint=checkpoint)
+        rows = list(csv.DictReader((out / "history.csv").read_text().splitlines()))
+        return json.loads((out / "flow.json").read_text()), [float(row["kl_reverse_nats"]) for row in rows if row["kl_reverse_nats"]], out
+
+    return run
+
+
+@pytest.mark.slow
+def test_the_corrected_flow_is_closer_for_the_same_evaluations(run, capsys):
+    plain, before, _ = run("plain")
+    corrected, after, out = run("corrected", correct_latent=True)
+    assert plain["evaluations"] == corrected["evaluations"] == 480 and "latent_correction" not in plain
+    assert after[-2] == before[-1] and after[-1] < 0.5 * before[-1]
+    assert "Gaussian latent: from" in corrected["latent_correction"] and corrected["latent_correction"] in capsys.readouterr().err
+    flow, _ = load_flow(out / "flow.safetensors", torch.device("cpu"))
+    assert isinstance(flow, LatentGaussianFlow)
+    assert flow.sample(torch.zeros(1, 16), 3, torch.Generator().manual_seed(0)).isfinite().all()
+    again, _, second = run("again", correct_latent=True)
+    assert (second / "flow.safetensors").read_bytes() == (out / "flow.safetensors").read_bytes()
+
+
+def test_a_matrix_that_would_be_too_large_is_refused(run):
+    with pytest.raises(PflowError, match=r"unknowns \(=16384\).*remove it from experiments.e.finetune.large"):
+        run("large", SeismicProblem(height=128, width=128), correct_latent=True)
+
+
+@pytest.mark.parametrize(
+    "method, unknowns, points, wanted",
+    [
+        (ReverseKL(**SHARED, evaluations=9), 1024, 5000, False),
+        (ReverseKL(**SHARED, evaluations=9, correct_latent=True), 4, 5, True),
+        (ScoreReplay(**SHARED, evaluations=9), 1024, 2000, True),
+        (ScoreReplay(**SHARED, evaluations=9), 1024, 1000, False),
+        (ScoreReplay(**SHARED, evaluations=9), 512, 2000, False),
+        (ScoreReplay(**SHARED, evaluations=9), 10_000, 20_000, False),
+        (ScoreReplay(**SHARED, evaluations=9, correct_latent=False), 1024, 2000, False),
+        (LatentGaussian(**SHARED, evaluations=9), 1024, 2000, False),
+        (Importance(**SHARED, evaluations=9), 1024, 2000, False),
+    ],
+)
+def test_who_gets_a_correction(method, unknowns, points, wanted):
+    assert wants_correction(method, (unknowns,), points) is wanted
