@@ -35,7 +35,8 @@ from pflow.objectives.base import Objective
 from pflow.problems import build_problem
 from pflow.progress import Progress
 from pflow.seeds import generator_for
-from pflow.stages.methods import correct_latent, needs_gradient, objective_of, wants_correction, wrap
+from pflow.stages.correcting import correct_latent, wants_correction
+from pflow.stages.methods import needs_gradient, objective_of, wrap
 from pflow.target import Target
 from pflow.training import train
 
@@ -209,7 +210,7 @@ def run(task: Task, cache: Path) -> list[dict[str, Any]]:
             )  # fmt: skip
         if wants_correction(task.method, problem.model_shape, target.ledger.points):
             marks.found.pop()  # what the run ends with is the corrected flow
-            marks.measure(correct_latent(flow, architecture, target)[0])
+            marks.measure(correct_latent(flow, architecture, task.method, target, generator_for(task.seed, "correct"))[0])
         found = marks.found
     key = {"problem": task.problem, "problem_seed": task.problem_seed, "seed": task.seed, "method": task.name, "start": task.start}
     key["budget"] = task.method.evaluations if task.method else found[-1][0]

@@ -15,7 +15,7 @@ Schedule = Literal["exponential", "cosine"]
 SOURCES = "Random sources (shots) that a point sees, for an operator that has several; such a point costs `sources` / all of an evaluation (0: all)."
 CORRECT = (
     "At the end, a dense Gaussian of the latent that explains the scores of all evaluations best (up to 6000 unknowns): correlations that the flow"
-    " cannot express, and so honest deviations. Costs no evaluation; wants more of them than unknowns."
+    " cannot express, and so honest deviations. Wants more evaluations than unknowns."
 )
 PRIOR = "Prior of this method's posterior; absent: the experiment's."
 
@@ -68,7 +68,7 @@ class ReverseKL(Finetuning):
     decay_steps: int = setting("Steps between two decays of the exponential schedule.", 16, minimum=1)
     clip: float = setting("Largest gradient norm; larger gradients are scaled down.", 10.0, above=0)
     sources: int = setting(SOURCES, 0, minimum=0)
-    correct_latent: bool = setting(CORRECT, False)
+    correct_latent: bool = setting(f"{CORRECT} A quarter of them are then draws of the finished flow.", False)
     keep: Literal["best", "last"] = setting(
         "Weights at the end: `best` goes back where the newest draws had a clearly lower ELBO than earlier ones; `last`: the paper's.", "best"
     )

@@ -14,8 +14,8 @@ is linear: in the eigenbasis V of K = sum_i w_i (z_i - z-)(z_i - z-)^T, with eig
     (V^T M V)_ab = - (V^T (B + B^T) V)_ab / (k_a + k_b + 2 l),        B = sum_i w_i (z_i - z-) (r(z_i) - r-)^T.
 
 The posterior's latent is then N(P^{-1} b, P^{-1}), P = I + M. The ridge l is the smallest of those whose error at points left
-out, a tenth of the newer ones, is as good as the best; where none is clearly below the flow's own error, the flow stays as it is. Points that the flow has left behind count
-less, w_i = min(1, D / |z_i|^2)^2.
+out, a tenth of the newer ones, is as good as the best; where none is clearly below the flow's own error, the flow stays as it is. Points
+that the flow has left behind count less, w_i = min(1, D / |z_i|^2)^2.
 
 References:
     | Reliable amortized variational inference with physics-based latent distribution correction (Siahkoohi et al., 2023)
@@ -26,6 +26,7 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -37,7 +38,8 @@ from pflow.target import Evaluation
 __all__ = ["MOST_UNKNOWNS", "LatentCorrection", "fit_latent", "latent_scores"]
 
 MOST_UNKNOWNS = 6000  # M is dense: 0.3 GB there, in double precision
-RIDGES = tuple(10.0 ** (k / 2) for k in range(-6, 3))  # times the number of points
+RIDGES = tuple(10.0 ** (k / 4) for k in range(-12, 5))  # times the number of points
+STRIDE = 2  # of the ridges that follow the first
 LEFT_OUT = 10  # every tenth of the newer half
 TIE = 1.03  # errors that count as equal: of such ridges the smallest, since what a ridge shrinks are correlations, and with them deviations
 GAIN = 0.98  # of the error without a correction; above, it is not worth a matrix
@@ -73,48 +75,49 @@ def latent_scores(flow: Flow, summary: Tensor, x: Tensor, score: Tensor) -> tupl
     return z.detach(), pulled_back
 
 
-def fit_latent(flow: Flow, summary: Tensor, known: Evaluation) -> LatentCorrection | None:
-    """The correction that `known` asks for, oldest evaluations first; None where it would explain the points left out no better than the flow alone."""
+def fit_latent(flow: Flow, summary: Tensor, known: Evaluation) -> Iterator[LatentCorrection]:
+    """The corrections that `known`, oldest evaluations first, asks for: that of the ridge of the module, then of ever larger ones.
+
+    There is none where it would explain the points left out no better than the flow alone.
+    """
     x, score = known.x[known.valid], known.score[known.valid]
     batch = max(1, BATCH_ELEMENTS // math.prod(flow.model_shape))
     parts = [latent_scores(flow, summary, *part) for part in zip(x.split(batch), score.to(x).split(batch), strict=True)]
     if not parts:
-        return None
+        return
     z, g = (torch.cat(values).flatten(1).double() for values in zip(*parts, strict=True))
     usable = (z.isfinite() & g.isfinite()).all(1)
     z, r = z[usable], (g + z)[usable]
-    out = torch.zeros(len(z), dtype=torch.bool, device=z.device)
-    out[len(z) // 2 :: LEFT_OUT] = True
+    points, dimension = z.shape
+    out = torch.zeros(points, dtype=torch.bool, device=z.device)
+    out[points // 2 :: LEFT_OUT] = True
     if out.sum() < 2 or (~out).sum() < 2:
-        return None
-    weight = (z.shape[1] / z.square().sum(1)).clamp(max=1.0).square()[:, None]
+        return
+    weight = (dimension / z.square().sum(1)).clamp(max=1.0).square()[:, None]
     total = weight[~out].sum()
     z_mean, r_mean = ((weight * values)[~out].sum(0) / total for values in (z, r))
     root = weight.sqrt()
-    flow_error = _mean_square(root[out] * r[out], weight[out])
+    unit = weight[out].sum() * dimension
+    flow_error = float((root[out] * r[out]).square().sum() / unit)
     z, r = root * (z - z_mean), root * (r - r_mean)
     values, vectors = torch.linalg.eigh(z[~out].T @ z[~out])
-    z_turned, r_turned = z @ vectors, r @ vectors
-    slope = z_turned[~out].T @ r_turned[~out]
+    slope = vectors.T @ (z[~out].T @ r[~out]) @ vectors
     slope = -(slope + slope.T)
     curvature = values.clamp(min=0)[:, None] + values.clamp(min=0)
+    z_out, r_out = z[out] @ vectors, r[out] @ vectors
+    del z, r
 
-    def error_of(ridge: float) -> float:
-        return _mean_square(r_turned[out] + z_turned[out] @ (slope / (curvature + 2 * ridge * total)), weight[out])
+    def turned(ridge: float) -> Tensor:
+        """V^T M V."""
+        return slope / (curvature + 2 * ridge * total)
 
-    errors = {ridge: error_of(ridge) for ridge in RIDGES}
-    ridge = next(ridge for ridge in RIDGES if errors[ridge] <= TIE * min(errors.values()))
-    error = errors[ridge]
-    if not error < GAIN * flow_error:
-        return None
-    excess = vectors @ (slope / (curvature + 2 * ridge * total)) @ vectors.T
-    del slope, curvature, z_turned, r_turned
-    offset = r_mean + excess @ z_mean
-    values, vectors = torch.linalg.eigh(excess)
-    variance = 1 / (1 + values).clamp(min=1 / WIDEST)
-    mean = vectors @ (variance * (vectors.T @ offset))
-    return LatentCorrection(mean, (vectors * variance) @ vectors.T, error, flow_error, len(z))
-
-
-def _mean_square(rows: Tensor, weight: Tensor) -> float:
-    return float(rows.square().sum() / (weight.sum() * rows.shape[1]))
+    errors = [float((r_out + z_out @ turned(ridge)).square().sum() / unit) for ridge in RIDGES]
+    first = next(k for k, error in enumerate(errors) if error <= TIE * min(errors))
+    for ridge, error in list(zip(RIDGES, errors, strict=True))[first::STRIDE]:
+        if error >= GAIN * flow_error:
+            return
+        excess = vectors @ turned(ridge) @ vectors.T
+        values, directions = torch.linalg.eigh(excess)
+        variance = 1 / (1 + values).clamp(min=1 / WIDEST)
+        mean = directions @ (variance * (directions.T @ (r_mean + excess @ z_mean)))
+        yield LatentCorrection(mean, (directions * variance) @ directions.T, error, flow_error, points)

@@ -34,8 +34,9 @@ from pflow.provenance import file_hash, identity
 from pflow.seeds import generator_for
 from pflow.stage_settings import FinetuneSettings, with_workers
 from pflow.stages.automatic import resolve, step_seconds
+from pflow.stages.correcting import correct_latent, kept_for_latent, require_correctable, wants_correction
 from pflow.stages.inputs import problem_from, read_observation
-from pflow.stages.methods import correct_latent, needs_gradient, objective_of, require_correctable, wants_correction, wrap
+from pflow.stages.methods import needs_gradient, objective_of, wrap
 from pflow.stages.priors import with_prior
 from pflow.stages.outputs import FINETUNE_COLUMNS, write_flow
 from pflow.stages.weights import architecture_of, load_flow
@@ -155,11 +156,13 @@ def finetune(
         )
         if wants_correction(method, problem.model_shape, target.ledger.points + (0 if known is None else len(known.x))):
             began = time.monotonic()
-            flow, architecture, correction = correct_latent(flow, architecture, target, known)
+            random = generator_for(settings.seed, "correct", settings.observation)
+            flow, architecture, correction = correct_latent(flow, architecture, method, target, random, known)
             state.seconds += time.monotonic() - began
-            state.rows.append({**state.rows[-1], "seconds": state.seconds, **monitor.measure(flow)})
-            told = "it would explain the scores no better" if correction is None else f"from {correction.flow_error:.3g} to {correction.error:.3g}"
-            corrected = f"score error per unknown at points left out, by a Gaussian latent: {told}"
+            state.rows.append({**state.rows[-1], "evaluations": learnt(objective, target), "seconds": state.seconds, **monitor.measure(flow)})
+            told = "none proved itself" if correction is None else f"score error per unknown at points left out from {correction.flow_error:.3g} to {correction.error:.3g}"
+            corrected = f"Gaussian of the latent: {told}"
+            state.stop_reason += f"; {kept} were kept for the Gaussian of the latent" if (kept := kept_for_latent(method)) else ""
             progress.close(corrected)
         notes = {
             "diagnosis": objective.stopping.diagnosis(),

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Sequence
-
-import numpy as np
-import torch
 
 from pflow.config_methods import Finetuning, Importance, LatentGaussian, Method, NoFinetuning, ReverseKL, ScoreReplay
-from pflow.errors import PflowError
 from pflow.flows.base import Flow
-from pflow.flows.latent import LatentGaussian as LatentGaussianFlow
 from pflow.objectives.base import Objective
 from pflow.objectives.batch_and_match import BatchAndMatch
 from pflow.objectives.hybrid import Hybrid
 from pflow.objectives.importance import Importance as ImportanceObjective
-from pflow.objectives.latent_correction import MOST_UNKNOWNS, LatentCorrection, fit_latent
 from pflow.objectives.reverse_kl import ReverseKL as ReverseKLObjective
-from pflow.objectives.score_model import DENSE
 from pflow.objectives.score_replay import ScoreReplay as ScoreReplayObjective
 from pflow.objectives.stopping import Stopping
+from pflow.stages.correcting import kept_for_latent, under_latent
 from pflow.target import Evaluation, Target
 from pflow.training import Optimiser
 
-__all__ = ["correct_latent", "needs_gradient", "objective_of", "require_correctable", "wants_correction", "wrap"]
+__all__ = ["needs_gradient", "objective_of", "wrap"]
 
 
 def needs_gradient(method: Method) -> bool:
@@ -37,41 +29,7 @@ def wrap(flow: Flow, architecture: dict, method: Method) -> tuple[Flow, dict]:
     """The flow that the method trains: for `latent` the given one, frozen, under a Gaussian latent."""
     if not isinstance(method, LatentGaussian):
         return flow, architecture
-    return _under_latent(flow, architecture, {"covariance": method.covariance, "rank": method.rank})
-
-
-def require_correctable(method: Method, where: str, model_shape: Sequence[int]) -> None:
-    """Refuse `correct_latent` where its matrix would be too large, before anything is spent."""
-    unknowns = math.prod(model_shape)
-    if getattr(method, "correct_latent", None) and unknowns > MOST_UNKNOWNS:
-        raise PflowError(
-            f"`correct_latent` keeps a dense matrix of the unknowns (={unknowns}), and they must be at most {MOST_UNKNOWNS} for that: remove it from {where}"
-        )
-
-
-def wants_correction(method: Method, model_shape: Sequence[int], points: int) -> bool:
-    """Whether a Gaussian of the latent is to be fitted after training; score replay decides by itself where nothing is said."""
-    choice, unknowns = getattr(method, "correct_latent", False), math.prod(model_shape)
-    return DENSE < unknowns <= min(points, MOST_UNKNOWNS) if choice is None else choice
-
-
-def correct_latent(flow: Flow, architecture: dict, target: Target, known: Evaluation | None = None) -> tuple[Flow, dict, LatentCorrection | None]:
-    """The flow under the Gaussian latent that its evaluations, after those in `known`, ask for; as it was, and None, where they ask for none."""
-    evaluated = target.recalled(target.store.take(np.concatenate(target.ledger.rows)))
-    if known is not None:
-        evaluated = Evaluation(*(torch.cat([getattr(known, part.name), getattr(evaluated, part.name)]) for part in dataclasses.fields(Evaluation)))
-    correction = fit_latent(flow, target.summary, evaluated)
-    if correction is None:
-        return flow, architecture, None
-    wrapped, architecture = _under_latent(flow, architecture, {"covariance": "dense", "rank": 0})
-    wrapped.latent.set_moments(correction.mean, correction.covariance)
-    return wrapped, architecture, correction
-
-
-def _under_latent(flow: Flow, architecture: dict, latent: dict) -> tuple[Flow, dict]:
-    outer = {key: architecture[key] for key in ("model_shape", "data_shape")}
-    wrapped = LatentGaussianFlow(**outer, base=flow, **latent).to(next(flow.parameters()).device)
-    return wrapped, {"name": "latent_gaussian", **outer, "base": architecture, **latent}
+    return under_latent(flow, architecture, {"covariance": method.covariance, "rank": method.rank})
 
 
 def objective_of(method: Finetuning, target: Target, known: Evaluation | None = None) -> tuple[Objective, Optimiser]:
@@ -83,6 +41,7 @@ def objective_of(method: Finetuning, target: Target, known: Evaluation | None = 
     stopping = _stopping(method, target)
     if isinstance(method, ReverseKL):
         optimiser = Optimiser(method.learning_rate, method.warmup, method.schedule, method.decay, method.decay_steps, method.clip)
+        stopping = _stopping(dataclasses.replace(method, evaluations=method.evaluations - kept_for_latent(method)), target)
         return ReverseKLObjective(target, stopping, method.batch, method.gradient, method.anneal, method.keep), optimiser
     if isinstance(method, ScoreReplay):
         optimiser = Optimiser(2e-3, clip=100.0, betas=(0.9, 0.99))

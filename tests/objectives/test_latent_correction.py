@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from pflow.errors import PflowError
-from pflow.config_methods import ReverseKL
+from pflow.config_methods import ReverseKL, ScoreReplay
 from pflow.flows import build_flow
 from pflow.flows.latent import LatentGaussian
-from pflow.objectives.latent_correction import MOST_UNKNOWNS, fit_latent, latent_scores
-from pflow.stages.methods import correct_latent, require_correctable
+from pflow.objectives.latent_correction import MOST_UNKNOWNS, LatentCorrection, fit_latent, latent_scores
+from pflow.stages.correcting import correct_latent, kept_for_latent, require_correctable
 from pflow.problems import build_problem
 from pflow.target import Target
 
@@ -66,7 +66,7 @@ def test_a_gaussian_posterior_is_found_from_more_points_than_unknowns(problem):
     exact = problem.exact_posterior(target.y)
     flow = mean_field(exact)
     x = flow.inverse(torch.randn(60, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64), None)[0].detach()
-    found = fit_latent(flow, target.summary, target.evaluate(x))
+    found = next(fit_latent(flow, target.summary, target.evaluate(x)))
     scale = torch.diag(flow.std.detach())
     covariance, mean = scale @ found.covariance @ scale, flow.mean.detach() + scale @ found.mean
     assert found.error < 1e-3 * found.flow_error and found.points == 60
@@ -86,7 +86,7 @@ def test_invalid_points_and_points_far_away_do_not_matter(problem):
     evaluated.score[:3] += 1e6
     evaluated.valid[:3] = False
     evaluated.x[3:5] += 1e4 * flow.std.detach()  # left behind: its score is no longer that of its place
-    found = fit_latent(flow, target.summary, evaluated)
+    found = next(fit_latent(flow, target.summary, evaluated))
     std = exact.covariance.diagonal().sqrt()
     corrected = (found.covariance.diagonal().sqrt() * flow.std.detach()) / std
     assert found.points == 77 and (corrected - 1).abs().max() < 0.05
@@ -99,7 +99,7 @@ def test_nothing_is_corrected_where_the_flow_is_the_posterior(problem):
     evaluated = target.evaluate(x)
     noise = 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     evaluated.score.copy_(-x + noise)
-    assert fit_latent(flow, target.summary, evaluated) is None
+    assert list(fit_latent(flow, target.summary, evaluated)) == []
 
 
 @pytest.mark.parametrize("points", [0, 1, 3])
@@ -109,10 +109,12 @@ def test_too_few_points_correct_nothing(problem, points):
     x = torch.zeros(points, 16, dtype=torch.float64)
     evaluated = target.evaluate(torch.zeros(4, 16, dtype=torch.float64))
     cut = type(evaluated)(x, *(getattr(evaluated, name)[:points] for name in ("log_likelihood", "log_prior", "score", "valid")))
-    assert fit_latent(flow, target.summary, cut) is None
+    assert list(fit_latent(flow, target.summary, cut)) == []
 
 
-def test_the_corrected_flow_is_rebuilt_from_its_architecture_and_is_closer(problem):
+@pytest.fixture
+def finished(problem):
+    """A flow without correlations, trained, with 160 evaluations of its own; and KL(q || posterior)."""
     target = Target(problem, problem.simulate(1, torch.Generator().manual_seed(1), "high")[1])
     exact = problem.exact_posterior(target.y)
     torch.manual_seed(0)
@@ -120,20 +122,47 @@ def test_the_corrected_flow_is_rebuilt_from_its_architecture_and_is_closer(probl
     flow = build_flow(**architecture)
     draws = exact.sample(500, torch.Generator().manual_seed(3)).float()
     flow.initialise(draws, target.y.expand(500, -1))
+    with torch.no_grad():
+        target.evaluate(flow.sample(target.y, 160, torch.Generator().manual_seed(0)))
 
     @torch.no_grad()
     def divergence(flow) -> float:
         x, log_q = flow.sample_with_log_prob(target.y, 4000, torch.Generator().manual_seed(5))
         return float((log_q - exact.log_density(x)).mean())
 
-    with torch.no_grad():
-        target.evaluate(flow.sample(target.y, 100, torch.Generator().manual_seed(0)))
-    corrected, described, correction = correct_latent(flow, architecture, target)
-    assert target.ledger.evaluations == 100 and correction.points == 100
+    return flow, architecture, target, divergence
+
+
+def test_the_corrected_flow_is_rebuilt_from_its_architecture_and_is_closer(finished):
+    flow, architecture, target, divergence = finished
+    method = ReverseKL(flow="f", start="pretrained", evaluations=800, correct_latent=True)
+    assert kept_for_latent(method) == 200
+    corrected, described, correction = correct_latent(flow, architecture, method, target, torch.Generator().manual_seed(0))
+    assert target.ledger.evaluations == 160 + (200 - 96) + 32 and correction.points == 160 + 104
     assert divergence(corrected) < 0.2 * divergence(flow)
     again = build_flow(**described)
     again.load_state_dict(corrected.state_dict())
-    assert isinstance(again, LatentGaussian) and torch.equal(again.log_prob(draws[:3], target.y), corrected.log_prob(draws[:3], target.y))
+    x = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
+    assert isinstance(again, LatentGaussian) and torch.equal(again.log_prob(x, target.y), corrected.log_prob(x, target.y))
+
+
+def test_a_correction_that_lowers_the_elbo_is_refused(finished, monkeypatch):
+    flow, architecture, target, divergence = finished
+    too_wide = LatentCorrection(torch.zeros(16), 25 * torch.eye(16), 0.1, 1.0, 160)
+    monkeypatch.setattr("pflow.stages.correcting.fit_latent", lambda *_: iter([too_wide] * 9))
+    method = ReverseKL(flow="f", start="pretrained", evaluations=800, correct_latent=True)
+    kept, described, correction = correct_latent(flow, architecture, method, target, torch.Generator().manual_seed(0))
+    assert kept is flow and described is architecture and correction is None
+    assert target.ledger.evaluations == 160 + 200
+
+
+@pytest.mark.parametrize("flow_error, error, proven", [(0.3, 0.1, True), (0.3, 0.2, False), (1.2, 0.2, False)])
+def test_without_evaluations_to_check_it_a_correction_must_be_clear(finished, monkeypatch, flow_error, error, proven):
+    flow, architecture, target, _ = finished
+    monkeypatch.setattr("pflow.stages.correcting.fit_latent", lambda *_: iter([LatentCorrection(torch.zeros(16), torch.eye(16), error, flow_error, 160)]))
+    method = ScoreReplay(flow="f", start="pretrained", evaluations=160, correct_latent=True)
+    assert (correct_latent(flow, architecture, method, target, torch.Generator().manual_seed(0))[2] is not None) is proven
+    assert target.ledger.evaluations == 160
 
 
 def test_too_many_unknowns_are_refused_before_anything_is_spent():

@@ -1,4 +1,4 @@
-"""The stage with `correct_latent`: no evaluation more, closer to the posterior, said in flow.json, and drawn from like any flow."""
+"""The stage with `correct_latent`: within the budget, closer to the posterior, said in flow.json, and drawn from like any flow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pflow.errors import PflowError
 from pflow.flows.latent import LatentGaussian as LatentGaussianFlow
 from pflow.stage_settings import FinetuneSettings
 from pflow.stages.finetune import finetune
-from pflow.stages.methods import wants_correction
+from pflow.stages.correcting import wants_correction
 from pflow.stages.weights import load_flow
 from pflow.store import write_arrays
 
@@ -30,7 +30,7 @@ def run(tmp_path):
     def run(name, problem=None, **settings):
         out, checkpoint = tmp_path / name, tmp_path / f".checkpoints/o/{name}/seed-0/state.safetensors"
         out.mkdir(exist_ok=True)
-        method = ReverseKL(**SHARED, evaluations=480, batch=8, learning_rate=1e-2, **settings)
+        method = ReverseKL(**SHARED, evaluations=960, batch=8, learning_rate=1e-2, **settings)
         stage = FinetuneSettings(problem or GaussianProblem(side=4), CouplingFlow(depth=2, hidden=4), method, 0, "cpu", "e", "o", name)
         finetune(stage, RECORD, observation=tmp_path / "y.zarr", pretrained=None, operator=None, out=out, checkpoint=checkpoint)
         rows = list(csv.DictReader((out / "history.csv").read_text().splitlines()))
@@ -43,9 +43,9 @@ def run(tmp_path):
 def test_the_corrected_flow_is_closer_for_the_same_evaluations(run, capsys):
     plain, before, _ = run("plain")
     corrected, after, out = run("corrected", correct_latent=True)
-    assert plain["evaluations"] == corrected["evaluations"] == 480 and "latent_correction" not in plain
-    assert after[-2] == before[-1] and after[-1] < 0.5 * before[-1]
-    assert "Gaussian latent: from" in corrected["latent_correction"] and corrected["latent_correction"] in capsys.readouterr().err
+    assert plain["evaluations"] == 960 >= corrected["evaluations"] > 720 and "latent_correction" not in plain
+    assert after[-1] < 0.5 * min(before[-1], after[-2])
+    assert "at points left out from" in corrected["latent_correction"] and corrected["latent_correction"] in capsys.readouterr().err
     flow, _ = load_flow(out / "flow.safetensors", torch.device("cpu"))
     assert isinstance(flow, LatentGaussianFlow)
     assert flow.sample(torch.zeros(1, 16), 3, torch.Generator().manual_seed(0)).isfinite().all()
