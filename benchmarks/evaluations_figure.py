@@ -42,9 +42,9 @@ def draw(rows: list[dict[str, Any]], file: Path) -> None:
             found = curves(rows, error)
             for panel, problem in zip(axes[row], order, strict=True):
                 for key, look in LOOKS.items():
-                    runs = [points for name, points in found.items() if (name[0], name[3], name[4]) == (problem, *key)]
-                    if runs:
-                        _curve(panel, runs, look)
+                    runs = {name: points for name, points in found.items() if (name[0], name[3], name[4]) == (problem, *key)}
+                    for budget in sorted({name[5] for name in runs}):
+                        _curve(panel, [points for name, points in runs.items() if name[5] == budget], look)
                 panel.set(xscale="symlog", yscale="log", xlim=(0, 4e4))
                 panel.set_xscale("symlog", linthresh=16)
                 panel.set_xticks([0, 100, 1000, 10_000], ["0", "100", "1000", "10⁴"])
