@@ -159,7 +159,8 @@ def finetune(
             random = generator_for(settings.seed, "correct", settings.observation)
             flow, architecture, correction = correct_latent(flow, architecture, method, target, random, known)
             state.seconds += time.monotonic() - began
-            state.rows.append({**state.rows[-1], "evaluations": learnt(objective, target), "seconds": state.seconds, **monitor.measure(flow)})
+            now = {"step": state.step, "evaluations": learnt(objective, target), "seconds": state.seconds, "skipped": state.rows[-1]["skipped"]}
+            state.rows.append({**now, **monitor.measure(flow)})
             told = "none proved itself" if correction is None else f"score error per unknown at points left out from {correction.flow_error:.3g} to {correction.error:.3g}"
             corrected = f"Gaussian of the latent: {told}"
             state.stop_reason += f"; {kept} were kept for the Gaussian of the latent" if (kept := kept_for_latent(method)) else ""
