@@ -39,7 +39,6 @@ __all__ = ["MOST_UNKNOWNS", "LatentCorrection", "fit_latent", "latent_scores"]
 
 MOST_UNKNOWNS = 6000  # M is dense: 0.3 GB there, in double precision
 RIDGES = tuple(10.0 ** (k / 4) for k in range(-12, 5))  # times the number of points
-STRIDE = 2  # of the ridges that follow the first
 LEFT_OUT = 10  # every tenth of the newer half
 TIE = 1.03  # errors that count as equal: of such ridges the smallest, since what a ridge shrinks are correlations, and with them deviations
 GAIN = 0.98  # of the error without a correction; above, it is not worth a matrix
@@ -113,7 +112,7 @@ def fit_latent(flow: Flow, summary: Tensor, known: Evaluation) -> Iterator[Laten
 
     errors = [float((r_out + z_out @ turned(ridge)).square().sum() / unit) for ridge in RIDGES]
     first = next(k for k, error in enumerate(errors) if error <= TIE * min(errors))
-    for ridge, error in list(zip(RIDGES, errors, strict=True))[first::STRIDE]:
+    for ridge, error in list(zip(RIDGES, errors, strict=True))[first:]:
         if error >= GAIN * flow_error:
             return
         excess = vectors @ turned(ridge) @ vectors.T

@@ -28,7 +28,7 @@ from pflow.target import Evaluation, Target
 __all__ = ["correct_latent", "kept_for_latent", "require_correctable", "under_latent", "wants_correction"]
 
 KEPT = 0.25  # of the budget
-CHECK, TRIES = 32, 3  # draws that a corrected flow is judged by, and how many are judged
+CHECK, TRIES = 32, 4  # draws that a corrected flow is judged by, and how many are judged
 NEAR, CLEAR = 0.5, 0.5  # without a check: largest score error of the flow, and largest part of it that may be left
 
 

@@ -138,7 +138,7 @@ def test_the_corrected_flow_is_rebuilt_from_its_architecture_and_is_closer(finis
     method = ReverseKL(flow="f", start="pretrained", evaluations=800, correct_latent=True)
     assert kept_for_latent(method) == 200
     corrected, described, correction = correct_latent(flow, architecture, method, target, torch.Generator().manual_seed(0))
-    assert target.ledger.evaluations == 160 + (200 - 96) + 32 and correction.points == 160 + 104
+    assert target.ledger.evaluations == 160 + (200 - 128) + 32 and correction.points == 160 + 72
     assert divergence(corrected) < 0.2 * divergence(flow)
     again = build_flow(**described)
     again.load_state_dict(corrected.state_dict())
