@@ -74,10 +74,13 @@ def latent_scores(flow: Flow, summary: Tensor, x: Tensor, score: Tensor) -> tupl
     return z.detach(), pulled_back
 
 
-def fit_latent(flow: Flow, summary: Tensor, known: Evaluation) -> Iterator[LatentCorrection]:
+def fit_latent(flow: Flow, summary: Tensor, known: Evaluation, tie: float = TIE) -> Iterator[LatentCorrection]:
     """The corrections that `known`, oldest evaluations first, asks for: that of the ridge of the module, then of ever larger ones.
 
     There is none where it would explain the points left out no better than the flow alone.
+
+    Arguments:
+        tie: errors up to so many times the smallest count as equal to it.
     """
     x, score = known.x[known.valid], known.score[known.valid]
     batch = max(1, BATCH_ELEMENTS // math.prod(flow.model_shape))
@@ -111,7 +114,7 @@ def fit_latent(flow: Flow, summary: Tensor, known: Evaluation) -> Iterator[Laten
         return slope / (curvature + 2 * ridge * total)
 
     errors = [float((r_out + z_out @ turned(ridge)).square().sum() / unit) for ridge in RIDGES]
-    first = next(k for k, error in enumerate(errors) if error <= TIE * min(errors))
+    first = next(k for k, error in enumerate(errors) if error <= tie * min(errors))
     for ridge, error in list(zip(RIDGES, errors, strict=True))[first:]:
         if error >= GAIN * flow_error:
             return

@@ -29,6 +29,7 @@ __all__ = ["correct_latent", "kept_for_latent", "require_correctable", "under_la
 
 KEPT = 0.25  # of the budget
 CHECK, TRIES = 32, 4  # draws that a corrected flow is judged by, and how many are judged
+WIDE_TIE = 1.1  # the first try: of posteriors that are equally near by KL, which favours narrow ones, the widest
 NEAR, CLEAR = 0.5, 0.5  # without a check: largest score error of the flow, and largest part of it that may be left
 
 
@@ -63,7 +64,8 @@ def correct_latent(
     evaluated = target.recalled(target.store.take(np.concatenate(target.ledger.rows)))
     if known is not None:
         evaluated = Evaluation(*(torch.cat([getattr(known, part.name), getattr(evaluated, part.name)]) for part in dataclasses.fields(Evaluation)))
-    for correction in islice(fit_latent(flow, target.summary, evaluated), TRIES if elbo is not None else 1):
+    corrections = islice(fit_latent(flow, target.summary, evaluated), 1) if elbo is None else islice(fit_latent(flow, target.summary, evaluated, WIDE_TIE), TRIES)
+    for correction in corrections:
         corrected, described = under_latent(flow, architecture, {"covariance": "dense", "rank": 0})
         corrected.latent.set_moments(correction.mean, correction.covariance)
         if elbo is None:
