@@ -1,6 +1,6 @@
 """Accuracy against evaluations of F, for every way of fine-tuning and its peers.
 
-    python benchmarks/evaluations.py            all problems, three seeds (half an hour on two cores; without gaussian-1024 a quarter of it)
+    python benchmarks/evaluations.py            all problems, three seeds (50 minutes on two cores; without gaussian-1024 half an hour)
     python benchmarks/evaluations.py --quick    two small problems, one seed: about a minute
     python benchmarks/evaluations.py --problem lognormal-64 --seeds 1
     python benchmarks/evaluations.py --table    table, claims and figure of the rows that are there
