@@ -104,9 +104,9 @@ def finetune(
         reuse: weights of the method whose evaluations are reused; the evaluations lie beside the checkpoints.
     """
     device = select_device(settings.device, threads)
-    require_correctable(settings.method, f"experiments.{settings.experiment}.finetune.{settings.name}", settings.problem.model_shape)
     checked = read_json(operator) if operator else None
     method, problem = settings.method, problem_from(settings.problem)
+    require_correctable(method, f"experiments.{settings.experiment}.finetune.{settings.name}", problem.model_shape)
     y = read_observation(observation, problem).to(device)
     expected = architecture_of(settings.flow, problem.model_shape, problem.summary_shape)
     if method.start == "pretrained":
