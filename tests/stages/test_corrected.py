@@ -10,6 +10,7 @@ import torch
 
 from pflow.config_flows import CouplingFlow
 from pflow.config_methods import Importance, LatentGaussian, ReverseKL, ScoreReplay
+from pflow.config_outside import OutsideProblem
 from pflow.config_problems import GaussianProblem, SeismicProblem
 from pflow.errors import PflowError
 from pflow.flows.latent import LatentGaussian as LatentGaussianFlow
@@ -51,6 +52,13 @@ def test_the_corrected_flow_is_closer_for_the_same_evaluations(run, capsys):
     assert flow.sample(torch.zeros(1, 16), 3, torch.Generator().manual_seed(0)).isfinite().all()
     again, _, second = run("again", correct_latent=True)
     assert (second / "flow.safetensors").read_bytes() == (out / "flow.safetensors").read_bytes()
+
+
+def test_a_problem_from_outside_has_its_shape_from_its_class(run, tmp_path):
+    module = tmp_path / "users_field.py"
+    module.write_text("from pflow.problems import Gaussian\n\n\ndef make() -> Gaussian:\n    return Gaussian(side=4)\n")
+    about, _, _ = run("outside", OutsideProblem(module=module, name="make"), correct_latent=True)
+    assert "latent_correction" in about
 
 
 def test_a_matrix_that_would_be_too_large_is_refused(run):
