@@ -84,6 +84,11 @@ class Ledger:
         """What the points have cost."""
         return self.cost(self.points)
 
+    @property
+    def asked(self) -> np.ndarray:
+        """Rows of the store of all points, in the order of asking."""
+        return np.concatenate([np.empty(0, dtype=np.int64), *self.rows])
+
     def cost(self, points: int) -> int | float:
         """Evaluations that so many points cost; a whole number where it is one."""
         exact = round(points * self.share, 9)
@@ -91,7 +96,7 @@ class Ledger:
 
     def state_dict(self) -> dict[str, float | Tensor]:
         """Plain numbers and a tensor, for a checkpoint."""
-        return vars(self) | {"rows": torch.from_numpy(np.concatenate([np.empty(0, dtype=np.int64), *self.rows]))}
+        return vars(self) | {"rows": torch.from_numpy(self.asked)}
 
     def load_state_dict(self, state: dict[str, float | Tensor]) -> None:
         """Continue counting where `state` stopped."""

@@ -35,7 +35,7 @@ from torch import Tensor
 from pflow.flows.base import Flow
 from pflow.target import Evaluation
 
-__all__ = ["MOST_UNKNOWNS", "LatentCorrection", "fit_latent", "latent_scores"]
+__all__ = ["MOST_UNKNOWNS", "TIE", "LatentCorrection", "fit_latent", "latent_scores"]
 
 MOST_UNKNOWNS = 6000  # M is dense: 0.3 GB there, in double precision
 RIDGES = tuple(10.0 ** (k / 4) for k in range(-12, 5))  # times the number of points

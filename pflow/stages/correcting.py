@@ -13,7 +13,6 @@ import math
 from collections.abc import Sequence
 from itertools import islice
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +20,7 @@ from pflow.config_methods import Method, ReverseKL
 from pflow.errors import PflowError
 from pflow.flows.base import Flow
 from pflow.flows.latent import LatentGaussian
-from pflow.objectives.latent_correction import MOST_UNKNOWNS, LatentCorrection, fit_latent
+from pflow.objectives.latent_correction import MOST_UNKNOWNS, TIE, LatentCorrection, fit_latent
 from pflow.objectives.score_model import DENSE
 from pflow.target import Evaluation, Target
 
@@ -60,18 +59,19 @@ def correct_latent(
     flow.requires_grad_(False)
     left = min(kept_for_latent(method), method.evaluations - target.ledger.evaluations) / target.ledger.share
     draws = int(left + 1e-9) - CHECK * TRIES
-    elbo = _elbo(flow, target, draws, generator) if draws >= CHECK else None
-    evaluated = target.recalled(target.store.take(np.concatenate(target.ledger.rows)))
+    finished = 1 + int(target.store.take(target.ledger.asked[-1:], ["round"])["round"].max(initial=0))
+    elbo = _elbo(flow, target, draws, generator, finished) if draws >= CHECK else None
+    evaluated = target.recalled(target.store.take(target.ledger.asked))
     if known is not None:
         evaluated = Evaluation(*(torch.cat([getattr(known, part.name), getattr(evaluated, part.name)]) for part in dataclasses.fields(Evaluation)))
-    corrections = islice(fit_latent(flow, target.summary, evaluated), 1) if elbo is None else islice(fit_latent(flow, target.summary, evaluated, WIDE_TIE), TRIES)
-    for correction in corrections:
+    tie, tries = (TIE, 1) if elbo is None else (WIDE_TIE, TRIES)
+    for number, correction in enumerate(islice(fit_latent(flow, target.summary, evaluated, tie), tries), start=finished + 1):
         corrected, described = under_latent(flow, architecture, {"covariance": "dense", "rank": 0})
         corrected.latent.set_moments(correction.mean, correction.covariance)
         if elbo is None:
             proven = correction.flow_error < NEAR and correction.error < CLEAR * correction.flow_error
         else:
-            proven = bool(_elbo(corrected, target, CHECK, generator) >= elbo)
+            proven = bool(_elbo(corrected, target, CHECK, generator, number) >= elbo)
         if proven:
             return corrected, described, correction
     return flow, architecture, None
@@ -85,11 +85,11 @@ def under_latent(flow: Flow, architecture: dict, latent: dict) -> tuple[Flow, di
 
 
 @torch.no_grad()
-def _elbo(flow: Flow, target: Target, draws: int, generator: torch.Generator) -> Tensor:
+def _elbo(flow: Flow, target: Target, draws: int, generator: torch.Generator, round_number: int) -> Tensor:
     """Mean of log p~ - log q over fresh draws, which are evaluated."""
     log_weights = []
-    for count in [CHECK] * (draws // CHECK) + [draws % CHECK] * bool(draws % CHECK):
-        x, log_q = flow.sample_with_log_prob(target.summary, count, generator)
-        drawn = target.evaluate(x)
+    for first in range(0, draws, CHECK):
+        x, log_q = flow.sample_with_log_prob(target.summary, min(CHECK, draws - first), generator)
+        drawn = target.evaluate(x, round_number)
         log_weights.append((drawn.log_density - log_q)[drawn.valid])
     return torch.cat(log_weights).mean()

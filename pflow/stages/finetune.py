@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from pflow.checkpoint import Checkpoint
@@ -134,6 +133,7 @@ def finetune(
             raise PflowError(f"method `{settings.name}` reuses the evaluations of `{method.reuse}`: name its weights with --reuse")
         folder = checkpoint.parents[2] / method.reuse / checkpoint.parent.name
         known = target.recalled(finished_run(folder / STORE, of_target))
+    reused_points = 0 if known is None else len(known.x)
     monitor = AccuracyMonitor(problem.exact_posterior(y.cpu(), fidelity="high"), target, settings.seed)
     name = f"{settings.experiment}/{settings.observation}/{settings.name}/seed-{settings.seed}"
     progress, store = Progress(f"finetune {name}"), Checkpoint(checkpoint, identity(record))
@@ -154,7 +154,8 @@ def finetune(
             progress=progress,
             describe=lambda: {"evaluations": learnt(objective, target)},
         )
-        if wants_correction(method, problem.model_shape, target.ledger.points + (0 if known is None else len(known.x))):
+        notes = {"seconds_per_step": round(state.seconds / state.step, 5)} if state.step else {}
+        if wants_correction(method, problem.model_shape, target.ledger.points + reused_points):
             began = time.monotonic()
             random = generator_for(settings.seed, "correct", settings.observation)
             flow, architecture, correction = correct_latent(flow, architecture, method, target, random, known)
@@ -165,14 +166,14 @@ def finetune(
             corrected = f"Gaussian of the latent: {told}"
             state.stop_reason += f"; {kept} were kept for the Gaussian of the latent" if (kept := kept_for_latent(method)) else ""
             progress.close(corrected)
-        notes = {
+        notes |= {
             "diagnosis": objective.stopping.diagnosis(),
             "warning": getattr(objective, "warning", ""),
             **({"latent_correction": corrected} if corrected else {}),
             "operator_free_seconds_per_evaluation": round((state.seconds - target.ledger.seconds) / max(1, target.ledger.points), 6),
         }
-    evaluations.finish(np.concatenate([np.empty(0, dtype=np.int64), *target.ledger.rows]))
-    own, reused = target.ledger.evaluations, target.ledger.cost(0 if known is None else len(known.x))
+    evaluations.finish(target.ledger.asked)
+    own, reused = target.ledger.evaluations, target.ledger.cost(reused_points)
     facts = {
         "experiment": settings.experiment,
         "observation": settings.observation,
@@ -187,7 +188,6 @@ def finetune(
         "operator_seconds": round(target.ledger.seconds, 3),
         "device": describe_device(device),
         "peak_memory_mb": peak_memory_mb(device),
-        **({"seconds_per_step": round(state.seconds / state.step, 5)} if state.step else {}),
         **notes,
     }
     write_flow(out, flow, architecture, state, FINETUNE_COLUMNS, facts, record)

@@ -17,6 +17,7 @@ from pflow.arviz_schema import draws_dataset, point_dataset
 from pflow.config_problems import has_operator
 from pflow.device import describe_device, select_device
 from pflow.flows.base import Flow
+from pflow.objectives.latent_correction import latent_scores
 from pflow.progress import Progress
 from pflow.seeds import generator_for
 from pflow.stage_settings import SampleSettings
@@ -123,13 +124,8 @@ def latent_score_error(network: Flow, target: Target, x: torch.Tensor) -> np.nda
     It is 0 for the posterior itself; a Gaussian whose standard deviation is s times too large has (s^2 - 1)^2. Since
     log q(x(z)) = log N(z) - log |det J|, one gradient through the inverse is enough. Costs one evaluation a draw.
     """
-    score = target.evaluate(x).score
-    z = network(x, target.summary)[0]
-    with torch.enable_grad():
-        z = z.requires_grad_(True)
-        image, log_determinant = network.inverse(z, target.summary)
-        (pulled_back,) = torch.autograd.grad((score * image).sum() + log_determinant.sum(), z)
-    return ((pulled_back + z).flatten(1).square().sum(1) / math.prod(network.model_shape)).detach().cpu().numpy()
+    z, score = latent_scores(network, target.summary, x, target.evaluate(x).score)
+    return ((score + z).flatten(1).square().sum(1) / math.prod(network.model_shape)).cpu().numpy()
 
 
 def _at_prior_draws(network: Flow, target: Target, draws: int, generator: torch.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
