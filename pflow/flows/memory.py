@@ -1,9 +1,10 @@
 """Chains of invertible steps, and how much of them is kept for the backward pass.
 
     store        everything: fastest, memory grows with every activation of every step
-    checkpoint   the state before each block of steps; a block is computed again when its gradient is asked for. Gradients are
-                 bit for bit those of `store`. Of more than 16 blocks, states are kept before 16 groups of them, and inside a group
-                 while it is computed again: memory then hardly grows with the number of blocks, for one more computation
+    checkpoint   the state before each block of steps; a block, but for the last, with which the backward pass begins, is computed
+                 again when its gradient is asked for. Gradients are bit for bit those of `store`. Of more than 16 blocks, states
+                 are kept before 16 groups of them, and inside a group while it is computed again: memory then hardly grows with
+                 the number of blocks, for one more computation
     invert       the last state alone: a step's input is computed from its output. Gradients have the rounding of that
                  inverse, and cannot be differentiated again
 
@@ -120,8 +121,12 @@ def _checkpointed(blocks: Sequence[Block], state: State) -> Result:
     total: Tensor | float = 0.0
     for first in range(0, len(blocks), size):
         inner, part = (_plain, blocks[first]) if size == 1 else (_checkpointed, blocks[first : first + size])
-        # the state's tensors one by one: inside a tuple an outer checkpoint would not see them, and they would stay
-        state, log_determinant = checkpoint(partial(_spread, inner, part), *state, use_reentrant=False, preserve_rng_state=False)
+        if first + size >= len(blocks):
+            # the backward pass begins here, and would compute at once what had just been dropped
+            state, log_determinant = inner(part, state)
+        else:
+            # the state's tensors one by one: inside a tuple an outer checkpoint would not see them, and they would stay
+            state, log_determinant = checkpoint(partial(_spread, inner, part), *state, use_reentrant=False, preserve_rng_state=False)
         total = total + log_determinant
     return state, total
 

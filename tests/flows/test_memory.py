@@ -11,6 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from pflow.flows import build_flow
 from pflow.flows.base import Flow, standard_normal_log_density
+from pflow.flows.image_level import Coupling
 
 FLOWS = {"coupling": {"levels": 1}, "coupling, two levels": {"levels": 2}, "chint": {}}
 every_flow = pytest.mark.parametrize("case", FLOWS)
@@ -123,3 +124,17 @@ def test_bfloat16_networks_keep_inverse_and_log_determinant(memory: str) -> None
     assert (log_determinant - exact_log_determinant).abs().max() < 0.1
     mixed.log_prob(x, y).sum().backward()
     assert all(parameter.grad is not None and parameter.grad.dtype == torch.float32 for parameter in mixed.parameters())
+
+
+@pytest.mark.parametrize(("depth", "evaluations"), [(4, 7), (32, 78)])
+def test_checkpoint_computes_nothing_again_that_it_could_have_kept(depth: int, evaluations: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of 4 couplings twice but the last, with which the backward pass begins. Of 16 groups of two: the last pair costs one more, each other
+    pair two, and its first once again.
+    """
+    seen: list[object] = []
+    once = Coupling.forward
+    monkeypatch.setattr(Coupling, "forward", lambda step, *arguments: seen.append(step) or once(step, *arguments))
+    flow = flow_of("coupling", "checkpoint", depth)
+    seen.clear()
+    flow.log_prob(images(2), images(2, seed=3)).sum().backward()
+    assert len(seen) == evaluations
