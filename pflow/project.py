@@ -6,7 +6,6 @@ Snakefile, rules and profiles lie in pflow's clone, beside the package: they are
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -55,5 +54,4 @@ def run(configuration: Path, arguments: Sequence[str]) -> int:
         raise PflowError(f"{configuration} is not there: {configuration.absolute()}: name your configuration (`python -m pflow new my_problem` writes one)")
     check_yaml(configuration)
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--configfile", str(configuration), "--config", "alone=true", *arguments]
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # jobs call `python`: this one
-    return subprocess.run(command, env={**os.environ, "PATH": path}, check=False).returncode
+    return subprocess.run(command, check=False).returncode

@@ -44,6 +44,12 @@ def test_everything_is_made_and_says_what_it_is(finished):
     assert "Does everything run?" in page and "do not use" in page
 
 
+def test_jobs_find_their_python_where_no_environment_is_activated(project):
+    """A system's own python, if it has one, has no torch."""
+    done = project.snakemake("simulate", env={"PATH": "/usr/bin:/bin"})
+    assert done.returncode == 0, done.stdout
+
+
 def test_only_methods_that_start_from_a_pretrained_flow_know_its_calibration(finished):
     calibration = json.loads((finished.folder / "results/tiny/pretrained/coupling/calibration.json").read_text())
     assert 0 < calibration["sbc_p_value"] <= 1 and calibration["pairs"] == 100
