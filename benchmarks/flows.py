@@ -1,6 +1,6 @@
 """Seconds and memory of a training step, side by side with FrEIA, zuko, nflows, normflows and BayesFlow.
 
-    python benchmarks/flows.py [--rounds 15] [--quick]
+    python benchmarks/flows.py [--starts 3] [--rounds 8] [--quick]
 
 Two steps are measured, each forward + loss + backward + Adam on one thread:
 
@@ -10,7 +10,8 @@ Two steps are measured, each forward + loss + backward + Adam on one thread:
 The peers live in an environment of their own (benchmarks/.venv-peers, made at the first run; it borrows this one's torch), and
 their hidden width is the one that comes nearest to pflow's number of parameters. Each contestant is a process of its own: BayesFlow
 turns autograd off for all who share its process. They run in turns, so that whatever else the machine does meets all of them, and
-what is reported is the median over the turns of the ratio to pflow, of process time. Memory is what a step allocates at its peak
+are started several times, because where a process finds its memory makes it up to a tenth faster or slower for as long as it lives.
+What is reported is the median over all turns of the ratio to pflow, of process time. Memory is what a step allocates at its peak
 beyond weights and Adam's moments. Writes benchmarks/results/flows.csv.
 """
 
@@ -83,31 +84,37 @@ class Contestant:
         raise SystemExit(f"{' '.join(self.process.args)} ended without an answer")
 
 
-def measure(python: Path, kind: str, rounds: int, names: list[str]) -> list[dict[str, object]]:
-    contestants: dict[str, Contestant] = {}
-    parameters = 0
-    for name in names:
-        contestants[name] = Contestant(python, kind, name, parameters)
-        parameters = parameters or int(contestants[name].facts["parameters"])
-        print(f"  {name}: {contestants[name].facts}", flush=True)
-    for _ in range(rounds):
-        for contestant in contestants.values():
-            contestant.turn(20 if kind == "vector" else 2)
-    base = contestants[names[0]]
+def measure(python: Path, kind: str, starts: int, rounds: int, names: list[str]) -> list[dict[str, object]]:
+    facts: dict[str, dict[str, float]] = {}
+    milliseconds: dict[str, list[float]] = {name: [] for name in names}
+    for start in range(starts):
+        contestants: list[Contestant] = []
+        for name in names:
+            contestants.append(Contestant(python, kind, name, int(facts[names[0]]["parameters"]) if facts else 0))
+            facts.setdefault(name, contestants[-1].facts)
+            if start == 0:
+                print(f"  {name}: {facts[name]}", flush=True)
+        for _ in range(rounds):
+            for contestant in contestants:
+                contestant.turn(20 if kind == "vector" else 2)
+        for name, contestant in zip(names, contestants, strict=True):
+            milliseconds[name] += contestant.milliseconds
+            contestant.close()
+        print(f"  start {start + 1} of {starts} done", flush=True)
+    base = names[0]
     rows = []
-    for name, contestant in contestants.items():
-        ratios = [mine / theirs for mine, theirs in zip(contestant.milliseconds, base.milliseconds, strict=True)]
-        row = {"step": kind, "flow": name, **contestant.facts, "milliseconds": round(median(contestant.milliseconds), 3), "time_ratio": round(median(ratios), 3)}
-        rows.append({**row, "memory_ratio": round(contestant.facts["memory_mb"] / base.facts["memory_mb"], 3)})
-        contestant.close()
+    for name in names:
+        ratios = [mine / theirs for mine, theirs in zip(milliseconds[name], milliseconds[base], strict=True)]
+        row = {"step": kind, "flow": name, **facts[name], "milliseconds": round(median(milliseconds[name]), 3), "time_ratio": round(median(ratios), 3)}
+        rows.append({**row, "memory_ratio": round(facts[name]["memory_mb"] / facts[base]["memory_mb"], 3)})
     print(f"\n{'step':8}{'flow':28}{'parameters':>11}{'hidden':>8}{'ms':>10}{'x time':>9}{'MB':>9}{'x memory':>10}")
     for row in rows:
         columns = (row["step"], row["flow"], row["parameters"], row["hidden"], row["milliseconds"], row["time_ratio"], row["memory_mb"], row["memory_ratio"])
         print("{:8}{:28}{:>11}{:>8}{:>10.2f}{:>9.2f}{:>9.2f}{:>10.2f}".format(*columns))
     for (of_kind, name), peers in AIMS.items():
-        for peer, least in peers.items() if of_kind == kind and name in contestants else ():
-            if peer in contestants:
-                ratio = median(p / own for p, own in zip(contestants[peer].milliseconds, contestants[name].milliseconds, strict=True))
+        for peer, least in peers.items() if of_kind == kind and name in names else ():
+            if peer in names:
+                ratio = median(p / own for p, own in zip(milliseconds[peer], milliseconds[name], strict=True))
                 print(f"  {name} against {peer}: {ratio:.2f} times as fast (aim {least:.2f}): {'met' if ratio >= least else 'MISSED'}")
     print(flush=True)
     return rows
@@ -123,7 +130,8 @@ def kept(path: Path, only: str | None) -> list[dict[str, object]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15, help="turns of every contestant")
+    parser.add_argument("--starts", type=int, default=3, help="how often every contestant is started")
+    parser.add_argument("--rounds", type=int, default=8, help="turns of every contestant in each start")
     parser.add_argument("--quick", action="store_true", help="leave out what takes minutes to start (BayesFlow, torch.compile)")
     parser.add_argument("--only", choices=tuple(CONTESTANTS), help="measure one of the two steps, and keep the other's rows")
     arguments = parser.parse_args()
@@ -133,7 +141,7 @@ def main() -> None:
     for kind, names in CONTESTANTS.items():
         if arguments.only in (None, kind):
             names = [name for name in names if not (arguments.quick and ("compiled" in name or "BayesFlow" in name))]
-            rows += measure(python, kind, arguments.rounds, names)
+            rows += measure(python, kind, arguments.starts, arguments.rounds, names)
     path.parent.mkdir(exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import sys
@@ -12,6 +13,8 @@ from pflow.errors import PassingError
 
 __all__ = ["describe_device", "peak_memory_mb", "select_device"]
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
 
 def select_device(name: str, threads: int = 1) -> torch.device:
     """The torch device for the setting `device`, with the rule's threads pinned.
@@ -20,6 +23,7 @@ def select_device(name: str, threads: int = 1) -> torch.device:
         PassingError: `cuda` was asked for and no GPU is visible.
     """
     torch.set_num_threads(threads)
+    _keep_freed_memory()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
@@ -35,6 +39,15 @@ def select_device(name: str, threads: int = 1) -> torch.device:
             "ask for more GPUs or set fewer devices"
         )
     return torch.device(name, number) if name == "cuda" else torch.device(name)
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep up to 1 GB that a step has freed for the next one. By default it gives it back to the system and takes it again page by
+    page, which is 5 % of the training of a flow for 64 x 64 images.
+    """
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):  # other C libraries have none
+        mallopt(M_MMAP_THRESHOLD, 2**25)
+        mallopt(M_TRIM_THRESHOLD, 2**30)
 
 
 def peak_memory_mb(device: torch.device) -> int:

@@ -119,7 +119,17 @@ def fit_latent(flow: Flow, summary: Tensor, known: Evaluation, tie: float = TIE)
         if error >= GAIN * flow_error:
             return
         excess = vectors @ turned(ridge) @ vectors.T
-        values, directions = torch.linalg.eigh(excess)
-        variance = 1 / (1 + values).clamp(min=1 / WIDEST)
-        mean = directions @ (variance * (directions.T @ (r_mean + excess @ z_mean)))
-        yield LatentCorrection(mean, (directions * variance) @ directions.T, error, flow_error, points)
+        mean = r_mean + excess @ z_mean
+        excess.diagonal().add_(1.0)
+        covariance = _bounded_inverse(excess)
+        yield LatentCorrection(covariance @ mean, covariance, error, flow_error, points)
+
+
+def _bounded_inverse(precision: Tensor) -> Tensor:
+    """The covariance, with no direction wider than `WIDEST`. Where none would be, which two Cholesky factors tell, it takes a tenth of the time."""
+    narrow = precision.clone()
+    narrow.diagonal().sub_(1 / WIDEST)
+    if int(torch.linalg.cholesky_ex(narrow).info) == 0:
+        return torch.cholesky_inverse(torch.linalg.cholesky(precision))
+    values, directions = torch.linalg.eigh(precision)
+    return (directions / values.clamp(min=1 / WIDEST)) @ directions.T

@@ -7,6 +7,7 @@ from pflow.errors import PflowError
 from pflow.config_methods import ReverseKL, ScoreReplay
 from pflow.flows import build_flow
 from pflow.flows.latent import LatentGaussian
+from pflow.objectives import latent_correction
 from pflow.objectives.latent_correction import MOST_UNKNOWNS, LatentCorrection, fit_latent, latent_scores
 from pflow.stages.correcting import correct_latent, kept_for_latent, require_correctable
 from pflow.problems import build_problem
@@ -171,3 +172,13 @@ def test_too_many_unknowns_are_refused_before_anything_is_spent():
     require_correctable(method, "experiments.e.finetune.m", (1, 32, 32))
     with pytest.raises(PflowError, match=rf"`correct_latent` .* \(=65536\), .* at most {MOST_UNKNOWNS} .*: remove it from experiments.e.finetune.m"):
         require_correctable(method, "experiments.e.finetune.m", (1, 256, 256))
+
+
+@pytest.mark.parametrize("narrowest", [0.5, 0.02])
+def test_no_direction_becomes_wider_than_the_widest(narrowest: float) -> None:
+    """Both ways to the covariance: by Cholesky factors where no direction is too wide, by eigenvectors where one is."""
+    turn = torch.linalg.qr(torch.randn(12, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)).Q
+    precisions = torch.linspace(narrowest, 3.0, 12, dtype=torch.float64)
+    expected = (turn / precisions.clamp(min=1 / latent_correction.WIDEST)) @ turn.T
+    found = latent_correction._bounded_inverse((turn * precisions) @ turn.T)
+    torch.testing.assert_close(found, expected)

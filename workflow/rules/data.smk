@@ -119,6 +119,7 @@ rule reference_posterior:
         f"{R}/{{experiment}}/logs/reference/{{observation}}.log",
     benchmark:
         f"{R}/{{experiment}}/benchmarks/reference/{{observation}}.tsv"
+    priority: 1
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,

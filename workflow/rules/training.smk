@@ -24,6 +24,7 @@ rule pretrain_flow:
         f"{R}/{{experiment}}/logs/pretrain/{{flow}}.log",
     benchmark:
         f"{R}/{{experiment}}/benchmarks/pretrain/{{flow}}.tsv"
+    priority: 2  # what takes longest goes first, so that short jobs fill the end
     threads: pipeline.pretraining_threads
     resources:
         mem_mb=pipeline.memory,
@@ -77,6 +78,7 @@ rule finetune_flow:
         f"{R}/{{experiment}}/logs/finetune/{{observation}}/{{method}}/seed-{{seed}}.log",
     benchmark:
         f"{R}/{{experiment}}/benchmarks/finetune/{{observation}}/{{method}}/seed-{{seed}}.tsv"
+    priority: 1
     threads: pipeline.threads
     resources:
         mem_mb=pipeline.memory,
