@@ -1,6 +1,5 @@
 # pflow: simulate -> pretrain -> finetune -> sample -> evaluate -> figures -> report
 # `snakemake` runs everything, `snakemake rosenbrock` one experiment, `snakemake simulate` one stage, `snakemake -n` only tells.
-import os
 import sys
 from pathlib import Path
 
@@ -10,11 +9,9 @@ sys.path.insert(0, workflow.basedir)
 from pflow.errors import PflowError
 from pflow.failures import summary_of_failures
 from pflow.finished import forget_finished
-from pflow.workflow import Pipeline, check_yaml
+from pflow.workflow import Pipeline, check_yaml, offer_this_python
 
-# jobs call `python`: this one, whether its environment is activated or not (--sdm conda puts its own before it)
-os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
-
+offer_this_python()
 if not config.pop("alone", False):  # `python -m pflow run FILE` takes nothing but FILE
     try:
         check_yaml("config.yaml")

@@ -24,7 +24,7 @@ from pflow.fingerprint import code_fingerprint
 from pflow.job_resources import JobResources
 from pflow.stage_settings import prior_of, replicates, report_settings, settings_for, shard_count
 
-__all__ = ["Pipeline", "check_yaml"]
+__all__ = ["Pipeline", "check_yaml", "offer_this_python"]
 
 
 def check_yaml(path: str | Path) -> None:
@@ -41,6 +41,13 @@ def check_yaml(path: str | Path) -> None:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise PflowError(f"{path}{place}: not valid YAML: {getattr(error, 'problem', error)}") from error
+
+
+def offer_this_python() -> None:
+    """Jobs call `python`: where the environment of this one is not activated, it becomes the first (--sdm conda puts its own before it)."""
+    folder, path = str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)
+    if folder not in path.split(os.pathsep):
+        os.environ["PATH"] = os.pathsep.join((folder, path))
 
 
 class Pipeline(JobResources):
