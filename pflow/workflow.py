@@ -55,7 +55,6 @@ class Pipeline(JobResources):
 
     def __init__(self, config: dict[str, Any], folder: Path) -> None:
         super().__init__(load_configuration(config))
-        self.python = sys.executable
         _require_writable(Path(self.results))
         self._fingerprints: dict[str, str] = {}
 

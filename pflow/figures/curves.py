@@ -22,6 +22,7 @@ __all__ = ["accuracy_against_evaluations", "objective_curves", "pretraining_curv
 Histories = Mapping[str, Sequence[Mapping[str, Sequence]]]
 THIN_SPACE = "\N{NARROW NO-BREAK SPACE}"
 FILLED = 0.16  # opacity of a band
+LINEAR = 2.0  # nats up to which an objective is drawn linearly, where it can be small or negative
 
 
 def objective_curves(
@@ -62,11 +63,16 @@ def objective_curves(
         evaluations_axis(axes, [summary.evaluations for summary in shown])
         values = np.concatenate([summary.median for summary in shown] or [np.zeros(1)])
         if np.ptp(values) > 50:  # a start from random weights can be far off; keep the end readable
-            axes.set_yscale("asinh", linear_width=2.0)
-            axes.yaxis.set_major_formatter(FuncFormatter(plain))
-            axes.yaxis.set_minor_locator(NullLocator())
             floor = min(values.min(), np.inf if lowest is None else lowest)
-            axes.set_ylim(bottom=floor - 1.0)
+            if floor > 10 * LINEAR:
+                axes.set_yscale("log")
+                axes.set_ylim(bottom=0.96 * floor)
+                label_decades(axes)
+            else:
+                axes.set_yscale("asinh", linear_width=LINEAR)
+                axes.yaxis.set_major_formatter(FuncFormatter(plain))
+                axes.yaxis.set_minor_locator(NullLocator())
+                axes.set_ylim(bottom=floor - 1.0)
         if lowest is not None:
             axes.axhline(lowest, color=INK, lw=1.2, ls="--", label="lowest possible, \N{MINUS SIGN}log p(y)")
         axes.set_ylabel(ylabel)

@@ -32,6 +32,13 @@ def legend_texts(figure) -> list[str]:
     return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
+def labelled_heights(figure) -> int:
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    bottom, top = axes.get_ylim()
+    return sum(bottom <= tick <= top and bool(label.get_text()) for tick, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True))
+
+
 def test_accuracy_draws_the_median_over_seeds_in_the_colour_of_the_method():
     given = histories()
     axes = accuracy_against_evaluations(given).axes[0]
@@ -45,12 +52,7 @@ def test_accuracy_draws_the_median_over_seeds_in_the_colour_of_the_method():
 @pytest.mark.parametrize(("low", "high"), [(120, 2900), (600, 1500), (3.1, 3.9), (0.004, 0.02), (0.001, 90)])
 def test_accuracy_labels_two_heights_or_more_however_narrow_the_range(low, high):
     history = {"evaluations": [0, 100, 1000], "kl_reverse_nats": [high, (low * high) ** 0.5, low]}
-    figure = accuracy_against_evaluations({"gaussian": [history]})
-    figure.draw_without_rendering()
-    axes = figure.axes[0]
-    bottom, top = axes.get_ylim()
-    shown = [label for tick, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True) if bottom <= tick <= top and label.get_text()]
-    assert 2 <= len(shown) <= 10
+    assert 2 <= labelled_heights(accuracy_against_evaluations({"gaussian": [history]})) <= 10
 
 
 def test_accuracy_has_a_band_from_the_best_to_the_worst_seed():
@@ -97,6 +99,12 @@ def test_objective_draws_the_median_and_each_seed():
     assert "amortized" not in legend_texts(figure)
     assert any("log p(y)" in text for text in legend_texts(figure))
     assert axes.get_ylabel().endswith("(nats)")
+
+
+@pytest.mark.parametrize(("low", "high"), [(1040, 60_000), (3.1, 900), (-20, 4000), (250, 310)])
+def test_objective_labels_heights_however_far_away_it_is(low, high):
+    history = {"evaluations": [0, 100, 1000], "loss": [high, 0.5 * (low + high), low]}
+    assert 2 <= labelled_heights(objective_curves({"image": [history]})) <= 10
 
 
 def test_labels_replace_names_but_not_colours():
