@@ -118,11 +118,11 @@ def fit_latent(flow: Flow, summary: Tensor, known: Evaluation, tie: float = TIE)
     for ridge, error in list(zip(RIDGES, errors, strict=True))[first:]:
         if error >= GAIN * flow_error:
             return
-        excess = vectors @ turned(ridge) @ vectors.T
-        mean = r_mean + excess @ z_mean
-        excess.diagonal().add_(1.0)
-        covariance = _bounded_inverse(excess)
-        yield LatentCorrection(covariance @ mean, covariance, error, flow_error, points)
+        precision = vectors @ turned(ridge) @ vectors.T  # M, and I + M below
+        b = r_mean + precision @ z_mean
+        precision.diagonal().add_(1.0)
+        covariance = _bounded_inverse(precision)
+        yield LatentCorrection(covariance @ b, covariance, error, flow_error, points)
 
 
 def _bounded_inverse(precision: Tensor) -> Tensor:
