@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from pflow.errors import PflowError
 
-__all__ = ["ACTIVATIONS", "StackedLinear", "VectorAffine", "VectorConditioner", "activation_named"]
+__all__ = ["ACTIVATIONS", "StackedLinear", "VectorConditioner", "activation_named", "rows"]
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -54,68 +54,71 @@ class StackedLinear(nn.Module):
         bound = fan_in**-0.5 if fan_in else 0.0
         gain = 6**0.5
         self.weight = nn.Parameter(torch.empty(depth, inputs, outputs).uniform_(-gain * bound, gain * bound))
-        self.bias = nn.Parameter(torch.empty(depth, outputs).uniform_(-bound, bound)) if bias else None
+        self.bias = nn.Parameter(torch.empty(depth, 1, outputs).uniform_(-bound, bound)) if bias else None
 
-
-class VectorAffine(nn.Module):
-    r"""Perceptron :math:`y \mapsto (s_0(y), t_0(y))` with one hidden layer. Its last layer starts at zero.
-
-    Arguments:
-        channels: size of s_0 and of t_0.
-        data_size: size of y.
-        hidden: width of the hidden layer.
-        activation: elementwise function.
-    """
-
-    def __init__(self, channels: int, data_size: int, hidden: int, activation: Activation) -> None:
-        super().__init__()
-        self.activation = activation
-        self.first = nn.Linear(data_size, hidden)
-        self.last = nn.Linear(hidden, 2 * channels)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
-
-    def forward(self, y: Float[Tensor, "batch data"]) -> tuple[Tensor, Tensor]:
-        """s_0 and t_0, (batch, channels) each."""
-        return self.last(self.activation(self.first(y))).chunk(2, 1)
+    def followed_by(self, layer: nn.Linear) -> StackedLinear:
+        """This, with `layer` as one more block."""
+        self.weight = nn.Parameter(torch.cat((self.weight.detach(), layer.weight.detach().T[None])))
+        self.bias = nn.Parameter(torch.cat((self.bias.detach(), layer.bias.detach()[None, None])))
+        return self
 
 
 class VectorConditioner(nn.Module):
-    r"""Perceptrons :math:`(a, y) \mapsto W_L\, \sigma(\cdots \sigma(a W_a + y W_y + b) \cdots)` of all blocks.
+    r"""The perceptrons of a flow for vectors: of y at its entrance, and of a and y in its blocks:
 
-    The first layer is split, so that its part for y is computed for all blocks together and one row of y is not repeated.
-    The last layer starts at zero.
+    .. math::
+        y \mapsto V\, \sigma(y U + u) + v, \qquad
+        (a, y) \mapsto W_L\, \sigma(\cdots \sigma(a W_a + y W_y + b) \cdots)
+
+    The first layers are split, so that their parts for y are computed for all networks together, and one row of y is not
+    repeated. The last layers start at zero.
 
     Arguments:
-        depth: number of blocks.
+        depth: number of blocks, 0 for the entrance alone.
+        channels: half the size of the entrance's result.
         inputs: size of a.
         data_size: size of y.
-        outputs: size of the result.
+        outputs: size of the blocks' results.
         hidden: width of the hidden layers.
-        layers: number of hidden layers, 1 or more.
+        layers: number of hidden layers of a block, 1 or more.
         activation: elementwise function sigma.
     """
 
     def __init__(
-        self, depth: int, inputs: int, data_size: int, outputs: int, hidden: int, layers: int, activation: Activation
+        self, depth: int, channels: int, inputs: int, data_size: int, outputs: int, hidden: int, layers: int, activation: Activation
     ) -> None:
         super().__init__()
         self.depth, self.activation = depth, activation
+        entrance, self.entrance = nn.Linear(data_size, hidden), nn.Linear(hidden, 2 * channels)
+        nn.init.zeros_(self.entrance.weight)
+        nn.init.zeros_(self.entrance.bias)
         fan_in = inputs + data_size
-        self.first = StackedLinear(depth, inputs, hidden, bias=False, fan_in=fan_in)
-        self.data = StackedLinear(depth, data_size, hidden, fan_in=fan_in)
-        self.inner = nn.ModuleList(StackedLinear(depth, hidden, hidden) for _ in range(layers - 1))
-        self.last = StackedLinear(depth, hidden, outputs, fan_in=0)
+        first = StackedLinear(depth, inputs, hidden, bias=False, fan_in=fan_in)
+        self.data = StackedLinear(depth, data_size, hidden, fan_in=fan_in).followed_by(entrance)
+        if depth:
+            self.first = first
+            self.inner = nn.ModuleList(StackedLinear(depth, hidden, hidden) for _ in range(layers - 1))
+            self.last = StackedLinear(depth, hidden, outputs, fan_in=0)
 
     def forward(
-        self, y: Float[Tensor, "batch data"], scale: Float[Tensor, " outputs"], shift: Float[Tensor, "depth outputs"]
-    ) -> list[Callable[[Tensor], Tensor]]:
-        """For each block one function a -> result scale + shift; the last layer takes scale and shift in."""
-        contexts = torch.baddbmm(self.data.bias.unsqueeze(1), y.expand(self.depth, -1, -1), self.data.weight)
-        inner = [list(zip(layer.weight, layer.bias, strict=True)) for layer in self.inner]
-        last = zip(self.last.weight * scale, self.last.bias * scale + shift, strict=True)
+        self, y: Float[Tensor, "#n data"], n: int, scale: Float[Tensor, " outputs"], shift: Float[Tensor, "depth outputs"]
+    ) -> tuple[Float[Tensor, "#n two_channels"], list[Callable[[Tensor], Tensor]]]:
+        """The entrance's result, and for each block one function a -> result scale + shift of n a; the last layer takes scale and
+        shift in.
+        """
+        *contexts, entrance = torch.baddbmm(self.data.bias, y.expand(self.depth + 1, -1, -1), self.data.weight)
+        entrance = self.entrance(self.activation(entrance))
+        if not contexts:
+            return entrance, []
+        inner = [list(zip(layer.weight, rows(layer.bias, n), strict=True)) for layer in self.inner]
+        last = zip(self.last.weight * scale, rows(self.last.bias * scale + shift.unsqueeze(1), n), strict=True)
         per_block = zip(contexts, self.first.weight, *inner, last, strict=True)
-        return [partial(_perceptron, self.activation, context, first, layers) for context, first, *layers in per_block]
+        return entrance, [partial(_perceptron, self.activation, context, first, layers) for context, first, *layers in per_block]
+
+
+def rows(values: Float[Tensor, "depth #n size"], n: int) -> tuple[Float[Tensor, "n size"], ...]:
+    """n rows of each block, a single one repeated. Done for all blocks at once, so that its gradient is one sum and not one a block."""
+    return values.expand(-1, n, -1).unbind()
 
 
 def _perceptron(

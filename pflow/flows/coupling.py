@@ -12,12 +12,12 @@ from torch.nn import functional as F
 
 from pflow.errors import PflowError
 from pflow.flows.base import Flow, by_spatial_dimensions, require_at_least_one, require_compiler
-from pflow.flows.conditioners import VectorAffine, VectorConditioner, activation_named
-from pflow.flows.layers import ActNorm, Householder, Mixing, Permutation, channelwise, moments
+from pflow.flows.conditioners import VectorConditioner, activation_named, rows
+from pflow.flows.layers import ActNorm, Householder, Mixing, Permutation, moments
 
 __all__ = ["ConditionalCouplingFlow"]
 
-NETWORKS = {0: (VectorAffine, VectorConditioner)}
+NETWORKS = {0: VectorConditioner}
 Halves = tuple[Tensor, Tensor]
 
 
@@ -76,23 +76,23 @@ class ConditionalCouplingFlow(Flow):
             raise PflowError(f"`mixing` (='{mixing}') of a flow must be permutation or orthogonal: choose one of these")
         if not clamp > 0:
             raise PflowError(f"`clamp` (={clamp}) of a flow bounds its log-scales and must be positive: 2.0 is a good value")
-        affine, conditioner = by_spatial_dimensions(NETWORKS, self.model_shape)
+        conditioner = by_spatial_dimensions(NETWORKS, self.model_shape)
         channels, data_size, function = self.model_shape[0], math.prod(self.data_shape), activation_named(activation)
-        # a is the larger half: of three channels two inform one, and a single channel is all a
+        # a is the larger half: of three channels two inform one; a single channel is all a, and has no blocks
         size_a, size_b = self.halves = (channels - channels // 2, channels // 2)
+        depth = depth if size_b else 0
         self.depth, self.clamp = depth, clamp
 
         self.register_buffer("data_shift", torch.zeros(data_size))
         self.register_buffer("data_scale", torch.ones(data_size))
-        # the conditioners return (s / c, t): dividing by the clamp c costs nothing inside their last layer
+        # the blocks' networks return (s / c, t): dividing by the clamp c costs nothing inside their last layer
         result_scale = torch.tensor([1 / clamp] * size_b + [1.0] * size_b)
         self.register_buffer("result_scale", result_scale, persistent=False)
         rotate = mixing == "orthogonal" and channels > 1
-        self.affine = affine(channels, data_size, hidden, function)
-        self.conditioner = conditioner(depth, size_a, data_size, 2 * size_b, hidden, layers, function) if size_b else None
+        self.conditioner = conditioner(depth, channels, size_a, data_size, 2 * size_b, hidden, layers, function)
         self.mixing = Householder(depth, channels, min(channels, 16)) if rotate else Permutation(depth, channels, seed)
         self.entrance = ActNorm(1, channels) if actnorm else None
-        self.actnorm = ActNorm(depth, size_b) if actnorm and size_b else None
+        self.actnorm = ActNorm(depth, size_b) if actnorm and depth else None
         if compile:
             require_compiler()
             self.compile(fullgraph=True, options={"cpp_wrapper": True})
@@ -100,10 +100,10 @@ class ConditionalCouplingFlow(Flow):
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         self._check(x, y)
         y = self._normalised(y)
-        log_scale, shift = self._entrance(y, x)
-        log_scales = [log_scale.expand_as(x).flatten(1)]
+        (log_scale, shift), blocks = self._networks(y, len(x))
+        log_scales = [log_scale.expand_as(x)]
         halves = (x * log_scale.exp() + shift).split(self.halves, 1)
-        for block in self._blocks(y):
+        for block in blocks:
             a, b = _regroup(halves, self.halves, block.mixing)
             halves = self._couple(block, a, b, log_scales)
         return torch.cat(halves, 1), torch.cat(log_scales, 1).sum(1)
@@ -111,10 +111,10 @@ class ConditionalCouplingFlow(Flow):
     def inverse(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         self._check(z, y)
         y = self._normalised(y)
-        log_scale, shift = self._entrance(y, z)
-        log_scales = [log_scale.expand_as(z).flatten(1)]
+        (log_scale, shift), blocks = self._networks(y, len(z), inverse=True)
+        log_scales = [log_scale.expand_as(z)]
         halves = z.split(self.halves[::-1], 1)
-        for block in reversed(self._blocks(y, inverse=True)):
+        for block in reversed(blocks):
             a, b = self._uncouple(block, *halves, log_scales)
             halves = _regroup((a, b), self.halves[::-1], block.mixing)
         return (torch.cat(halves, 1) - shift) * torch.exp(-log_scale), -torch.cat(log_scales, 1).sum(1)
@@ -132,33 +132,27 @@ class ConditionalCouplingFlow(Flow):
             self.entrance.initialise(0, x)
         if self.actnorm:
             y = self._normalised(y)
-            log_scale, shift = self._entrance(y, x)
+            (log_scale, shift), _ = self._networks(y, len(x))
             halves = (x * log_scale.exp() + shift).split(self.halves, 1)
             for index in range(self.depth):
                 a, b = _regroup(halves, self.halves, self.mixing()[index])
                 self.actnorm.initialise(index, b)
-                halves = self._couple(self._blocks(y)[index], a, b, [])
+                halves = self._couple(self._networks(y, len(x))[1][index], a, b, [])
         self.initialised.fill_(True)
 
     def _normalised(self, y: Tensor) -> Tensor:
         return (y.flatten(1) - self.data_shift) * self.data_scale
 
-    def _entrance(self, y: Tensor, x: Tensor) -> Halves:
-        """Log-scale and shift of the map that depends on y alone."""
-        log_scale, shift = self.affine(y)
-        log_scale = self.clamp * torch.tanh(log_scale / self.clamp)
-        if self.entrance:
-            log_scale, shift = log_scale + self.entrance.log_scale, shift + self.entrance.shift
-        return channelwise(log_scale, x), channelwise(shift, x)
-
-    def _blocks(self, y: Tensor, inverse: bool = False) -> list[Block]:
-        """All blocks at one y, with everything done that does not depend on x."""
-        if self.conditioner is None:
-            return []
-        identity = y.new_zeros(2, self.depth, self.halves[1])
-        centres, shifts = (self.actnorm.log_scale, self.actnorm.shift) if self.actnorm else identity
-        networks = self.conditioner(y, self.result_scale, F.pad(shifts, (self.halves[1], 0)))
-        return [Block(*parts) for parts in zip(self.mixing(inverse), centres.unbind(), networks, strict=True)]
+    def _networks(self, y: Tensor, n: int, inverse: bool = False) -> tuple[Halves, list[Block]]:
+        """Log-scale and shift at the entrance and all blocks, at the y of n x, with everything done that does not depend on x."""
+        centres, shifts = (self.actnorm.log_scale, self.actnorm.shift) if self.actnorm else y.new_zeros(2, self.depth, self.halves[1])
+        entrance, networks = self.conditioner(y, n, self.result_scale, F.pad(shifts, (self.halves[1], 0)))
+        blocks = [Block(*parts) for parts in zip(self.mixing(inverse), rows(centres.unsqueeze(1), n), networks, strict=True)]
+        log_scale, shift = entrance.chunk(2, 1)
+        log_scale = torch.tanh(log_scale / self.clamp)
+        if not self.entrance:
+            return (self.clamp * log_scale, shift), blocks
+        return (torch.add(self.entrance.log_scale, log_scale, alpha=self.clamp), shift + self.entrance.shift), blocks
 
     def _couple(self, block: Block, a: Tensor, b: Tensor, log_scales: list[Tensor]) -> Halves:
         log_scale, shift = self._log_scale_and_shift(block, a, log_scales)
@@ -170,8 +164,8 @@ class ConditionalCouplingFlow(Flow):
 
     def _log_scale_and_shift(self, block: Block, a: Tensor, log_scales: list[Tensor]) -> Halves:
         log_scale, shift = block.network(a).chunk(2, 1)
-        log_scale = torch.add(channelwise(block.centre, log_scale), log_scale.tanh(), alpha=self.clamp)
-        log_scales.append(log_scale.flatten(1))
+        log_scale = torch.add(block.centre, log_scale.tanh(), alpha=self.clamp)
+        log_scales.append(log_scale)
         return log_scale, shift
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from pflow.flows.convolution import convolve
 from pflow.flows.layers import Householder, moments
 
 __all__ = ["HintLane", "ImageResidualBlocks", "ResidualBlocks", "Weights", "couple", "gates", "uncouple"]
@@ -153,9 +153,9 @@ def _multiplied(u: Tensor, weights: Weights) -> Tensor:
 def _convolved(u: Tensor, weights: Weights) -> Tensor:
     """The residual block of images."""
     weight_1, bias_1, weight_2, bias_2, weight_3 = weights
-    hidden = F.conv2d(u, weight_1, bias_1, padding=1).relu()
-    hidden = (hidden + F.conv2d(hidden, weight_2, bias_2, padding=1)).relu()
-    return F.conv2d(hidden, weight_3, padding=1).relu()
+    hidden = convolve(u, weight_1, bias_1).relu()
+    hidden = (hidden + convolve(hidden, weight_2, bias_2)).relu()
+    return convolve(hidden, weight_3).relu()
 
 
 def couple(x: Tensor, levels: Sequence[Weights], terms: list[Tensor]) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pflow.flows.conditioners import Activation
+from pflow.flows.convolution import convolve
 from pflow.flows.wavelet import squeeze
 
 __all__ = ["DataPyramid", "ImageAffine", "ImageConditioner", "StackedConvolution"]
@@ -84,9 +85,9 @@ class ImageConditioner(nn.Module):
         """The result for one block, from a (batch, inputs, ...) and features of batch 1 or that of a."""
         first, data, data_bias, inner, inner_bias, last, last_bias = weights
         a = BOUND * torch.tanh(a / BOUND)
-        hidden = self.activation(_convolve(a, first) + _convolve(features, data, data_bias))
-        hidden = hidden + self.activation(_convolve(hidden, inner, inner_bias))
-        return _convolve(hidden, last, last_bias)
+        hidden = self.activation(convolve(a, first) + convolve(features, data, data_bias))
+        hidden = hidden + self.activation(convolve(hidden, inner, inner_bias))
+        return convolve(hidden, last, last_bias)
 
 
 class DataPyramid(nn.Module):
@@ -152,7 +153,3 @@ class ImageAffine(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """s and t, (batch, channels, height, width) each."""
         return self.last(features).chunk(2, 1)
-
-
-def _convolve(image: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    return F.conv2d(image, weight, bias, padding=weight.shape[-1] // 2)

@@ -217,7 +217,7 @@ def test_the_density_depends_on_y(case: str) -> None:
 @pytest.mark.parametrize("case", PLANE)
 def test_density_integrates_to_one_and_samples_have_its_moments(case: str) -> None:
     """Midpoint rule in 2-D on a box far wider than the samples: mass 1, and the moments of exp(log_prob)."""
-    flow = randomised(case, seed=6).requires_grad_(False)
+    flow = randomised(case, seed=5).requires_grad_(False)
     y = pairs(flow, data_batch=1)[1]
     n, cells = 20_000, 400
     sample = flow.sample(y, n, torch.Generator().manual_seed(8))
