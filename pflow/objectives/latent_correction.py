@@ -25,9 +25,11 @@ References:
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -38,7 +40,7 @@ from pflow.target import Evaluation
 __all__ = ["MOST_UNKNOWNS", "TIE", "LatentCorrection", "fit_latent", "latent_scores"]
 
 MOST_UNKNOWNS = 6000  # M is dense: 0.3 GB there, in double precision
-RIDGES = tuple(10.0 ** (k / 4) for k in range(-12, 5))  # times the number of points
+RIDGES = tuple(10.0 ** (k / 8) for k in range(-24, 9))  # times the number of points
 LEFT_OUT = 10  # every tenth of the newer half
 TIE = 1.03  # errors that count as equal: of such ridges the smallest, since what a ridge shrinks are correlations, and with them deviations
 GAIN = 0.98  # of the error without a correction; above, it is not worth a matrix
@@ -74,10 +76,10 @@ def latent_scores(flow: Flow, summary: Tensor, x: Tensor, score: Tensor) -> tupl
     return z.detach(), pulled_back
 
 
-def fit_latent(flow: Flow, summary: Tensor, known: Evaluation, tie: float = TIE) -> Iterator[LatentCorrection]:
+def fit_latent(flow: Flow, summary: Tensor, known: Evaluation, tie: float = TIE) -> list[Callable[[], LatentCorrection]]:
     """The corrections that `known`, oldest evaluations first, asks for: that of the ridge of the module, then of ever larger ones.
 
-    There is none where it would explain the points left out no better than the flow alone.
+    Each is made when it is called. There is none where it would explain the points left out no better than the flow alone.
 
     Arguments:
         tie: errors up to so many times the smallest count as equal to it.
@@ -86,7 +88,7 @@ def fit_latent(flow: Flow, summary: Tensor, known: Evaluation, tie: float = TIE)
     batch = max(1, BATCH_ELEMENTS // math.prod(flow.model_shape))
     parts = [latent_scores(flow, summary, *part) for part in zip(x.split(batch), score.to(x).split(batch), strict=True)]
     if not parts:
-        return
+        return []
     z, g = (torch.cat(values).flatten(1).double() for values in zip(*parts, strict=True))
     usable = (z.isfinite() & g.isfinite()).all(1)
     z, r = z[usable], (g + z)[usable]
@@ -94,7 +96,7 @@ def fit_latent(flow: Flow, summary: Tensor, known: Evaluation, tie: float = TIE)
     out = torch.zeros(points, dtype=torch.bool, device=z.device)
     out[points // 2 :: LEFT_OUT] = True
     if out.sum() < 2 or (~out).sum() < 2:
-        return
+        return []
     weight = (dimension / z.square().sum(1)).clamp(max=1.0).square()[:, None]
     total = weight[~out].sum()
     z_mean, r_mean = ((weight * values)[~out].sum(0) / total for values in (z, r))
@@ -113,16 +115,17 @@ def fit_latent(flow: Flow, summary: Tensor, known: Evaluation, tie: float = TIE)
         """V^T M V."""
         return slope / (curvature + 2 * ridge * total)
 
-    errors = [float((r_out + z_out @ turned(ridge)).square().sum() / unit) for ridge in RIDGES]
-    first = next(k for k, error in enumerate(errors) if error <= tie * min(errors))
-    for ridge, error in list(zip(RIDGES, errors, strict=True))[first:]:
-        if error >= GAIN * flow_error:
-            return
+    def correction(ridge: float, error: float) -> LatentCorrection:
         precision = vectors @ turned(ridge) @ vectors.T  # M, and I + M below
         b = r_mean + precision @ z_mean
         precision.diagonal().add_(1.0)
         covariance = _bounded_inverse(precision)
-        yield LatentCorrection(covariance @ b, covariance, error, flow_error, points)
+        return LatentCorrection(covariance @ b, covariance, error, flow_error, points)
+
+    errors = [float((r_out + z_out @ turned(ridge)).square().sum() / unit) for ridge in RIDGES]
+    first = next(k for k, error in enumerate(errors) if error <= tie * min(errors))
+    better = itertools.takewhile(lambda found: found[1] < GAIN * flow_error, zip(RIDGES[first:], errors[first:], strict=True))
+    return [partial(correction, *found) for found in better]
 
 
 def _bounded_inverse(precision: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
 `objectives/latent_correction.py` says what is fitted. A better fit of scores is not yet a posterior that is nearer: from few points of a flow that is
 far away the fit makes directions too wide. So the corrected flow is tried. `reverse_kl` keeps a quarter of its budget: most of it for draws of the
-finished flow, which are those the fit is about, the rest for draws of the corrected one, whose ELBO must not be lower; a larger
-ridge gets another try. Score replay spends all of its budget on learning, and its correction must explain the scores so much better that there is no doubt.
+finished flow, which are those the fit is about, the rest for draws of corrected ones, whose ELBO must not be lower: of these the one with
+the smallest ridge, which bisection finds. Score replay spends all of its budget on learning, and its correction must explain the scores so much better that there is no doubt.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from itertools import islice
 
 import torch
 from torch import Tensor
@@ -27,8 +26,8 @@ from pflow.target import Evaluation, Target
 __all__ = ["correct_latent", "kept_for_latent", "require_correctable", "under_latent", "wants_correction"]
 
 KEPT = 0.25  # of the budget
-CHECK, TRIES = 32, 4  # draws that a corrected flow is judged by, and how many are judged
-WIDE_TIE = 1.1  # the first try: of posteriors that are equally near by KL, which favours narrow ones, the widest
+CHECK, TRIES = 32, 5  # draws that a corrected flow is judged by, and how many are judged
+WIDE_TIE = 1.1  # where the search begins: of posteriors that are equally near by KL, which favours narrow ones, the widest
 NEAR, CLEAR = 0.5, 0.5  # without a check: largest score error of the flow, and largest part of it that may be left
 
 
@@ -64,8 +63,14 @@ def correct_latent(
     evaluated = target.recalled(target.store.take(target.ledger.asked))
     if known is not None:
         evaluated = Evaluation(*(torch.cat([getattr(known, part.name), getattr(evaluated, part.name)]) for part in dataclasses.fields(Evaluation)))
-    tie, tries = (TIE, 1) if elbo is None else (WIDE_TIE, TRIES)
-    for number, correction in enumerate(islice(fit_latent(flow, target.summary, evaluated, tie), tries), start=finished + 1):
+    candidates = fit_latent(flow, target.summary, evaluated, TIE if elbo is None else WIDE_TIE)
+    low, high = 0, min(len(candidates), 1 if elbo is None else len(candidates))
+    found: tuple[Flow, dict, LatentCorrection | None] = flow, architecture, None
+    for number in range(finished + 1, finished + 1 + TRIES):
+        if low == high:
+            break
+        middle = (low + high) // 2
+        correction = candidates[middle]()
         corrected, described = under_latent(flow, architecture, {"covariance": "dense", "rank": 0})
         corrected.latent.set_moments(correction.mean, correction.covariance)
         if elbo is None:
@@ -73,8 +78,10 @@ def correct_latent(
         else:
             proven = bool(_elbo(corrected, target, CHECK, generator, number) >= elbo)
         if proven:
-            return corrected, described, correction
-    return flow, architecture, None
+            found, high = (corrected, described, correction), middle
+        else:
+            low = middle + 1
+    return found
 
 
 def under_latent(flow: Flow, architecture: dict, latent: dict) -> tuple[Flow, dict]:

@@ -1,5 +1,7 @@
 """The Gaussian of the latent: exact where the posterior is Gaussian, absent where it would not help, and honest about the spread."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -67,7 +69,7 @@ def test_a_gaussian_posterior_is_found_from_more_points_than_unknowns(problem):
     exact = problem.exact_posterior(target.y)
     flow = mean_field(exact)
     x = flow.inverse(torch.randn(60, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64), None)[0].detach()
-    found = next(fit_latent(flow, target.summary, target.evaluate(x)))
+    found = fit_latent(flow, target.summary, target.evaluate(x))[0]()
     scale = torch.diag(flow.std.detach())
     covariance, mean = scale @ found.covariance @ scale, flow.mean.detach() + scale @ found.mean
     assert found.error < 1e-3 * found.flow_error and found.points == 60
@@ -87,7 +89,7 @@ def test_invalid_points_and_points_far_away_do_not_matter(problem):
     evaluated.score[:3] += 1e6
     evaluated.valid[:3] = False
     evaluated.x[3:5] += 1e4 * flow.std.detach()  # left behind: its score is no longer that of its place
-    found = next(fit_latent(flow, target.summary, evaluated))
+    found = fit_latent(flow, target.summary, evaluated)[0]()
     std = exact.covariance.diagonal().sqrt()
     corrected = (found.covariance.diagonal().sqrt() * flow.std.detach()) / std
     assert found.points == 77 and (corrected - 1).abs().max() < 0.05
@@ -100,7 +102,7 @@ def test_nothing_is_corrected_where_the_flow_is_the_posterior(problem):
     evaluated = target.evaluate(x)
     noise = 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     evaluated.score.copy_(-x + noise)
-    assert list(fit_latent(flow, target.summary, evaluated)) == []
+    assert fit_latent(flow, target.summary, evaluated) == []
 
 
 @pytest.mark.parametrize("points", [0, 1, 3])
@@ -110,7 +112,7 @@ def test_too_few_points_correct_nothing(problem, points):
     x = torch.zeros(points, 16, dtype=torch.float64)
     evaluated = target.evaluate(torch.zeros(4, 16, dtype=torch.float64))
     cut = type(evaluated)(x, *(getattr(evaluated, name)[:points] for name in ("log_likelihood", "log_prior", "score", "valid")))
-    assert list(fit_latent(flow, target.summary, cut)) == []
+    assert fit_latent(flow, target.summary, cut) == []
 
 
 @pytest.fixture
@@ -139,8 +141,10 @@ def test_the_corrected_flow_is_rebuilt_from_its_architecture_and_is_closer(finis
     method = ReverseKL(flow="f", start="pretrained", evaluations=800, correct_latent=True)
     assert kept_for_latent(method) == 200
     corrected, described, correction = correct_latent(flow, architecture, method, target, torch.Generator().manual_seed(1))
-    assert target.ledger.evaluations == 160 + (200 - 128) + 32 and correction.points == 160 + 72
-    assert target.store.rows["round"].tolist() == [0] * 160 + [1] * 72 + [2] * 32  # which weights drew each point
+    tried, rest = divmod(target.ledger.evaluations - 160 - (200 - 160), 32)
+    assert 1 <= tried <= 5 and rest == 0 and correction.points == 160 + 40
+    rounds = [0] * 160 + [1] * 40 + [number for number in range(2, 2 + tried) for _ in range(32)]
+    assert target.store.rows["round"].tolist() == rounds  # which weights drew each point
     assert divergence(corrected) < 0.2 * divergence(flow)
     again = build_flow(**described)
     again.load_state_dict(corrected.state_dict())
@@ -151,17 +155,30 @@ def test_the_corrected_flow_is_rebuilt_from_its_architecture_and_is_closer(finis
 def test_a_correction_that_lowers_the_elbo_is_refused(finished, monkeypatch):
     flow, architecture, target, divergence = finished
     too_wide = LatentCorrection(torch.zeros(16), 25 * torch.eye(16), 0.1, 1.0, 160)
-    monkeypatch.setattr("pflow.stages.correcting.fit_latent", lambda *_: iter([too_wide] * 9))
+    monkeypatch.setattr("pflow.stages.correcting.fit_latent", lambda *_: [lambda: too_wide] * 31)
     method = ReverseKL(flow="f", start="pretrained", evaluations=800, correct_latent=True)
     kept, described, correction = correct_latent(flow, architecture, method, target, torch.Generator().manual_seed(0))
     assert kept is flow and described is architecture and correction is None
     assert target.ledger.evaluations == 160 + 200
 
 
+@pytest.mark.parametrize("first_good", [0, 1, 9, 19])
+def test_of_corrections_that_do_not_lower_the_elbo_the_widest_is_kept(finished, monkeypatch, first_good):
+    """20 corrections, told apart by their mean."""
+    flow, architecture, target, _ = finished
+    numbered = [partial(LatentCorrection, torch.full((16,), float(number)), torch.eye(16), 0.1, 1.0, 160) for number in range(20)]
+    monkeypatch.setattr("pflow.stages.correcting.fit_latent", lambda *_: numbered)
+    lower = lambda flow, *_: isinstance(flow, LatentGaussian) and float(flow.latent.mean.detach()[0]) < first_good  # noqa: E731
+    monkeypatch.setattr("pflow.stages.correcting._elbo", lambda *arguments: torch.tensor(-1.0 if lower(*arguments) else 0.0))
+    method = ReverseKL(flow="f", start="pretrained", evaluations=800, correct_latent=True)
+    corrected, _, correction = correct_latent(flow, architecture, method, target, torch.Generator().manual_seed(0))
+    assert float(correction.mean[0]) == float(corrected.latent.mean.detach()[0]) == first_good
+
+
 @pytest.mark.parametrize("flow_error, error, proven", [(0.3, 0.1, True), (0.3, 0.2, False), (1.2, 0.2, False)])
 def test_without_evaluations_to_check_it_a_correction_must_be_clear(finished, monkeypatch, flow_error, error, proven):
     flow, architecture, target, _ = finished
-    monkeypatch.setattr("pflow.stages.correcting.fit_latent", lambda *_: iter([LatentCorrection(torch.zeros(16), torch.eye(16), error, flow_error, 160)]))
+    monkeypatch.setattr("pflow.stages.correcting.fit_latent", lambda *_: [lambda: LatentCorrection(torch.zeros(16), torch.eye(16), error, flow_error, 160)])
     method = ScoreReplay(flow="f", start="pretrained", evaluations=160, correct_latent=True)
     assert (correct_latent(flow, architecture, method, target, torch.Generator().manual_seed(0))[2] is not None) is proven
     assert target.ledger.evaluations == 160
