@@ -1,6 +1,6 @@
 """Seconds and memory of a training step, side by side with FrEIA, zuko, nflows, normflows and BayesFlow.
 
-    python benchmarks/flows.py [--starts 3] [--rounds 8] [--quick]
+    python benchmarks/flows.py [--starts 6] [--rounds 4] [--quick]
 
 Two steps are measured, each forward + loss + backward + Adam on one thread:
 
@@ -130,8 +130,8 @@ def kept(path: Path, only: str | None) -> list[dict[str, object]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--starts", type=int, default=3, help="how often every contestant is started")
-    parser.add_argument("--rounds", type=int, default=8, help="turns of every contestant in each start")
+    parser.add_argument("--starts", type=int, default=6, help="how often every contestant is started")
+    parser.add_argument("--rounds", type=int, default=4, help="turns of every contestant in each start")
     parser.add_argument("--quick", action="store_true", help="leave out what takes minutes to start (BayesFlow, torch.compile)")
     parser.add_argument("--only", choices=tuple(CONTESTANTS), help="measure one of the two steps, and keep the other's rows")
     arguments = parser.parse_args()
