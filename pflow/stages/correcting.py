@@ -63,8 +63,8 @@ def correct_latent(
     evaluated = target.recalled(target.store.take(target.ledger.asked))
     if known is not None:
         evaluated = Evaluation(*(torch.cat([getattr(known, part.name), getattr(evaluated, part.name)]) for part in dataclasses.fields(Evaluation)))
-    candidates = fit_latent(flow, target.summary, evaluated, TIE if elbo is None else WIDE_TIE)
-    low, high = 0, min(len(candidates), 1 if elbo is None else len(candidates))
+    candidates = fit_latent(flow, target.summary, evaluated, TIE)[:1] if elbo is None else fit_latent(flow, target.summary, evaluated, WIDE_TIE)
+    low, high = 0, len(candidates)
     found: tuple[Flow, dict, LatentCorrection | None] = flow, architecture, None
     for number in range(finished + 1, finished + 1 + TRIES):
         if low == high:
