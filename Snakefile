@@ -7,9 +7,9 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, workflow.basedir)
 from pflow.errors import PflowError
-from pflow.failures import summary_of_failures
-from pflow.finished import forget_finished
-from pflow.workflow import Pipeline, check_yaml, offer_this_python
+from pflow.pipeline.failures import summary_of_failures
+from pflow.execution.finished import forget_finished
+from pflow.pipeline.workflow import Pipeline, check_yaml, offer_this_python
 
 offer_this_python()
 if not config.pop("alone", False):  # `python -m pflow run FILE` takes nothing but FILE

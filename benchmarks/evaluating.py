@@ -1,10 +1,11 @@
-"""What the stage `evaluate` takes: 20 000 draws in two dimensions, and 1 000 draws of 64 x 64 images, each against a reference.
+"""What the stage `evaluate` takes: 20 000 draws in two dimensions, and 1 000 draws of 64 x 64
+images, each against a reference.
 
     python benchmarks/evaluating.py [--experiments plane images]
 
-A flow is trained for a moment, its draws are stored as the pipeline stores them, and the stage is run on them, by the command line's own
-function. Time is process time of that stage on one thread, reading and writing included. The operator is not evaluated in it: its
-predictions lie in the store.
+A flow is trained for a moment, its draws are stored as the pipeline stores them, and the stage is
+run on them, by the command line's own function. Time is process time of that stage on one thread,
+reading and writing included. The operator is not evaluated in it: its predictions lie in the store.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import time
 from typing import Any
 
 from pflow.cli import main as pflow
-from pflow.config import load_configuration
-from pflow.stage_settings import settings_for
+from pflow.config.experiment import load_configuration
+from pflow.config.jobs import settings_for
 
 TRAINING = {"epochs": 1, "batch": 16}
 LIMITS = {"plane": 10, "images": 60}  # seconds
@@ -37,7 +38,9 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
         "observations": {"y1": {"seed": 1}},
         "reference": {"kind": "gaussian", "draws": 1000},
         "flows": {"flow": {"name": "coupling", "depth": 4, "hidden": 32, "pretrain": TRAINING}},
-        "finetune": {"method": {"flow": "flow", "objective": "none", "prior": {"name": "gaussian"}}},
+        "finetune": {
+            "method": {"flow": "flow", "objective": "none", "prior": {"name": "gaussian"}}
+        },
         "sample": {"draws": 1000, "score_draws": 8, "prior_draws": 50},
     },
 }
@@ -50,39 +53,105 @@ def seconds_of_evaluation(name: str) -> float:
     e, here = f"results/{name}", f"results/{name}/posteriors/y1/method/seed-0"
 
     def stage(which: str, wildcards: dict[str, Any], **paths: str | list[str]) -> float:
-        options = [part for option, value in paths.items() for part in (f"--{option.replace('_', '-')}", *([value] if isinstance(value, str) else value))]
+        options = [
+            part
+            for option, value in paths.items()
+            for part in (
+                f"--{option.replace('_', '-')}",
+                *([value] if isinstance(value, str) else value),
+            )
+        ]
         began = time.process_time()
-        if pflow([which, "--settings", settings_for(configuration, which, name, **wildcards), *options]) != 0:
+        if (
+            pflow(
+                [
+                    which,
+                    "--settings",
+                    settings_for(configuration, which, name, **wildcards),
+                    *options,
+                ]
+            )
+            != 0
+        ):
             raise SystemExit(f"{which} failed")
         return time.process_time() - began
 
-    shards = {split: f"{e}/pairs/{split}/shard-0.zarr/zarr.json" for split in ("train", "validation")}
+    shards = {
+        split: f"{e}/pairs/{split}/shard-0.zarr/zarr.json" for split in ("train", "validation")
+    }
     for split, path in shards.items():
         stage("simulate", {"split": split, "shard": 0}, out=path)
-    observation, weights, reference = f"{e}/observations/y1.zarr/zarr.json", f"{e}/pretrained/flow/flow.safetensors", f"{e}/posteriors/y1/reference.zarr/zarr.json"
+    observation, weights, reference = (
+        f"{e}/observations/y1.zarr/zarr.json",
+        f"{e}/pretrained/flow/flow.safetensors",
+        f"{e}/posteriors/y1/reference.zarr/zarr.json",
+    )
     prior: dict[str, str] = {}
     if name == "images":
         prior = {"prior": f"{e}/prior/spectrum.zarr/zarr.json"}
         stage("spectrum", {}, train_shards=[shards["train"]], out=prior["prior"])
     stage("observe", {"observation": "y1"}, out=observation)
-    stage("pretrain", {"flow": "flow"}, train_shards=[shards["train"]], validation_shards=[shards["validation"]], out=f"{e}/pretrained/flow", checkpoint=f"{e}/state")
+    stage(
+        "pretrain",
+        {"flow": "flow"},
+        train_shards=[shards["train"]],
+        validation_shards=[shards["validation"]],
+        out=f"{e}/pretrained/flow",
+        checkpoint=f"{e}/state",
+    )
     stage("reference", {"observation": "y1"}, observation=observation, out=reference, **prior)
-    stage("finetune", run, observation=observation, pretrained=weights, out=here, checkpoint=f"{e}/other", **prior)
-    stage("sample", run, flow=f"{here}/flow.safetensors", observation=observation, out=f"{here}/posterior.zarr/zarr.json", **prior)
-    return stage("evaluate", run, posterior=f"{here}/posterior.zarr/zarr.json", flow=f"{here}/flow.safetensors", reference=reference, out=f"{here}/metrics.json", **prior)
+    stage(
+        "finetune",
+        run,
+        observation=observation,
+        pretrained=weights,
+        out=here,
+        checkpoint=f"{e}/other",
+        **prior,
+    )
+    stage(
+        "sample",
+        run,
+        flow=f"{here}/flow.safetensors",
+        observation=observation,
+        out=f"{here}/posterior.zarr/zarr.json",
+        **prior,
+    )
+    return stage(
+        "evaluate",
+        run,
+        posterior=f"{here}/posterior.zarr/zarr.json",
+        flow=f"{here}/flow.safetensors",
+        reference=reference,
+        out=f"{here}/metrics.json",
+        **prior,
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--experiments", nargs="+", choices=list(EXPERIMENTS), default=list(EXPERIMENTS))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--experiments", nargs="+", choices=list(EXPERIMENTS), default=list(EXPERIMENTS)
+    )
     names = parser.parse_args().experiments
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         for name in names:
-            rows.append((name, EXPERIMENTS[name]["sample"]["draws"], seconds_of_evaluation(name), LIMITS[name]))
+            rows.append(
+                (
+                    name,
+                    EXPERIMENTS[name]["sample"]["draws"],
+                    seconds_of_evaluation(name),
+                    LIMITS[name],
+                )
+            )
         os.chdir("/")
-    print("| experiment | draws | process seconds of `evaluate` | to stay under |\n|---|---|---|---|")
+    print(
+        "| experiment | draws | process seconds of `evaluate` | to stay under |\n|---|---|---|---|"
+    )
     for name, draws, seconds, limit in rows:
         print(f"| {name} | {draws} | {seconds:.1f} | {limit} |")
 

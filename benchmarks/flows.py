@@ -1,18 +1,22 @@
-"""Seconds and memory of a training step, side by side with FrEIA, zuko, nflows, normflows and BayesFlow.
+"""Seconds and memory of a training step, side by side with FrEIA, zuko, nflows, normflows and
+BayesFlow.
 
     python benchmarks/flows.py [--starts 6] [--rounds 4] [--quick]
 
 Two steps are measured, each forward + loss + backward + Adam on one thread:
 
     vector   x and y in 2-D, batch 64: 8 couplings, 64 hidden in pflow
-    image    x and y of 4x64x64 (in pflow 1x128x128 before its Haar transform), batch 4: 12 couplings, 64 hidden, 3x3 kernels
+    image    x and y of 4x64x64 (in pflow 1x128x128 before its Haar transform), batch 4: 12
+             couplings, 64 hidden, 3x3 kernels
 
-The peers live in an environment of their own (benchmarks/.venv-peers, made at the first run; it borrows this one's torch), and
-their hidden width is the one that comes nearest to pflow's number of parameters. Each contestant is a process of its own: BayesFlow
-turns autograd off for all who share its process. They run in turns, so that whatever else the machine does meets all of them, and
-are started several times, because where a process finds its memory makes it up to a tenth faster or slower for as long as it lives.
-What is reported is the median over all turns of the ratio to pflow, of process time. Memory is what a step allocates at its peak
-beyond weights and Adam's moments. Writes benchmarks/results/flows.csv.
+The peers live in an environment of their own (benchmarks/.venv-peers, made at the first run; it
+borrows this one's torch), and their hidden width is the one that comes nearest to pflow's number of
+parameters. Each contestant is a process of its own: BayesFlow turns autograd off for all who share
+its process. They run in turns, so that whatever else the machine does meets all of them, and are
+started several times, because where a process finds its memory makes it up to a tenth faster or
+slower for as long as it lives. What is reported is the median over all turns of the ratio to pflow,
+of process time. Memory is what a step allocates at its peak beyond weights and Adam's moments.
+Writes benchmarks/results/flows.csv.
 """
 
 from __future__ import annotations
@@ -36,10 +40,21 @@ CONTESTANTS = {
               "nflows affine coupling"],
 }  # fmt: skip
 AIMS = {  # (contestant, divided by) -> the ratio of times that it shall reach at least
-    ("vector", "pflow coupling"): {"zuko RealNVP": 1.5, "FrEIA AllInOneBlock": 2.0, "nflows affine coupling": 2.0, "BayesFlow CouplingFlow": 2.0},
-    ("vector", "pflow coupling, compiled"): dict.fromkeys(["zuko RealNVP", "FrEIA AllInOneBlock", "nflows affine coupling", "BayesFlow CouplingFlow"], 3.0),
+    ("vector", "pflow coupling"): {
+        "zuko RealNVP": 1.5,
+        "FrEIA AllInOneBlock": 2.0,
+        "nflows affine coupling": 2.0,
+        "BayesFlow CouplingFlow": 2.0,
+    },
+    ("vector", "pflow coupling, compiled"): dict.fromkeys(
+        ["zuko RealNVP", "FrEIA AllInOneBlock", "nflows affine coupling", "BayesFlow CouplingFlow"],
+        3.0,
+    ),
     ("image", "pflow coupling, store"): {"FrEIA AllInOneBlock": 1.0, "nflows affine coupling": 1.0},
-    ("image", "pflow coupling, checkpoint"): {"FrEIA AllInOneBlock": 1 / 1.4, "nflows affine coupling": 1 / 1.4},
+    ("image", "pflow coupling, checkpoint"): {
+        "FrEIA AllInOneBlock": 1 / 1.4,
+        "nflows affine coupling": 1 / 1.4,
+    },
 }
 
 
@@ -52,8 +67,13 @@ def prepare() -> Path:
         (ENVIRONMENT / ".gitignore").write_text("*\n", encoding="utf-8")
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         ours = next(path for path in sys.path if path.endswith("site-packages"))
-        (ENVIRONMENT / "lib" / version / "site-packages" / "outer.pth").write_text(f"{ours}\n", encoding="utf-8")
-    subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PEERS], check=True)
+        (ENVIRONMENT / "lib" / version / "site-packages" / "outer.pth").write_text(
+            f"{ours}\n", encoding="utf-8"
+        )
+    subprocess.run(
+        [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PEERS],
+        check=True,
+    )
     return python
 
 
@@ -62,8 +82,16 @@ class Contestant:
 
     def __init__(self, python: Path, kind: str, name: str, parameters: int) -> None:
         command = [str(python), str(HERE / "flow_steps.py"), kind, name, str(parameters)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "KINETO_LOG_LEVEL": "99", "KERAS_BACKEND": "torch", "PYTHONPATH": str(HERE.parent)}
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "KINETO_LOG_LEVEL": "99",
+            "KERAS_BACKEND": "torch",
+            "PYTHONPATH": str(HERE.parent),
+        }
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
         self.milliseconds: list[float] = []
         self.facts = self._answer()
 
@@ -84,13 +112,17 @@ class Contestant:
         raise SystemExit(f"{' '.join(self.process.args)} ended without an answer")
 
 
-def measure(python: Path, kind: str, starts: int, rounds: int, names: list[str]) -> list[dict[str, object]]:
+def measure(
+    python: Path, kind: str, starts: int, rounds: int, names: list[str]
+) -> list[dict[str, object]]:
     facts: dict[str, dict[str, float]] = {}
     milliseconds: dict[str, list[float]] = {name: [] for name in names}
     for start in range(starts):
         contestants: list[Contestant] = []
         for name in names:
-            contestants.append(Contestant(python, kind, name, int(facts[names[0]]["parameters"]) if facts else 0))
+            contestants.append(
+                Contestant(python, kind, name, int(facts[names[0]]["parameters"]) if facts else 0)
+            )
             facts.setdefault(name, contestants[-1].facts)
             if start == 0:
                 print(f"  {name}: {facts[name]}", flush=True)
@@ -104,18 +136,45 @@ def measure(python: Path, kind: str, starts: int, rounds: int, names: list[str])
     base = names[0]
     rows = []
     for name in names:
-        ratios = [mine / theirs for mine, theirs in zip(milliseconds[name], milliseconds[base], strict=True)]
-        row = {"step": kind, "flow": name, **facts[name], "milliseconds": round(median(milliseconds[name]), 3), "time_ratio": round(median(ratios), 3)}
-        rows.append({**row, "memory_ratio": round(facts[name]["memory_mb"] / facts[base]["memory_mb"], 3)})
-    print(f"\n{'step':8}{'flow':28}{'parameters':>11}{'hidden':>8}{'ms':>10}{'x time':>9}{'MB':>9}{'x memory':>10}")
+        ratios = [
+            mine / theirs
+            for mine, theirs in zip(milliseconds[name], milliseconds[base], strict=True)
+        ]
+        row = {
+            "step": kind,
+            "flow": name,
+            **facts[name],
+            "milliseconds": round(median(milliseconds[name]), 3),
+            "time_ratio": round(median(ratios), 3),
+        }
+        rows.append(
+            {**row, "memory_ratio": round(facts[name]["memory_mb"] / facts[base]["memory_mb"], 3)}
+        )
+    print(
+        f"\n{'step':8}{'flow':28}{'parameters':>11}{'hidden':>8}{'ms':>10}{'x time':>9}{'MB':>9}{'x memory':>10}"
+    )
     for row in rows:
-        columns = (row["step"], row["flow"], row["parameters"], row["hidden"], row["milliseconds"], row["time_ratio"], row["memory_mb"], row["memory_ratio"])
+        columns = (
+            row["step"],
+            row["flow"],
+            row["parameters"],
+            row["hidden"],
+            row["milliseconds"],
+            row["time_ratio"],
+            row["memory_mb"],
+            row["memory_ratio"],
+        )
         print("{:8}{:28}{:>11}{:>8}{:>10.2f}{:>9.2f}{:>9.2f}{:>10.2f}".format(*columns))
     for (of_kind, name), peers in AIMS.items():
         for peer, least in peers.items() if of_kind == kind and name in names else ():
             if peer in names:
-                ratio = median(p / own for p, own in zip(milliseconds[peer], milliseconds[name], strict=True))
-                print(f"  {name} against {peer}: {ratio:.2f} times as fast (aim {least:.2f}): {'met' if ratio >= least else 'MISSED'}")
+                ratio = median(
+                    p / own for p, own in zip(milliseconds[peer], milliseconds[name], strict=True)
+                )
+                print(
+                    f"  {name} against {peer}: {ratio:.2f} times as fast (aim {least:.2f}):"
+                    f" {'met' if ratio >= least else 'MISSED'}"
+                )
     print(flush=True)
     return rows
 
@@ -129,18 +188,36 @@ def kept(path: Path, only: str | None) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--starts", type=int, default=6, help="how often every contestant is started")
-    parser.add_argument("--rounds", type=int, default=4, help="turns of every contestant in each start")
-    parser.add_argument("--quick", action="store_true", help="leave out what takes minutes to start (BayesFlow, torch.compile)")
-    parser.add_argument("--only", choices=tuple(CONTESTANTS), help="measure one of the two steps, and keep the other's rows")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--starts", type=int, default=6, help="how often every contestant is started"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=4, help="turns of every contestant in each start"
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="leave out what takes minutes to start (BayesFlow, torch.compile)",
+    )
+    parser.add_argument(
+        "--only",
+        choices=tuple(CONTESTANTS),
+        help="measure one of the two steps, and keep the other's rows",
+    )
     arguments = parser.parse_args()
     python = prepare()
     path = HERE / "results" / "flows.csv"
     rows = kept(path, arguments.only)
     for kind, names in CONTESTANTS.items():
         if arguments.only in (None, kind):
-            names = [name for name in names if not (arguments.quick and ("compiled" in name or "BayesFlow" in name))]
+            names = [
+                name
+                for name in names
+                if not (arguments.quick and ("compiled" in name or "BayesFlow" in name))
+            ]
             rows += measure(python, kind, arguments.starts, arguments.rounds, names)
     path.parent.mkdir(exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:

@@ -1,11 +1,15 @@
-"""What pflow adds to a user's operator: process time of `Target.evaluate` against the bare operator with its gradient.
+"""What pflow adds to a user's operator: process time of `Target.evaluate` against the bare operator
+with its gradient.
 
-    python benchmarks/overhead.py [--milliseconds 10] [--batches 1 8 64] [--size 1024] [--repeats 200]
+    python benchmarks/overhead.py [--milliseconds 10] [--batches 1 8 64] [--size 1024] [--repeats
+    200]
 
-The operator computes for the given time a model (small matrix products, like a solver's) and has a gradient of its own. The calls alternate,
-so that whatever disturbs the machine disturbs all of them; times are of this process alone, and added ones are differences of medians. What a call
-adds is paid once, whatever the batch: prior and likelihood with their gradients, which a score written by hand in torch (`by hand`) needs as well,
-and then what is ours: the ledger and the store of evaluations.
+The operator computes for the given time a model (small matrix products, like a solver's) and has a
+gradient of its own. The calls alternate, so that whatever disturbs the machine disturbs all of
+them; times are of this process alone, and added ones are differences of medians. What a call adds
+is paid once, whatever the batch: prior and likelihood with their gradients, which a score written
+by hand in torch (`by hand`) needs as well, and then what is ours: the ledger and the store of
+evaluations.
 """
 
 from __future__ import annotations
@@ -16,11 +20,11 @@ import time
 
 import torch
 
+from pflow.inference.target import Target
 from pflow.operators import IdentityOperator
 from pflow.operators.base import Operator
 from pflow.problems import PriorProblem
 from pflow.problems.priors import CallablePrior
-from pflow.target import Target
 
 
 class Busy(Operator):
@@ -52,7 +56,9 @@ class Busy(Operator):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--milliseconds", type=float, default=10.0, help="of one evaluation")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--size", type=int, default=1024, help="unknowns, and data")
@@ -61,7 +67,11 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     operator = Busy(options.size, options.milliseconds / 1000)
-    prior = CallablePrior((options.size,), lambda x: -0.5 * x.square().sum(1), lambda n, generator: torch.randn(n, options.size, generator=generator))
+    prior = CallablePrior(
+        (options.size,),
+        lambda x: -0.5 * x.square().sum(1),
+        lambda n, generator: torch.randn(n, options.size, generator=generator),
+    )
     problem = PriorProblem(prior, IdentityOperator((options.size,)), operator, noise_std=1.0)
     target = Target(problem, torch.zeros(1, options.size))
 
@@ -71,10 +81,15 @@ def main() -> None:
 
     def by_hand(x: torch.Tensor) -> None:
         leaf = x.detach().requires_grad_()
-        torch.autograd.grad((problem.log_likelihood(target.y, operator(leaf)) + problem.log_prior(leaf)).sum(), leaf)
+        torch.autograd.grad(
+            (problem.log_likelihood(target.y, operator(leaf)) + problem.log_prior(leaf)).sum(), leaf
+        )
 
     calls = {"bare": bare, "by hand": by_hand, "target": target.evaluate}
-    print("| batch | bare operator, ms an evaluation | through Target | added by hand, ms a call | added by Target | overhead on the operator | on the score by hand |")
+    print(
+        "| batch | bare operator, ms an evaluation | through Target | added by hand, ms a call |"
+        " added by Target | overhead on the operator | on the score by hand |"
+    )
     print("|---|---|---|---|---|---|---|")
     for batch in options.batches:
         times: dict[str, list[float]] = {name: [] for name in calls}
@@ -86,8 +101,13 @@ def main() -> None:
                 times[name].append((time.process_time() - began) / batch * 1000)
         median = {name: statistics.median(values) for name, values in times.items()}
         needed, added = (batch * (median[name] - median["bare"]) for name in ("by hand", "target"))
-        overheads = [f"{100 * (median['target'] / median[name] - 1):.2f} %" for name in ("bare", "by hand")]
-        print(f"| {batch} | {median['bare']:.3f} | {median['target']:.3f} | {needed:.2f} | {added:.2f} | {' | '.join(overheads)} |")
+        overheads = [
+            f"{100 * (median['target'] / median[name] - 1):.2f} %" for name in ("bare", "by hand")
+        ]
+        print(
+            f"| {batch} | {median['bare']:.3f} | {median['target']:.3f} | {needed:.2f} |"
+            f" {added:.2f} | {' | '.join(overheads)} |"
+        )
 
 
 if __name__ == "__main__":

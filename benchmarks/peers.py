@@ -1,4 +1,6 @@
-"""Maintained samplers and variational methods on the same target, counted in the same evaluations: nutpie's NUTS, Pyro's normal guides."""
+"""Maintained samplers and variational methods on the same target, counted in the same evaluations:
+nutpie's NUTS, Pyro's normal guides.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ import torch
 from accuracy import Reference
 from torch import Tensor
 
-from pflow.nuts import run_nuts
-from pflow.target import Target
+from pflow.inference.nuts import run_nuts
+from pflow.inference.target import Target
 
 __all__ = ["MARKS", "normal_guide", "nuts"]
 
@@ -20,9 +22,13 @@ PARTICLES, STEP_SIZE, LAST = 16, 0.03, 0.03  # LAST: share of the step size that
 
 
 def nuts(reference: Reference, start: Tensor, seed: int) -> Iterator[tuple[int, dict[str, float]]]:
-    """(evaluations, errors) of one chain of NUTS that starts at one of the draws `start`; what adaptation costs is counted, its draws are not used."""
+    """(evaluations, errors) of one chain of NUTS that starts at one of the draws `start`; what
+    adaptation costs is counted, its draws are not used.
+    """
     target = Target(reference.problem, reference.y.double())
-    chains = run_nuts(target, draws=2500, tune=300, chains=1, seed=seed, start=start.double().numpy())
+    chains = run_nuts(
+        target, draws=2500, tune=300, chains=1, seed=seed, start=start.double().numpy()
+    )
     x = chains.x[0].reshape(len(chains.x[0]), -1)
     for mark in MARKS:
         known = int((chains.evaluations[0] <= mark).sum())
@@ -44,9 +50,12 @@ class _LogDensity(torch.autograd.Function):
         return gradient[:, None] * ctx.saved_tensors[0], None
 
 
-def normal_guide(kind: str, reference: Reference, start: Tensor, seed: int) -> Iterator[tuple[int, dict[str, float]]]:
-    """(evaluations, errors) of ADVI (`advi`, independent unknowns) or a normal distribution with all covariances (`full_rank`), by stochastic
-    variational inference with Pyro from the mean and the spread of the draws `start`.
+def normal_guide(
+    kind: str, reference: Reference, start: Tensor, seed: int
+) -> Iterator[tuple[int, dict[str, float]]]:
+    """(evaluations, errors) of ADVI (`advi`, independent unknowns) or a normal distribution with
+    all covariances (`full_rank`), by stochastic variational inference with Pyro from the mean and
+    the spread of the draws `start`.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -56,16 +65,32 @@ def normal_guide(kind: str, reference: Reference, start: Tensor, seed: int) -> I
     target, size = Target(reference.problem, reference.y), start.shape[1]
 
     def model() -> None:
-        x = pyro.sample("x", pyro.distributions.ImproperUniform(torch.distributions.constraints.real_vector, (), (size,)))
-        pyro.factor("posterior", _LogDensity.apply(x.reshape(-1, size), target).reshape(x.shape[:-1]))
+        x = pyro.sample(
+            "x",
+            pyro.distributions.ImproperUniform(
+                torch.distributions.constraints.real_vector, (), (size,)
+            ),
+        )
+        pyro.factor(
+            "posterior", _LogDensity.apply(x.reshape(-1, size), target).reshape(x.shape[:-1])
+        )
 
     pyro.clear_param_store()
     pyro.set_rng_seed(seed)
     guide = {"advi": AutoDiagonalNormal, "full_rank": AutoMultivariateNormal}[kind]
-    guide = guide(model, init_loc_fn=init_to_value(values={"x": start.mean(0)}), init_scale=float(start.std(0).mean()))
+    guide = guide(
+        model,
+        init_loc_fn=init_to_value(values={"x": start.mean(0)}),
+        init_scale=float(start.std(0).mean()),
+    )
     steps = MARKS[-1] // PARTICLES
     optimiser = pyro.optim.ClippedAdam({"lr": STEP_SIZE, "lrd": LAST ** (1 / steps)})
-    inference = SVI(model, guide, optimiser, Trace_ELBO(num_particles=PARTICLES, vectorize_particles=True, max_plate_nesting=0))
+    inference = SVI(
+        model,
+        guide,
+        optimiser,
+        Trace_ELBO(num_particles=PARTICLES, vectorize_particles=True, max_plate_nesting=0),
+    )
     marks = list(MARKS)
     for step in range(1, steps + 1):
         inference.step()

@@ -1,9 +1,11 @@
-"""What pflow adds to Snakemake's start, and how long it takes to see that nothing is to be done in an experiment of 200 jobs.
+"""What pflow adds to Snakemake's start, and how long it takes to see that nothing is to be done in
+an experiment of 200 jobs.
 
     python benchmarks/planning.py [--seeds 22]
 
-Start-up: process time of importing pflow's part of the Snakefile, reading config.yaml and the fingerprints of the code of all stages, with
-Snakemake imported already. Plan: process time of `snakemake -n` (all of Snakemake, its start included) in a folder whose results are marked as
+Start-up: process time of importing pflow's part of the Snakefile, reading config.yaml and the
+fingerprints of the code of all stages, with Snakemake imported already. Plan: process time of
+`snakemake -n` (all of Snakemake, its start included) in a folder whose results are marked as
 finished by `snakemake --touch`. All on one thread; nothing is computed.
 """
 
@@ -24,9 +26,9 @@ START = """
 import time, yaml, snakemake.cli, snakemake.workflow
 from pathlib import Path
 began = time.process_time()
-from pflow.failures import summary_of_failures
-from pflow.finished import forget_finished
-from pflow.workflow import Pipeline, check_yaml
+from pflow.pipeline.failures import summary_of_failures
+from pflow.execution.finished import forget_finished
+from pflow.pipeline.workflow import Pipeline, check_yaml
 check_yaml("config.yaml")
 pipeline = Pipeline(yaml.safe_load(open("config.yaml")), Path("."))
 for stage in ("simulate", "observe", "check_operator", "spectrum", "reference", "pretrain", "calibrate", "calibrate_method", "finetune", "sample", "evaluate", "figures", "report"):
@@ -37,7 +39,7 @@ FILES = """
 import sys, yaml
 from pathlib import Path
 from types import SimpleNamespace
-from pflow.workflow import Pipeline
+from pflow.pipeline.workflow import Pipeline
 pipeline = Pipeline(yaml.safe_load(open("config.yaml")), Path("."))
 files = ["results/report.html"]
 for name in pipeline.configuration.experiments:
@@ -52,33 +54,56 @@ for file in map(Path, files):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=22, help="of three methods of three stages each")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=22, help="of three methods of three stages each"
+    )
     seeds = parser.parse_args().seeds
     method = {"flow": "coupling", "objective": "reverse_kl", "evaluations": 640}
     experiment = {
         "problem": {"name": "rosenbrock", "noise_std": 0.4},
         "observations": {"y1": {"x_true": [2, 4]}},
         "flows": {"coupling": {"name": "coupling"}},
-        "finetune": {"amortized": {"flow": "coupling", "objective": "none"}, "preconditioned": {**method, "start": "pretrained"}, "scratch": {**method, "start": "random"}},
+        "finetune": {
+            "amortized": {"flow": "coupling", "objective": "none"},
+            "preconditioned": {**method, "start": "pretrained"},
+            "scratch": {**method, "start": "random"},
+        },
         "seeds": list(range(seeds)),
     }
-    start = float(subprocess.run([sys.executable, "-c", START], cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    start = float(
+        subprocess.run(
+            [sys.executable, "-c", START], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+    )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         shutil.copy(ROOT / "Snakefile", folder)
         for name in ("workflow", "profiles", "envs", "pflow"):
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
+            )
         (folder / "config.yaml").write_text(yaml.safe_dump({"experiments": {"many": experiment}}))
         subprocess.run([sys.executable, "-c", FILES], cwd=folder, check=True)
         snakemake = [sys.executable, "-m", "snakemake", "--cores", "1"]
-        touched = subprocess.run([*snakemake, "--touch", "--forceall"], cwd=folder, capture_output=True, text=True)
+        touched = subprocess.run(
+            [*snakemake, "--touch", "--forceall"], cwd=folder, capture_output=True, text=True
+        )
         jobs = touched.stderr.count("\nJob ")
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         plan = subprocess.run([*snakemake, "-n"], cwd=folder, capture_output=True, text=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        recorded = sum(file.is_file() for file in (folder / ".snakemake/metadata").rglob("*"))  # params and code of each output, which a plan compares
-        if touched.returncode or plan.returncode or recorded < jobs or "Nothing to be done" not in plan.stdout + plan.stderr:
+        recorded = sum(
+            file.is_file() for file in (folder / ".snakemake/metadata").rglob("*")
+        )  # params and code of each output, which a plan compares
+        if (
+            touched.returncode
+            or plan.returncode
+            or recorded < jobs
+            or "Nothing to be done" not in plan.stdout + plan.stderr
+        ):
             raise SystemExit(f"{touched.stderr}\n{plan.stdout}\n{plan.stderr}")
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print("| what | process seconds | to stay under |\n|---|---|---|")

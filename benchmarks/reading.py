@@ -1,6 +1,8 @@
-"""Reading 10 000 pairs at 64x64: one shuffled epoch of the stream against a plain sequential read of the same bytes.
+"""Reading 10 000 pairs at 64x64: one shuffled epoch of the stream against a plain sequential read
+of the same bytes.
 
-    python benchmarks/reading.py [FOLDER]        (328 MB are written under FOLDER, default a temporary one)
+python benchmarks/reading.py [FOLDER]        (328 MB are written under FOLDER, default a temporary
+                                             one)
 """
 
 from __future__ import annotations
@@ -14,8 +16,8 @@ import numpy as np
 import torch
 import zarr
 
-from pflow.pairs import PairStream
-from pflow.store import write_arrays
+from pflow.data.pair_stream import PairStream
+from pflow.storage.store import write_arrays
 
 PAIRS, SIDE, SHARDS, REPEATS = 10_000, 64, 4, 3
 
@@ -37,7 +39,9 @@ def sequential(paths: list[Path]) -> int:
         for name in ("x", "y"):
             array = zarr.open_array(path / name, mode="r")
             step = array.shards[0]
-            total += sum(array[start : start + step].nbytes for start in range(0, array.shape[0], step))
+            total += sum(
+                array[start : start + step].nbytes for start in range(0, array.shape[0], step)
+            )
     return total
 
 
@@ -56,15 +60,24 @@ def main() -> None:
         rows = {"sequential": [], "shuffled": []}
         sequential(paths)  # both find the files in the page cache
         for seed in range(REPEATS):
-            for name, read in (("sequential", lambda: sequential(paths)), ("shuffled", lambda: shuffled(stream, seed))):
+            for name, read in (
+                ("sequential", lambda: sequential(paths)),
+                ("shuffled", lambda: shuffled(stream, seed)),
+            ):
                 began = time.perf_counter()
                 total = read()
                 rows[name].append(total / 2**20 / (time.perf_counter() - began))
     best = {name: max(rates) for name, rates in rows.items()}
-    print(f"{PAIRS} pairs of two {SIDE}x{SIDE} images: {total / 2**20:.0f} MB, {on_disk / 2**20:.0f} MB on disk in {len(files)} files")
+    print(
+        f"{PAIRS} pairs of two {SIDE}x{SIDE} images: {total / 2**20:.0f} MB, {on_disk / 2**20:.0f}"
+        f" MB on disk in {len(files)} files"
+    )
     print("| read | MB/s (best of 3) | of sequential |\n|---|---|---|")
     for name, rate in best.items():
-        print(f"| {name}{', 100 MB in memory' if name == 'shuffled' else ''} | {rate:.0f} | {rate / best['sequential']:.0%} |")
+        print(
+            f"| {name}{', 100 MB in memory' if name == 'shuffled' else ''} | {rate:.0f} |"
+            f" {rate / best['sequential']:.0%} |"
+        )
 
 
 if __name__ == "__main__":

@@ -1,13 +1,18 @@
-"""Posterior stores for people: load one run or pool its seeds as chains, draw equally weighted samples, take expectations.
+"""Posterior stores for people: load one run or pool its seeds as chains, draw equally weighted
+samples, take expectations.
 
     from pflow.posterior import expectation, load_posterior, resample
 
-    posterior = load_posterior("results/rosenbrock/posteriors/y1/preconditioned")   # every seed is a chain
-    mean = expectation(posterior, posterior["posterior"]["x"])                      # importance-weighted
-    draws = resample(posterior, 1000)                                               # equally weighted
+    posterior = load_posterior("results/rosenbrock/posteriors/y1/preconditioned")   # every seed is
+                                                                                    a chain
+    mean = expectation(posterior, posterior["posterior"]["x"])                      #
+                                                                                    importance-weighted
+    draws = resample(posterior, 1000)                                               # equally
+                                                                                    weighted
 
-With x_i ~ q and log_weight_i = log p~(x_i) - log q(x_i), the weighted mean of f is sum_i w_i f(x_i) / sum_i w_i: it
-corrects the flow where the weights can be trusted (`pareto_k` below 0.7 in metrics.json).
+With x_i ~ q and log_weight_i = log p~(x_i) - log q(x_i), the weighted mean of f is sum_i w_i f(x_i)
+/ sum_i w_i: it corrects the flow where the weights can be trusted (`pareto_k` below 0.7 in
+metrics.json).
 """
 
 from __future__ import annotations
@@ -18,25 +23,33 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pflow.errors import PflowError
-from pflow.store import read_datatree
+from pflow.storage.store import read_datatree
 
 if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = ["expectation", "load_posterior", "log_weights", "normalised_weights", "resample"]
 
-POOLED = ("posterior", "sample_stats", "posterior_predictive", "score_stats", "prior", "sample_stats_prior")
+POOLED = (
+    "posterior",
+    "sample_stats",
+    "posterior_predictive",
+    "score_stats",
+    "prior",
+    "sample_stats_prior",
+)
 
 
 def load_posterior(*paths: str | Path) -> "xr.DataTree":
     """One or several posterior stores as one DataTree in ArviZ's schema, each store a chain.
 
     Arguments:
-        paths: stores (`.../seed-0/posterior.zarr`), folders of a run (`.../seed-0`), or folders of a method, which
-            stand for all their seeds.
+        paths: stores (`.../seed-0/posterior.zarr`), folders of a run (`.../seed-0`), or folders of
+            a method, which stand for all their seeds.
 
     Raises:
-        PflowError: nothing found, a damaged store, or stores of different observations or numbers of draws.
+        PflowError: nothing found, a damaged store, or stores of different observations or numbers
+            of draws.
     """
     import xarray as xr
 
@@ -50,16 +63,32 @@ def load_posterior(*paths: str | Path) -> "xr.DataTree":
     for store, tree in zip(stores, trees, strict=True):
         for name in ("experiment", "observation", "method"):
             if tree.attrs.get(name) != first.attrs.get(name):
-                raise PflowError(f"{store} has the {name} {tree.attrs.get(name)!r}, and {stores[0]} has {first.attrs.get(name)!r}: pool seeds of one method only")
+                raise PflowError(
+                    f"{store} has the {name} {tree.attrs.get(name)!r}, and {stores[0]} has"
+                    f" {first.attrs.get(name)!r}: pool seeds of one method only"
+                )
         if tree["posterior"].sizes["draw"] != first["posterior"].sizes["draw"]:
-            raise PflowError(f"{store} has {tree['posterior'].sizes['draw']} draws and {stores[0]} {first['posterior'].sizes['draw']}: pool runs of one length")
+            raise PflowError(
+                f"{store} has {tree['posterior'].sizes['draw']} draws and {stores[0]}"
+                f" {first['posterior'].sizes['draw']}: pool runs of one length"
+            )
     seeds = [int(tree.attrs.get("seed", i)) for i, tree in enumerate(trees)]
     groups = {}
     for name, node in first.children.items():
         datasets = [tree[name].to_dataset() for tree in trees]
         if name in POOLED:
-            datasets = [dataset.assign_coords(chain=[seed]) for dataset, seed in zip(datasets, seeds, strict=True)]
-            groups[f"/{name}"] = xr.concat(datasets, dim="chain", data_vars="minimal", coords="minimal", compat="override", join="exact")
+            datasets = [
+                dataset.assign_coords(chain=[seed])
+                for dataset, seed in zip(datasets, seeds, strict=True)
+            ]
+            groups[f"/{name}"] = xr.concat(
+                datasets,
+                dim="chain",
+                data_vars="minimal",
+                coords="minimal",
+                compat="override",
+                join="exact",
+            )
         else:
             groups[f"/{name}"] = node.to_dataset()
     pooled = xr.DataTree.from_dict(groups)
@@ -69,7 +98,9 @@ def load_posterior(*paths: str | Path) -> "xr.DataTree":
 
 
 def log_weights(posterior: "xr.DataTree") -> "xr.DataArray":
-    """log p~(x) - log q(x) of each draw; zeros, equal weights, where no operator was known (an experiment of pairs alone)."""
+    """log p~(x) - log q(x) of each draw; zeros, equal weights, where no operator was known (an
+    experiment of pairs alone).
+    """
     stats = posterior["sample_stats"]
     return (stats["log_weight"] if "log_weight" in stats else 0 * stats["log_q"]).astype("float64")
 
@@ -82,12 +113,15 @@ def normalised_weights(posterior: "xr.DataTree") -> "xr.DataArray":
 
 
 def expectation(posterior: "xr.DataTree", values: "xr.DataArray") -> "xr.DataArray":
-    """The importance-weighted mean over (chain, draw) of `values`, any function of the draws with these two dims."""
+    """The importance-weighted mean over (chain, draw) of `values`, any function of the draws with
+    these two dims.
+    """
     return (normalised_weights(posterior) * values).sum(("chain", "draw"))
 
 
 def resample(posterior: "xr.DataTree", n: int, seed: int = 0) -> "xr.DataArray":
-    """n equally weighted draws of x, taken with replacement in proportion to their weights (systematic resampling).
+    """n equally weighted draws of x, taken with replacement in proportion to their weights
+    (systematic resampling).
 
     Raises:
         PflowError: if `n` is not positive, or no draw has a positive weight.
@@ -96,14 +130,24 @@ def resample(posterior: "xr.DataTree", n: int, seed: int = 0) -> "xr.DataArray":
         raise PflowError(f"`n` (={n}) must be at least 1")
     log_weight = log_weights(posterior)
     if not np.isfinite(log_weight.values).any():
-        raise PflowError("no draw has a positive weight: the posterior has no mass where the flow has its draws; read verdict_reasons in metrics.json")
+        raise PflowError(
+            "no draw has a positive weight: the posterior has no mass where the flow has its draws;"
+            " read verdict_reasons in metrics.json"
+        )
     generator = np.random.default_rng(seed)
     weight = normalised_weights(posterior).stack(sample=("chain", "draw"))
     total = np.cumsum(weight.values)
     places = (np.arange(n) + generator.random()) / n * total[-1]
-    chosen = generator.permutation(np.searchsorted(total, places, side="right").clip(max=len(total) - 1))
+    chosen = generator.permutation(
+        np.searchsorted(total, places, side="right").clip(max=len(total) - 1)
+    )
     draws = posterior["posterior"]["x"].stack(sample=("chain", "draw")).isel(sample=chosen)
-    return draws.reset_index("sample", drop=True).transpose("sample", ...).rename(sample="draw").drop_vars(("chain", "draw"), errors="ignore")
+    return (
+        draws.reset_index("sample", drop=True)
+        .transpose("sample", ...)
+        .rename(sample="draw")
+        .drop_vars(("chain", "draw"), errors="ignore")
+    )
 
 
 def _stores(path: Path) -> list[Path]:
@@ -114,7 +158,13 @@ def _stores(path: Path) -> list[Path]:
         return [path.parent]
     if (path / "posterior.zarr" / "zarr.json").is_file():
         return [path / "posterior.zarr"]
-    seeds = sorted(path.glob("seed-*/posterior.zarr/zarr.json"), key=lambda file: int(file.parts[-3].removeprefix("seed-")))
+    seeds = sorted(
+        path.glob("seed-*/posterior.zarr/zarr.json"),
+        key=lambda file: int(file.parts[-3].removeprefix("seed-")),
+    )
     if not seeds:
-        raise PflowError(f"{path} holds no posterior store: name a posterior.zarr, a seed's folder or a method's folder, after `snakemake sample`")
+        raise PflowError(
+            f"{path} holds no posterior store: name a posterior.zarr, a seed's folder or a method's"
+            " folder, after `snakemake sample`"
+        )
     return [file.parent for file in seeds]

@@ -1,7 +1,8 @@
 """One loop for all objectives: state in, state out.
 
-Every number that the next step depends on lies in `TrainingState`: weights, optimiser, generator, objective, history.
-Saved and loaded, it continues bit for bit, so an interrupted run and an uninterrupted one end in the same weights.
+Every number that the next step depends on lies in `TrainingState`: weights, optimiser, generator,
+objective, history. Saved and loaded, it continues bit for bit, so an interrupted run and an
+uninterrupted one end in the same weights.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from typing import Any, Protocol
 
 import torch
 
-from pflow.checkpoint import Checkpoint
 from pflow.errors import PflowError
+from pflow.execution.interruption import DeferredSignals, Interrupted
+from pflow.execution.parallel import SingleProcess
+from pflow.execution.progress import Progress
 from pflow.flows.base import Flow
-from pflow.interruption import DeferredSignals, Interrupted
 from pflow.objectives.base import Objective
-from pflow.parallel import Alone
-from pflow.progress import Progress
+from pflow.storage.checkpoint import Checkpoint
 
 __all__ = ["Monitor", "Optimiser", "TrainingState", "train"]
 
@@ -35,7 +36,8 @@ class Optimiser:
     Step size at step k, with f the finished fraction of the objective:
 
         learning_rate * min(1, (k + 1) / warmup) * s,
-        s = decay^floor(k / decay_steps)  (exponential),   (1 + cos(pi f)) / 2  (cosine),   1  (constant).
+        s = decay^floor(k / decay_steps)  (exponential),   (1 + cos(pi f)) / 2  (cosine),   1
+                                          (constant).
     """
 
     learning_rate: float
@@ -58,13 +60,17 @@ class Optimiser:
 
 
 class Monitor(Protocol):
-    """Measures a flow now and then, outside the training's own random stream and its count of evaluations."""
+    """Measures a flow now and then, outside the training's own random stream and its count of
+    evaluations.
+    """
 
     criterion: str | None
     patience: int
 
     def mark(self, objective: Objective) -> int:
-        """How many marks (epochs, evaluation counts) the objective has passed; a new mark is measured, and so is the end."""
+        """How many marks (epochs, evaluation counts) the objective has passed; a new mark is
+        measured, and so is the end.
+        """
 
     def measure(self, flow: Flow) -> dict[str, float]:
         """Columns of the history."""
@@ -107,9 +113,10 @@ def train(
     checkpoint: Checkpoint,
     progress: Progress,
     describe: Callable[[], dict[str, float]] = dict,
-    processes: Alone = Alone(),
+    processes: SingleProcess = SingleProcess(),
 ) -> TrainingState:
-    """Train `flow` in place and leave the best weights in it (the last ones where the monitor has no criterion).
+    """Train `flow` in place and leave the best weights in it (the last ones where the monitor has
+    no criterion).
 
     Arguments:
         describe: extra columns of every row, such as the evaluations spent.
@@ -120,7 +127,9 @@ def train(
         Interrupted: SIGTERM or SIGINT arrived; the state was saved.
     """
     parameters = [p for p in flow.parameters() if p.requires_grad]
-    adam = torch.optim.Adam(parameters, lr=optimiser.learning_rate, betas=optimiser.betas, fused=True)
+    adam = torch.optim.Adam(
+        parameters, lr=optimiser.learning_rate, betas=optimiser.betas, fused=True
+    )
     state = TrainingState()
     saved = checkpoint.load()
     if saved is not None:
@@ -131,7 +140,12 @@ def train(
         while True:
             state.seconds = time.monotonic() - began
             finished = objective.begin(flow, generator)
-            row = {"step": state.step, "seconds": round(state.seconds, 3), "skipped": state.skipped, **describe()}
+            row = {
+                "step": state.step,
+                "seconds": round(state.seconds, 3),
+                "skipped": state.skipped,
+                **describe(),
+            }
             if finished or monitor.mark(objective) > state.mark:
                 state.mark = monitor.mark(objective)
                 measured = monitor.measure(flow)
@@ -144,20 +158,29 @@ def train(
             state.rows.append(row)
             progress.update(objective.fraction(), step=state.step, **_newest(row))
             received = processes.largest(signals.received or 0)
-            if processes.rank == 0 and (received or time.monotonic() - last_saved > checkpoint.interval):
+            if processes.rank == 0 and (
+                received or time.monotonic() - last_saved > checkpoint.interval
+            ):
                 state.seconds, last_saved = time.monotonic() - began, time.monotonic()
                 checkpoint.save(_dump(state, flow, objective, adam, generator))
             if received:
-                raise Interrupted(received, f"stopped after step {state.step}; the state is saved, run again to continue")
+                raise Interrupted(
+                    received,
+                    f"stopped after step {state.step}; the state is saved, run again to continue",
+                )
     if state.best_weights is not None:
         flow.load_state_dict(state.best_weights)
     state.stop_reason = state.stop_reason or objective.stop_reason
     return state
 
 
-def _step(flow, objective, optimiser, adam, parameters, generator, state, processes) -> dict[str, float]:
+def _step(
+    flow, objective, optimiser, adam, parameters, generator, state, processes
+) -> dict[str, float]:
     """One update; a loss or gradient that is not finite changes nothing and is counted."""
-    step_size = optimiser.step_size(state.step, objective.fraction()) * getattr(objective, "learning_rate_factor", 1.0)
+    step_size = optimiser.step_size(state.step, objective.fraction()) * getattr(
+        objective, "learning_rate_factor", 1.0
+    )
     for group in adam.param_groups:
         group["lr"] = step_size
     adam.zero_grad()
@@ -177,20 +200,32 @@ def _step(flow, objective, optimiser, adam, parameters, generator, state, proces
         state.skipped_in_a_row += 1
         if state.skipped_in_a_row >= SKIPS_IN_A_ROW:
             raise PflowError(
-                f"the loss or its gradient was not finite in {SKIPS_IN_A_ROW} steps in a row (step {state.step}, step size {step_size:.3g}): "
-                "lower `learning_rate`, lengthen `warmup`, or check the data and the operator for extreme values"
+                f"the loss or its gradient was not finite in {SKIPS_IN_A_ROW} steps in a row (step"
+                f" {state.step}, step size {step_size:.3g}): lower `learning_rate`, lengthen"
+                " `warmup`, or check the data and the operator for extreme values"
             )
     state.step += 1
     return {"loss": value, "learning_rate": step_size, "gradient_norm": norm, **numbers}
 
 
-def _judge(measured: dict[str, float], monitor: Monitor, state: TrainingState, flow: Flow, objective: Objective, finished: bool) -> bool:
+def _judge(
+    measured: dict[str, float],
+    monitor: Monitor,
+    state: TrainingState,
+    flow: Flow,
+    objective: Objective,
+    finished: bool,
+) -> bool:
     """Keep the best weights; True when patience has run out."""
     if monitor.criterion is None:
         return False
     value = measured[monitor.criterion]
     if math.isfinite(value) and (state.best_value is None or value < state.best_value):
-        state.best_value, state.best_weights, state.stale = value, copy.deepcopy(flow.state_dict()), 0
+        state.best_value, state.best_weights, state.stale = (
+            value,
+            copy.deepcopy(flow.state_dict()),
+            0,
+        )
         return False
     state.stale += 1
     if monitor.patience and state.stale >= monitor.patience and not finished:
@@ -204,7 +239,13 @@ def _newest(row: dict[str, float]) -> dict[str, float]:
     return {name: row[name] for name in shown if name in row}
 
 
-def _dump(state: TrainingState, flow: Flow, objective: Objective, adam: torch.optim.Adam, generator: torch.Generator) -> dict[str, Any]:
+def _dump(
+    state: TrainingState,
+    flow: Flow,
+    objective: Objective,
+    adam: torch.optim.Adam,
+    generator: torch.Generator,
+) -> dict[str, Any]:
     return {
         "training": dict(vars(state)),
         "weights": flow.state_dict(),
@@ -214,7 +255,14 @@ def _dump(state: TrainingState, flow: Flow, objective: Objective, adam: torch.op
     }
 
 
-def _load(saved: dict[str, Any], state: TrainingState, flow: Flow, objective: Objective, adam: torch.optim.Adam, generator: torch.Generator) -> None:
+def _load(
+    saved: dict[str, Any],
+    state: TrainingState,
+    flow: Flow,
+    objective: Objective,
+    adam: torch.optim.Adam,
+    generator: torch.Generator,
+) -> None:
     vars(state).update(saved["training"])
     flow.load_state_dict(saved["weights"])
     adam.load_state_dict(saved["optimiser"])

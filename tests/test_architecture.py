@@ -1,6 +1,9 @@
-"""Who may import whom: DESIGN section 3, held by reading the source of every module (nothing is imported here).
+"""Who may import whom: rooms on floors, held by reading the source of every module (nothing is
+imported here).
 
-A room is a package or a module directly under pflow/. A new one needs a row in ROOMS: the moment to decide what it may know.
+A room is a package or a module directly under pflow/. Data goes down the floors: a room imports
+rooms of lower floors only, never its own floor or a higher one. A new room needs a row in FLOORS:
+the moment to decide what it may know.
 """
 
 from __future__ import annotations
@@ -17,62 +20,36 @@ import pytest
 PFLOW = Path(__file__).parent.parent / "pflow"
 MODULES = sorted(PFLOW.rglob("*.py"))
 
-# Room (a pattern) -> the rooms that it may import besides itself and `errors`.
-ROOMS = {
-    "__init__": "",
-    "errors": "",
-    # the mathematics
-    "operators": "",
-    "problems": "operators data_files",
-    "flows": "",
-    "evaluations": "",
-    "target": "problems evaluations",
-    "objectives": "flows target problems",
-    "training": "flows objectives store checkpoint progress interruption parallel",
-    "parallel": "",
-    "diagnostics": "",
-    "figures": "",
-    # files
-    "replacing": "",
-    "store": "replacing",
-    "checkpoint": "store",
-    "arviz_schema": "",
-    "pairs": "store",
-    "own_pairs": "config* data_files",
-    "posterior": "store",
-    "laplace": "target",
-    "nuts": "target laplace",
-    "report*": "figures report*",
-    # settings
-    "decoding": "",
-    "config*": "decoding config* outside_code data_files fingerprint",
-    "outside_code": "fingerprint",
-    "data_files": "",
-    "stage_settings": "config* decoding",
-    "schema*": "config* decoding schema*",
-    "fingerprint": "",
-    "provenance": "fingerprint stage_settings",
-    "status": "config* workflow",
-    "job_resources": "config* runtime",
-    "workflow": "config* data_files decoding fingerprint stage_settings job_resources",
-    # small helpers
-    "device": "",
-    "failures": "",
-    "finished": "provenance replacing",
-    "lock": "",
-    "job": "lock",
-    "interruption": "",
-    "progress": "",
-    "runtime": "config*",
-    "seeds": "",
-    # the way in
-    "stages": "*",
-    "project": "workflow",
-    "cli": "stages project status config* decoding stage_settings interruption job parallel progress",
-    "__main__": "cli",
+# Floor -> its rooms and, for each, the rooms of lower floors that it may import besides `errors`.
+FLOORS: dict[int, dict[str, str]] = {
+    0: {"__init__": "", "errors": ""},
+    1: {"diagnostics": "", "figures": ""},
+    2: {"operators": "", "flows": "", "storage": "", "provenance": "", "report": "figures"},
+    3: {
+        "problems": "operators storage",
+        "config": "provenance storage",
+        "execution": "provenance storage",
+    },
+    4: {
+        "inference": "problems storage",
+        "data": "config storage",
+        "pipeline": "config provenance storage",
+    },
+    5: {"objectives": "flows problems inference"},
+    6: {"training": "flows objectives storage execution"},
+    7: {"finetuning": "config flows inference objectives training"},
+    8: {"stages": "*"},
+    9: {"cli": "stages pipeline config provenance execution", "posterior": "storage"},
+    10: {"__main__": "cli"},
 }
+ROOMS = {name: allowed for rooms in FLOORS.values() for name, allowed in rooms.items()}
+FLOOR = {name: floor for floor, rooms in FLOORS.items() for name in rooms}
 
-# Room -> the libraries that it may import at module level; a heavy one that only one function needs is imported there.
+# What lies directly in pflow/, beside the packages.
+AT_THE_ROOT = {"__init__", "__main__", "cli", "errors", "posterior", "training"}
+
+# Room -> the libraries that it may import at module level; a heavy one that only one function needs
+# is imported there.
 LIBRARIES = {
     "operators": "torch jaxtyping",
     "problems": "torch jaxtyping numpy",
@@ -81,8 +58,11 @@ LIBRARIES = {
     "figures": "numpy xarray matplotlib",
 }
 
-# `pflow --help`, the Snakefile and a dry run import these, and must not wait for the heavy libraries.
-LIGHT = ("__init__", "__main__", "cli", "config*", "decoding", "failures", "data_files", "finished", "fingerprint", "job", "job_resources", "outside_code", "project", "runtime", "schema*", "stage_settings", "status", "workflow")
+# `pflow --help`, the Snakefile and a dry run import these, and must not wait for heavy libraries.
+LIGHT = (
+    "__init__ __main__ cli config pipeline provenance storage.formats execution.job execution.lock"
+    " execution.interruption execution.finished"
+)
 HEAVY = {"torch", "matplotlib", "xarray", "zarr", "scipy", "jaxtyping"}
 
 
@@ -124,33 +104,81 @@ def matches(name: str, patterns: str) -> bool:
     return any(fnmatch(name, pattern) for pattern in patterns.split())
 
 
+def is_light(module: str) -> bool:
+    return matches(room(module), LIGHT) or matches(module.removeprefix("pflow."), LIGHT)
+
+
 def path_of(module: str) -> Path | None:
     """The file of one of our modules; None for a name that is not a module."""
     stem = PFLOW.joinpath(*module.split(".")[1:])
-    return next((path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()), None)
+    return next(
+        (path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()), None
+    )
+
+
+def rooms_imported(path: Path) -> set[str]:
+    """The rooms of pflow that a module imports, besides its own and `errors`."""
+    found = {
+        room(module)
+        for module, _ in imports(path)
+        if module.split(".")[0] == "pflow" and module != "pflow" and path_of(module) is not None
+    }
+    return found - {room(module_name(path)), "errors"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_rooms_import_what_they_may(path):
     name = room(module_name(path))
-    rows = [allowed for pattern, allowed in ROOMS.items() if fnmatch(name, pattern)]
-    assert rows, f"the room `{name}` needs a row in ROOMS of {__file__}, with the rooms that it may import"
-    for module, _ in imports(path):
-        if module.split(".")[0] == "pflow" and path_of(module) is not None and module != "pflow":
-            other = room(module)
-            assert other in (name, "errors") or matches(other, rows[0]), f"`{name}` must not import `{other}`: {module} in {path}"
+    assert name in FLOOR, f"the room `{name}` needs a row in FLOORS of {__file__}"
+    for other in rooms_imported(path):
+        assert FLOOR[other] < FLOOR[name], f"{path} imports upwards: `{name}` imports `{other}`"
+        assert matches(other, ROOMS[name]), f"`{name}` must not import `{other}`: {path}"
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if room(module_name(path)) in LIBRARIES], ids=module_name)
+def test_modules_have_no_import_cycle():
+    """Within a room too: modules can be read from the bottom up."""
+    graph = {
+        module_name(path): {
+            module for module, _ in imports(path) if path_of(module) and module != module_name(path)
+        }
+        for path in MODULES
+        if path.name != "__init__.py"
+    }
+    done: set[str] = set()
+
+    def visit(module: str, chain: tuple[str, ...]) -> None:
+        assert module not in chain, f"import cycle: {' -> '.join((*chain, module))}"
+        if module not in done:
+            for other in graph.get(module, ()):
+                visit(other, (*chain, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+def test_the_root_holds_the_public_modules_alone():
+    assert {path.stem for path in PFLOW.glob("*.py")} <= AT_THE_ROOT
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if room(module_name(path)) in LIBRARIES], ids=module_name
+)
 def test_rooms_use_the_libraries_they_may(path):
     name = room(module_name(path))
     for module, at_start in imports(path):
         library = module.split(".")[0]
         if at_start and library not in sys.stdlib_module_names and library != "pflow":
-            assert matches(library, LIBRARIES[name]), f"`{name}` must not import {library} at module level: {path}"
+            assert matches(library, LIBRARIES[name]), (
+                f"`{name}` must not import {library} at module level: {path}"
+            )
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if matches(room(module_name(path)), " ".join(LIGHT))], ids=module_name)
+@pytest.mark.parametrize(
+    "path",
+    [path for path in MODULES if is_light(module_name(path))],
+    ids=module_name,
+)
 def test_light_modules_start_without_heavy_libraries(path):
     """Followed through our own modules, and the packages that they lie in."""
     seen: set[Path] = set()
@@ -161,7 +189,9 @@ def test_light_modules_start_without_heavy_libraries(path):
         for module, at_start in imports(path):
             if not at_start:
                 continue
-            assert module.split(".")[0] not in HEAVY, f"importing {' -> '.join(chain)} imports {module}"
+            assert module.split(".")[0] not in HEAVY, (
+                f"importing {' -> '.join(chain)} imports {module}"
+            )
             parents = module.split(".")
             for depth in range(1, len(parents) + 1):
                 parent = ".".join(parents[:depth])
@@ -172,5 +202,4 @@ def test_light_modules_start_without_heavy_libraries(path):
 
 def test_every_row_is_a_room():
     """A row without a room is a rule that holds nothing."""
-    rooms = {room(module_name(path)) for path in MODULES}
-    assert [pattern for pattern in ROOMS if not any(fnmatch(name, pattern) for name in rooms)] == []
+    assert set(FLOOR) == {room(module_name(path)) for path in MODULES}

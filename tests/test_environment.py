@@ -26,7 +26,9 @@ def pinned() -> dict[str, str]:
 
 
 def test_every_requirement_is_pinned_to_a_version_it_allows(project, pinned):
-    everything = project["dependencies"] + [r for extra in project["optional-dependencies"].values() for r in extra]
+    everything = project["dependencies"] + [
+        r for extra in project["optional-dependencies"].values() for r in extra
+    ]
     for requirement in map(Requirement, everything):
         assert requirement.name in pinned, f"add {requirement.name} to envs/constraints.txt"
         assert requirement.specifier.contains(pinned[requirement.name]), str(requirement)
@@ -37,13 +39,22 @@ def test_conda_environment_has_the_same_packages_and_versions(project, pinned):
         re.fullmatch(r"([\w.-]+?)(?:[=>]=?([\w.]+))?", entry).groups()
         for entry in yaml.safe_load((ROOT / "envs/pflow.yaml").read_text())["dependencies"]
     )
-    expected = {CONDA_NAMES.get(r.name, r.name): pinned[r.name] for r in map(Requirement, project["dependencies"])}
-    assert {name: version for name, version in conda.items() if name not in ("python", "pip")} == expected
+    expected = {
+        CONDA_NAMES.get(r.name, r.name): pinned[r.name]
+        for r in map(Requirement, project["dependencies"])
+    }
+    assert {
+        name: version for name, version in conda.items() if name not in ("python", "pip")
+    } == expected
     assert project["requires-python"] == f">={conda['python']}"
 
 
 def test_the_tested_environment_is_the_pinned_one(pinned):
     from importlib.metadata import version
 
-    differing = {name: version(name) for name in ("torch", "numpy", "zarr", "xarray", "snakemake") if version(name).split("+")[0] != pinned[name]}
+    differing = {
+        name: version(name)
+        for name in ("torch", "numpy", "zarr", "xarray", "snakemake")
+        if version(name).split("+")[0] != pinned[name]
+    }
     assert not differing, "run the tests through `make test`"

@@ -1,4 +1,6 @@
-"""The store as people use it: ArviZ reads it, seeds pool as chains, weights correct the draws, and the documentation runs."""
+"""The store as people use it: ArviZ reads it, seeds pool as chains, weights correct the draws, and
+the documentation runs.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +11,18 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from pflow.arviz_schema import draws_dataset, point_dataset
 from pflow.errors import PflowError
 from pflow.posterior import expectation, load_posterior, resample
-from pflow.store import write_datatree
+from pflow.storage.arviz_schema import draws_dataset, point_dataset
+from pflow.storage.store import write_datatree
 
 ROOT = Path(__file__).parents[1]
 DRAWS = 3000
 
 
-def write_run(folder: Path, seed: int, shift: float = 0.5, draws: int = DRAWS, **attributes: object) -> None:
+def write_run(
+    folder: Path, seed: int, shift: float = 0.5, draws: int = DRAWS, **attributes: object
+) -> None:
     """q = N(shift, 1) against the posterior N(0, 1), two unknowns."""
     x = shift + np.random.default_rng(seed).standard_normal((draws, 2))
     log_q, lp = -0.5 * ((x - shift) ** 2).sum(1), -0.5 * (x**2).sum(1)
@@ -29,7 +33,12 @@ def write_run(folder: Path, seed: int, shift: float = 0.5, draws: int = DRAWS, *
         "posterior_predictive": draws_dataset({"y": x[:, :1]}, units=units),
         "observed_data": point_dataset({"y": np.zeros(1)}, units=units),
     }
-    facts = {"experiment": "rosenbrock", "observation": "y1", "method": "preconditioned", "seed": seed} | attributes
+    facts = {
+        "experiment": "rosenbrock",
+        "observation": "y1",
+        "method": "preconditioned",
+        "seed": seed,
+    } | attributes
     write_datatree(folder / f"seed-{seed}/posterior.zarr", groups, facts)
 
 

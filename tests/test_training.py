@@ -9,20 +9,20 @@ import signal
 import pytest
 import torch
 
-from pflow.checkpoint import Checkpoint
+from pflow.data.pair_stream import TensorPairs
 from pflow.errors import PflowError
+from pflow.execution.interruption import Interrupted
+from pflow.execution.progress import Progress
+from pflow.execution.seeds import generator_for
 from pflow.flows import build_flow
-from pflow.interruption import Interrupted
+from pflow.inference.target import Target
 from pflow.objectives.hybrid import Hybrid
 from pflow.objectives.maximum_likelihood import MaximumLikelihood
+from pflow.objectives.replay.score_replay import ScoreReplay
 from pflow.objectives.reverse_kl import ReverseKL
-from pflow.objectives.score_replay import ScoreReplay
 from pflow.objectives.stopping import Stopping
-from pflow.pairs import TensorPairs
 from pflow.problems import build_problem
-from pflow.progress import Progress
-from pflow.seeds import generator_for
-from pflow.target import Target
+from pflow.storage.checkpoint import Checkpoint
 from pflow.training import Optimiser, train
 
 
@@ -39,7 +39,9 @@ class Quiet:
         return {self.criterion: next(self.values)} if self.criterion else {}
 
 
-def run(tmp_path, objective, flow, *, interrupt_at=None, monitor=None, optimiser=None, generator=None):
+def run(
+    tmp_path, objective, flow, *, interrupt_at=None, monitor=None, optimiser=None, generator=None
+):
     """Train; `interrupt_at` raises a real SIGTERM in that step."""
     inner = objective.loss
     steps = 0
@@ -66,19 +68,34 @@ def run(tmp_path, objective, flow, *, interrupt_at=None, monitor=None, optimiser
 def likelihood() -> tuple[MaximumLikelihood, torch.nn.Module]:
     x, y = build_problem("rosenbrock").simulate(100, generator_for(0, "pairs"))
     torch.manual_seed(0)
-    return MaximumLikelihood(TensorPairs(x, y), batch=16, epochs=3), build_flow("coupling", (2,), (2,), depth=2, hidden=8)
+    return MaximumLikelihood(TensorPairs(x, y), batch=16, epochs=3), build_flow(
+        "coupling", (2,), (2,), depth=2, hidden=8
+    )
 
 
 def divergence() -> tuple[ReverseKL, torch.nn.Module]:
     torch.manual_seed(0)
     flow = build_flow("coupling", (2,), (2,), depth=2, hidden=8)
-    return ReverseKL(Target(build_problem("rosenbrock"), torch.tensor([[1.0, 2.0]])), Stopping(160), 16, "path"), flow
+    return (
+        ReverseKL(
+            Target(build_problem("rosenbrock"), torch.tensor([[1.0, 2.0]])),
+            Stopping(160),
+            16,
+            "path",
+        ),
+        flow,
+    )
 
 
 def replay() -> tuple[ScoreReplay, torch.nn.Module]:
     torch.manual_seed(0)
     flow = build_flow("coupling", (2,), (2,), depth=2, hidden=8)
-    return ScoreReplay(Target(build_problem("rosenbrock"), torch.tensor([[1.0, 2.0]])), Stopping(48), inner=5), flow
+    return (
+        ScoreReplay(
+            Target(build_problem("rosenbrock"), torch.tensor([[1.0, 2.0]])), Stopping(48), inner=5
+        ),
+        flow,
+    )
 
 
 def hybrid() -> tuple[Hybrid, torch.nn.Module]:
@@ -105,7 +122,10 @@ def test_an_interrupted_run_ends_in_the_same_bits(tmp_path, make, interrupt_at):
     assert resumed.step == expected.step
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, flow.state_dict()[name]), name
-    timeless = [[{k: v for k, v in row.items() if k != "seconds"} for row in state.rows] for state in (resumed, expected)]
+    timeless = [
+        [{k: v for k, v in row.items() if k != "seconds"} for row in state.rows]
+        for state in (resumed, expected)
+    ]
     assert timeless[0] == timeless[1]
 
 
@@ -140,7 +160,9 @@ def test_best_weights_are_kept_and_patience_stops(tmp_path):
     seen = []
     monitor = Quiet("validation_loss", patience=2, values=[3.0, 1.0, 2.0, 2.5])
     measure = monitor.measure
-    monitor.measure = lambda f: seen.append({k: v.clone() for k, v in f.state_dict().items()}) or measure(f)
+    monitor.measure = lambda f: (
+        seen.append({k: v.clone() for k, v in f.state_dict().items()}) or measure(f)
+    )
     state = run(tmp_path, objective, flow, monitor=monitor)
     assert state.best_value == 1.0
     assert all(torch.equal(v, flow.state_dict()[k]) for k, v in seen[1].items())
@@ -149,7 +171,14 @@ def test_best_weights_are_kept_and_patience_stops(tmp_path):
 
 def test_step_sizes_follow_their_formulas():
     exponential = Optimiser(1.0, warmup=4, schedule="exponential", decay=0.5, decay_steps=10)
-    assert [exponential.step_size(k, 0.0) for k in (0, 1, 3, 9, 10, 25)] == [0.25, 0.5, 1.0, 1.0, 0.5, 0.25]
+    assert [exponential.step_size(k, 0.0) for k in (0, 1, 3, 9, 10, 25)] == [
+        0.25,
+        0.5,
+        1.0,
+        1.0,
+        0.5,
+        0.25,
+    ]
     cosine = Optimiser(2.0, schedule="cosine")
     assert cosine.step_size(5, 0.0) == 2.0
     assert cosine.step_size(5, 0.5) == pytest.approx(1.0)

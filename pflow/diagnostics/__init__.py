@@ -1,6 +1,7 @@
 """How good is a posterior? Arrays in, numbers out; nothing here knows of flows, problems or files.
 
-Throughout, x_i are draws of the approximation q, p~ is the unnormalised posterior, p the normalised one, and
+Throughout, x_i are draws of the approximation q, p~ is the unnormalised posterior, p the normalised
+one, and
 
     log_weight_i = log p~(x_i) - log q(x_i)
 """

@@ -1,4 +1,6 @@
-"""Accuracy of q against a posterior whose normalised density is known: the numbers that methods are compared by."""
+"""Accuracy of q against a posterior whose normalised density is known: the numbers that methods are
+compared by.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,17 @@ __all__ = ["accuracy_against_exact"]
 
 
 def accuracy_against_exact(
-    log_q: ArrayLike, log_posterior: ArrayLike, log_posterior_of_truth: ArrayLike, log_q_of_truth: ArrayLike, *, log_evidence_exact: float
+    log_q: ArrayLike,
+    log_posterior: ArrayLike,
+    log_posterior_of_truth: ArrayLike,
+    log_q_of_truth: ArrayLike,
+    *,
+    log_evidence_exact: float,
 ) -> dict[str, float]:
     r"""Divergences both ways, effective sample size, ELBO and evidence error, from log densities.
 
-    The importance estimate of log p(y) minus its exact value is :math:`\log \frac{1}{n} \sum_i p(x_i) / q(x_i)` with the
-    normalised p, and the ELBO is log p(y) - KL(q || p).
+    The importance estimate of log p(y) minus its exact value is :math:`\log \frac{1}{n} \sum_i
+    p(x_i) / q(x_i)` with the normalised p, and the ELBO is log p(y) - KL(q || p).
 
     Arguments:
         log_q: log q(x_i) at draws x_i of q.

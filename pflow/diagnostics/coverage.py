@@ -1,4 +1,6 @@
-"""How much of the posterior lies where q says it does: credible intervals of q, and mass that q has missed."""
+"""How much of the posterior lies where q says it does: credible intervals of q, and mass that q has
+missed.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,23 @@ COVERAGES = (50, 90, 95)
 OUTSIDE = 0.001  # q's region of highest density holds all but this much of its own mass
 
 
-def interval_coverage(draws: ArrayLike, others: ArrayLike, weight: ArrayLike | None = None) -> dict[str, float]:
+def interval_coverage(
+    draws: ArrayLike, others: ArrayLike, weight: ArrayLike | None = None
+) -> dict[str, float]:
     """Posterior mass inside the central 50, 90 and 95 % intervals of q, averaged over the unknowns.
 
     Arguments:
         draws: of q, (draws, ...).
-        others: draws of the posterior, (draws, ...), or of q itself when they carry importance weights.
+        others: draws of the posterior, (draws, ...), or of q itself when they carry importance
+            weights.
         weight: relative weights of `others`; equal if absent.
     """
     draws, others = (np.asarray(a, dtype=np.float64).reshape(len(a), -1) for a in (draws, others))
-    share = np.full(len(others), 1 / len(others)) if weight is None else np.asarray(weight, dtype=np.float64) / np.sum(weight)
+    share = (
+        np.full(len(others), 1 / len(others))
+        if weight is None
+        else np.asarray(weight, dtype=np.float64) / np.sum(weight)
+    )
     found = {}
     for percent in COVERAGES:
         low, high = np.quantile(draws, [0.5 - percent / 200, 0.5 + percent / 200], axis=0)
@@ -31,7 +40,8 @@ def interval_coverage(draws: ArrayLike, others: ArrayLike, weight: ArrayLike | N
 
 
 def missed_by_reference(log_q: ArrayLike, log_q_of_truth: ArrayLike) -> tuple[float, float]:
-    """Posterior mass outside the region that holds 99.9 % of q, from draws of the posterior, and its standard error.
+    """Posterior mass outside the region that holds 99.9 % of q, from draws of the posterior, and
+    its standard error.
 
     Arguments:
         log_q: log q at draws of q.
@@ -41,12 +51,16 @@ def missed_by_reference(log_q: ArrayLike, log_q_of_truth: ArrayLike) -> tuple[fl
     return mean_and_standard_error((np.asarray(log_q_of_truth) < edge).astype(np.float64))
 
 
-def missed_by_prior(log_evidence: float, log_q: ArrayLike, prior_log_likelihood: ArrayLike, prior_log_q: ArrayLike) -> tuple[float, float]:
-    r"""The same without a reference: draws of the prior, weighted with the likelihood, may find what q has not.
+def missed_by_prior(
+    log_evidence: float, log_q: ArrayLike, prior_log_likelihood: ArrayLike, prior_log_q: ArrayLike
+) -> tuple[float, float]:
+    r"""The same without a reference: draws of the prior, weighted with the likelihood, may find
+    what q has not.
 
-    With the evidence :math:`Z_q` that q's own weights see and :math:`Z_o` the prior mean of the likelihood outside q's
-    region, the missed share is :math:`Z_o / (Z_q + Z_o)`. Only a lost region that prior draws hit is found: this works in few
-    dimensions, and finds nothing, at no harm, in many.
+    With the evidence :math:`Z_q` that q's own weights see and :math:`Z_o` the prior mean of the
+    likelihood outside q's region, the missed share is :math:`Z_o / (Z_q + Z_o)`. Only a lost region
+    that prior draws hit is found: this works in few dimensions, and finds nothing, at no harm, in
+    many.
 
     Arguments:
         log_evidence: the estimate from the weights of q.
@@ -55,7 +69,13 @@ def missed_by_prior(log_evidence: float, log_q: ArrayLike, prior_log_likelihood:
     """
     edge = np.quantile(np.asarray(log_q, dtype=np.float64), OUTSIDE)
     log_likelihood = np.asarray(prior_log_likelihood, dtype=np.float64)
-    outside = ~(np.asarray(prior_log_q, dtype=np.float64) >= edge)  # NaN, a point where q breaks down, is outside
-    contribution = np.where(outside, np.exp(np.minimum(np.nan_to_num(log_likelihood - log_evidence, nan=-np.inf), 600.0)), 0.0)
+    outside = ~(
+        np.asarray(prior_log_q, dtype=np.float64) >= edge
+    )  # NaN, a point where q breaks down, is outside
+    contribution = np.where(
+        outside,
+        np.exp(np.minimum(np.nan_to_num(log_likelihood - log_evidence, nan=-np.inf), 600.0)),
+        0.0,
+    )
     mean, standard_error = mean_and_standard_error(contribution)
     return mean / (1 + mean), standard_error / (1 + mean)

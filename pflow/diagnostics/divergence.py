@@ -1,8 +1,9 @@
-"""Kullback-Leibler divergences in nats from normalised log densities at draws, with standard errors."""
+"""Kullback-Leibler divergences in nats from normalised log densities at draws, with standard
+errors.
+"""
 
 from __future__ import annotations
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from pflow.diagnostics.arrays import log_densities, mean_and_standard_error
@@ -40,12 +41,15 @@ def forward_kl(log_posterior: ArrayLike, log_q: ArrayLike) -> tuple[float, float
     return _kl("log_posterior", log_posterior, "log_q", log_q)
 
 
-def _kl(name: str, log_density: ArrayLike, other_name: str, other: ArrayLike) -> tuple[float, float]:
+def _kl(
+    name: str, log_density: ArrayLike, other_name: str, other: ArrayLike
+) -> tuple[float, float]:
     """E[log density - log other] over draws of the first, where the first cannot be zero."""
     values = log_densities(name, log_density, allow_zero=False)
     other_values = log_densities(other_name, other, allow_zero=True)
     if len(values) != len(other_values):
         raise ValueError(
-            f"`{name}` and `{other_name}` must belong to the same draws, and there are {len(values)} and {len(other_values)}"
+            f"`{name}` and `{other_name}` must belong to the same draws, and there are"
+            f" {len(values)} and {len(other_values)}"
         )
     return mean_and_standard_error(values - other_values)

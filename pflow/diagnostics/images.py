@@ -1,6 +1,8 @@
-r"""How good a posterior of an image is against the true image, and what the images of a kind of geology look like.
+r"""How good a posterior of an image is against the true image, and what the images of a kind of
+geology look like.
 
-Signal-to-noise ratios are in decibels: :math:`20 \log_{10} \|x\| / \|\hat x - x\|`, so that 20 dB is an error of a tenth.
+Signal-to-noise ratios are in decibels: :math:`20 \log_{10} \|x\| / \|\hat x - x\|`, so that 20 dB
+is an error of a tenth.
 """
 
 from __future__ import annotations
@@ -11,7 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter
 
-__all__ = ["against_truth", "mean_absolute_dip", "signal_to_noise_db", "trace_correlation", "wiener_estimate"]
+__all__ = [
+    "against_truth",
+    "mean_absolute_dip",
+    "signal_to_noise_db",
+    "trace_correlation",
+    "wiener_estimate",
+]
 
 LEVELS = (50, 90, 95)  # percent of the posterior in an interval whose coverage is counted
 SMOOTHING = 2.5  # pixels over which the structure tensor is averaged
@@ -28,12 +36,17 @@ def signal_to_noise_db(estimate: ArrayLike, truth: ArrayLike) -> float:
     """
     estimate, truth = np.asarray(estimate, dtype=np.float64), np.asarray(truth, dtype=np.float64)
     if estimate.shape != truth.shape:
-        raise ValueError(f"an estimate and the truth must have one shape, and have {estimate.shape} and {truth.shape}")
+        raise ValueError(
+            f"an estimate and the truth must have one shape, and have {estimate.shape} and"
+            f" {truth.shape}"
+        )
     error = np.linalg.norm(estimate - truth)
     return float(20 * np.log10(np.linalg.norm(truth) / error)) if error > 0 else np.inf
 
 
-def against_truth(draws: ArrayLike, truth: ArrayLike, baselines: Mapping[str, ArrayLike] | None = None) -> dict[str, float]:
+def against_truth(
+    draws: ArrayLike, truth: ArrayLike, baselines: Mapping[str, ArrayLike] | None = None
+) -> dict[str, float]:
     """What posterior draws are worth where the true image is known.
 
     Arguments:
@@ -42,9 +55,10 @@ def against_truth(draws: ArrayLike, truth: ArrayLike, baselines: Mapping[str, Ar
         baselines: other estimates of it by name; NAME becomes `snr_NAME_db`.
 
     Returns:
-        `snr_mean_db` of the conditional mean, `mean_std` (the average pointwise standard deviation), `std_error_correlation` (of the
-        standard deviation and |conditional mean - truth| over pixels), and `coverage_50`, `_90`, `_95`: the share of pixels whose
-        central interval of that many percent of the draws holds the truth.
+        `snr_mean_db` of the conditional mean, `mean_std` (the average pointwise standard
+        deviation), `std_error_correlation` (of the standard deviation and |conditional mean -
+        truth| over pixels), and `coverage_50`, `_90`, `_95`: the share of pixels whose central
+        interval of that many percent of the draws holds the truth.
 
     Raises:
         ValueError: for fewer than 20 draws, or different shapes.
@@ -54,7 +68,10 @@ def against_truth(draws: ArrayLike, truth: ArrayLike, baselines: Mapping[str, Ar
         raise ValueError(f"intervals need at least 20 draws, and there are {len(draws)}")
     mean, std = draws.mean(0), draws.std(0, ddof=1)
     found = {"snr_mean_db": signal_to_noise_db(mean, truth), "mean_std": float(std.mean())}
-    found |= {f"snr_{name}_db": signal_to_noise_db(estimate, truth) for name, estimate in (baselines or {}).items()}
+    found |= {
+        f"snr_{name}_db": signal_to_noise_db(estimate, truth)
+        for name, estimate in (baselines or {}).items()
+    }
     error = np.abs(mean - truth)
     if std.std() > 0 and error.std() > 0:
         found["std_error_correlation"] = float(np.corrcoef(std.ravel(), error.ravel())[0, 1])
@@ -64,11 +81,15 @@ def against_truth(draws: ArrayLike, truth: ArrayLike, baselines: Mapping[str, Ar
     return found
 
 
-def wiener_estimate(back_projection: ArrayLike, spectrum: ArrayLike, share: float, noise_std: float) -> np.ndarray:
-    r"""The best linear filter of an image in which everything that was not measured looks like white noise.
+def wiener_estimate(
+    back_projection: ArrayLike, spectrum: ArrayLike, share: float, noise_std: float
+) -> np.ndarray:
+    r"""The best linear filter of an image in which everything that was not measured looks like
+    white noise.
 
-    A random convolution that keeps the share r of its entries returns :math:`A x = r x + e` with e nearly white and of variance
-    r (1 - r) times that of x. With the spectrum S of x (normalised like |DFT|^2 / pixels) the filter is
+    A random convolution that keeps the share r of its entries returns :math:`A x = r x + e` with e
+    nearly white and of variance r (1 - r) times that of x. With the spectrum S of x (normalised
+    like |DFT|^2 / pixels) the filter is
     :math:`r S / (r^2 S + r (1 - r) \bar S + \sigma^2)`.
 
     Arguments:
@@ -84,10 +105,12 @@ def wiener_estimate(back_projection: ArrayLike, spectrum: ArrayLike, share: floa
 
 
 def mean_absolute_dip(images: ArrayLike) -> float:
-    """Average angle of the layers against the horizontal, in degrees, weighted by how clearly an image has layers there.
+    """Average angle of the layers against the horizontal, in degrees, weighted by how clearly an
+    image has layers there.
 
-    The angle is that of the structure tensor, the smoothed outer product of the gradient with itself, whose major axis is normal
-    to the layers (Fehmers and Hocker 2003, https://doi.org/10.1190/1.1598121).
+    The angle is that of the structure tensor, the smoothed outer product of the gradient with
+    itself, whose major axis is normal to the layers (Fehmers and Hocker 2003,
+    https://doi.org/10.1190/1.1598121).
 
     Arguments:
         images: (n, height, width), depth first.

@@ -1,4 +1,5 @@
-r"""What importance weights :math:`w_i = \tilde p(x_i) / q(x_i)`, with :math:`x_i \sim q`, say about q.
+r"""What importance weights :math:`w_i = \tilde p(x_i) / q(x_i)`, with :math:`x_i \sim q`, say about
+q.
 
 A weight of zero (a log weight of -inf, a draw where the posterior has no mass) is legal.
 """
@@ -14,7 +15,8 @@ __all__ = ["effective_sample_size_fraction", "elbo", "log_evidence"]
 
 
 def effective_sample_size_fraction(log_weight: ArrayLike) -> float:
-    r"""The fraction :math:`(\sum w_i)^2 / (n \sum w_i^2)`: 1 if q is the posterior, 1/n if one draw carries everything.
+    r"""The fraction :math:`(\sum w_i)^2 / (n \sum w_i^2)`: 1 if q is the posterior, 1/n if one draw
+    carries everything.
 
     >>> effective_sample_size_fraction([-1000.0, -1000.0, -np.inf, -np.inf])
     0.5
@@ -27,9 +29,11 @@ def effective_sample_size_fraction(log_weight: ArrayLike) -> float:
 
 
 def log_evidence(log_weight: ArrayLike) -> tuple[float, float]:
-    r"""The estimate :math:`\log \frac{1}{n} \sum w_i` of the log evidence in nats, and its standard error.
+    r"""The estimate :math:`\log \frac{1}{n} \sum w_i` of the log evidence in nats, and its standard
+    error.
 
-    The error is that of the mean weight divided by the mean weight (delta method): too small where a few draws carry the sum.
+    The error is that of the mean weight divided by the mean weight (delta method): too small where
+    a few draws carry the sum.
 
     Raises:
         ValueError: for NaN or +inf, or if all weights are zero.
@@ -54,13 +58,15 @@ def _log_weights(log_weight: ArrayLike, at_least: int) -> np.ndarray:
     array = log_densities("log_weight", log_weight, allow_zero=True, at_least=at_least)
     if np.isneginf(array).all():
         raise ValueError(
-            "`log_weight` must have a draw of non-zero weight, and all are -inf: the posterior has no mass where q has its "
-            "draws"
+            "`log_weight` must have a draw of non-zero weight, and all are -inf: the posterior has"
+            " no mass where q has its draws"
         )
     return array
 
 
 def _relative_weights(log_weight: ArrayLike, at_least: int) -> tuple[np.ndarray, float]:
-    """Weights divided by the largest, so that nothing overflows, and the logarithm of the largest."""
+    """Weights divided by the largest, so that nothing overflows, and the logarithm of the
+    largest.
+    """
     array = _log_weights(log_weight, at_least)
     return np.exp(array - array.max()), float(array.max())

@@ -1,11 +1,12 @@
 r"""Is an amortised flow right at this very observation? The local classifier two-sample test.
 
-T(x; y) of pairs (x, y) is standard normal, independent of y, exactly if q is the posterior for (almost) every y. A
-classifier learns to tell (T(x; y), y) from (z, y) with z ~ N(0, I); evaluated at y_obs with fresh z, its confidence says how
-wrong q is *there*. If q is right, T(x_i; y_i) and z_i are exchangeable for each pair i, so exchanging them at random shows what
-confidence is normal. Linhart, Gramfort, Rodrigues 2023, "L-C2ST: local diagnostics for posterior approximations",
-https://arxiv.org/abs/2306.03580 (the variant for flows), with the linear classifier of `pflow.diagnostics.classifier`: then
-all repetitions share one matrix, and cost next to nothing.
+T(x; y) of pairs (x, y) is standard normal, independent of y, exactly if q is the posterior for
+(almost) every y. A classifier learns to tell (T(x; y), y) from (z, y) with z ~ N(0, I); evaluated
+at y_obs with fresh z, its confidence says how wrong q is *there*. If q is right, T(x_i; y_i) and
+z_i are exchangeable for each pair i, so exchanging them at random shows what confidence is normal.
+Linhart, Gramfort, Rodrigues 2023, "L-C2ST: local diagnostics for posterior approximations",
+https://arxiv.org/abs/2306.03580 (the variant for flows), with the linear classifier of
+`pflow.diagnostics.classifier`: then all repetitions share one matrix, and cost next to nothing.
 """
 
 from __future__ import annotations
@@ -23,8 +24,16 @@ FEATURES = 150
 EVALUATED = 500
 
 
-def local_c2st_p_values(latent: ArrayLike, data: ArrayLike, observed: Sequence[ArrayLike], *, repetitions: int = 999, seed: int = 0) -> list[float]:
-    """For each observation the p-value of "q is the posterior at y_obs", not below 1 / (1 + repetitions).
+def local_c2st_p_values(
+    latent: ArrayLike,
+    data: ArrayLike,
+    observed: Sequence[ArrayLike],
+    *,
+    repetitions: int = 999,
+    seed: int = 0,
+) -> list[float]:
+    """For each observation the p-value of "q is the posterior at y_obs", not below 1 / (1 +
+    repetitions).
 
     Arguments:
         latent: T(x; y) of pairs that were not trained on, (pairs, ...).
@@ -42,8 +51,13 @@ def local_c2st_p_values(latent: ArrayLike, data: ArrayLike, observed: Sequence[A
         return np.concatenate([points, np.clip((at - centre) / spread, -5, 5)], 1)
 
     features = RandomFeatures(joined(z, y), FEATURES, generator)
-    at_observations = [features(joined(fresh, np.broadcast_to(place, (EVALUATED, y.shape[1])))) for place in places]
-    of_pairs, of_normal = features(joined(z, y)), features(joined(generator.standard_normal((n, size)), y))
+    at_observations = [
+        features(joined(fresh, np.broadcast_to(place, (EVALUATED, y.shape[1])))) for place in places
+    ]
+    of_pairs, of_normal = (
+        features(joined(z, y)),
+        features(joined(generator.standard_normal((n, size)), y)),
+    )
     exchanged = generator.choice([-1.0, 1.0], (n, repetitions))
     signs = np.concatenate([np.ones((n, 1)), exchanged], 1)
     coefficients = ridge(np.concatenate([of_pairs, of_normal]), np.concatenate([signs, -signs]))

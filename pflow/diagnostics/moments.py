@@ -1,4 +1,6 @@
-"""Errors of posterior moments, in units of the reference's standard deviation, averaged over the unknowns."""
+"""Errors of posterior moments, in units of the reference's standard deviation, averaged over the
+unknowns.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,12 @@ def mean_error(mean: ArrayLike, reference_mean: ArrayLike, reference_std: ArrayL
     0.25
 
     Raises:
-        ValueError: for different shapes, values that are not finite, or a reference_std that is not positive.
+        ValueError: for different shapes, values that are not finite, or a reference_std that is not
+            positive.
     """
-    mean, reference_mean, reference_std = _alike(mean=mean, reference_mean=reference_mean, reference_std=reference_std)
+    mean, reference_mean, reference_std = _alike(
+        mean=mean, reference_mean=reference_mean, reference_std=reference_std
+    )
     return float((np.abs(mean - reference_mean) / reference_std).mean())
 
 
@@ -28,7 +33,8 @@ def std_error(std: ArrayLike, reference_std: ArrayLike) -> float:
     0.25
 
     Raises:
-        ValueError: for different shapes, values that are not finite, or a reference_std that is not positive.
+        ValueError: for different shapes, values that are not finite, or a reference_std that is not
+            positive.
     """
     std, reference_std = _alike(std=std, reference_std=reference_std)
     return float(np.abs(std / reference_std - 1).mean())
@@ -42,7 +48,12 @@ def _alike(**values: ArrayLike) -> list[np.ndarray]:
         raise ValueError(f"moments must have one shape, and have {shapes}")
     for name, array in arrays.items():
         if array.size == 0 or not np.isfinite(array).all():
-            raise ValueError(f"`{name}` must hold finite values, and is empty or holds NaN or infinity")
+            raise ValueError(
+                f"`{name}` must hold finite values, and is empty or holds NaN or infinity"
+            )
     if (arrays["reference_std"] <= 0).any():
-        raise ValueError(f"`reference_std` must be positive, and its smallest value is {arrays['reference_std'].min()}")
+        raise ValueError(
+            "`reference_std` must be positive, and its smallest value is"
+            f" {arrays['reference_std'].min()}"
+        )
     return list(arrays.values())

@@ -1,9 +1,10 @@
 """Does an observation resemble the data that a flow was trained on?
 
-Two distances tell: Mahalanobis in the principal components of the training data (far from all of it), and the distance
-to the nearest training data (in a gap between it). Each is compared with the same distance of held-out data, which makes
-the p-value exact for any distance (conformal): it is below a with probability at most a if y_obs comes from where the
-training data come from. A small p-value says that the amortised flow extrapolates, and that fine-tuning is needed.
+Two distances tell: Mahalanobis in the principal components of the training data (far from all of
+it), and the distance to the nearest training data (in a gap between it). Each is compared with the
+same distance of held-out data, which makes the p-value exact for any distance (conformal): it is
+below a with probability at most a if y_obs comes from where the training data come from. A small
+p-value says that the amortised flow extrapolates, and that fine-tuning is needed.
 """
 
 from __future__ import annotations
@@ -28,9 +29,15 @@ def novelty_p_value(observed: ArrayLike, training: ArrayLike, held_out: ArrayLik
     Raises:
         ValueError: for different shapes or values that are not finite.
     """
-    train, held, new = (np.asarray(a, dtype=np.float64).reshape(len(a), -1) for a in (training, held_out, np.asarray(observed)[None]))
+    train, held, new = (
+        np.asarray(a, dtype=np.float64).reshape(len(a), -1)
+        for a in (training, held_out, np.asarray(observed)[None])
+    )
     if not train.shape[1] == held.shape[1] == new.shape[1] or min(len(train), len(held)) < 10:
-        raise ValueError(f"training, held-out and observed data must have one shape, with 10 or more of the first two: {train.shape}, {held.shape}, {new.shape}")
+        raise ValueError(
+            "training, held-out and observed data must have one shape, with 10 or more of the"
+            f" first two: {train.shape}, {held.shape}, {new.shape}"
+        )
     if not all(np.isfinite(a).all() for a in (train, held, new)):
         raise ValueError("data must be finite")
     whiten = _Whitening(train)
@@ -41,7 +48,9 @@ def novelty_p_value(observed: ArrayLike, training: ArrayLike, held_out: ArrayLik
 
 
 class _Whitening:
-    """Coordinates along the principal components, each of unit variance, and last the size of what they leave out."""
+    """Coordinates along the principal components, each of unit variance, and last the size of what
+    they leave out.
+    """
 
     def __init__(self, train: np.ndarray) -> None:
         self.centre = train.mean(0)
@@ -49,11 +58,15 @@ class _Whitening:
         _, singular, rows = np.linalg.svd(few, full_matrices=False)
         keep = max(1, min(COMPONENTS, len(few) // 5, int((singular > 1e-9 * singular[0]).sum())))
         self.rows, self.scale = rows[:keep], singular[:keep] / np.sqrt(len(few))
-        self.rest_scale = max(float(self._rest(train - self.centre).std()), 1e-6 * float(self.scale[0]), 1e-300)
+        self.rest_scale = max(
+            float(self._rest(train - self.centre).std()), 1e-6 * float(self.scale[0]), 1e-300
+        )
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         centred = values - self.centre
-        return np.concatenate([centred @ self.rows.T / self.scale, self._rest(centred)[:, None] / self.rest_scale], 1)
+        return np.concatenate(
+            [centred @ self.rows.T / self.scale, self._rest(centred)[:, None] / self.rest_scale], 1
+        )
 
     def _rest(self, centred: np.ndarray) -> np.ndarray:
         return np.linalg.norm(centred - centred @ self.rows.T @ self.rows, axis=1)

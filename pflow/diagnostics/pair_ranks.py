@@ -1,4 +1,6 @@
-"""Where the truths of many pairs rank among draws for each: in every unknown, in log q, and in the distance of TARP."""
+"""Where the truths of many pairs rank among draws for each: in every unknown, in log q, and in the
+distance of TARP.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +28,16 @@ def other_truths(truths: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def rank_columns(
-    draws: np.ndarray, truth: np.ndarray, log_q: np.ndarray, log_q_of_truth: np.ndarray, references: np.ndarray, chosen: np.ndarray, random: np.random.Generator
+    draws: np.ndarray,
+    truth: np.ndarray,
+    log_q: np.ndarray,
+    log_q_of_truth: np.ndarray,
+    references: np.ndarray,
+    chosen: np.ndarray,
+    random: np.random.Generator,
 ) -> np.ndarray:
-    """Ranks of the truths, (pairs, chosen + 2): of the chosen unknowns, of log q, of the distance to the reference point.
+    """Ranks of the truths, (pairs, chosen + 2): of the chosen unknowns, of log q, of the distance
+    to the reference point.
 
     Arguments:
         draws: (pairs, draws, size), in units in which a distance makes sense.
@@ -37,15 +46,25 @@ def rank_columns(
     """
     distances = tarp_distances(draws, truth, references)
     columns = [ranks(draws[:, :, chosen], truth[:, chosen], random)]
-    columns += [ranks(of_draws, of_truth, random)[:, None] for of_draws, of_truth in ((log_q, log_q_of_truth), distances)]
+    columns += [
+        ranks(of_draws, of_truth, random)[:, None]
+        for of_draws, of_truth in ((log_q, log_q_of_truth), distances)
+    ]
     return np.concatenate(columns, 1)
 
 
-def calibration_numbers(rank: np.ndarray, draws: int, random: np.random.Generator) -> dict[str, float]:
-    """p-values (ranks of unknowns and log q together; TARP) and coverages of what `rank_columns` gives."""
+def calibration_numbers(
+    rank: np.ndarray, draws: int, random: np.random.Generator
+) -> dict[str, float]:
+    """p-values (ranks of unknowns and log q together; TARP) and coverages of what `rank_columns`
+    gives.
+    """
     tests = [uniformity(column, draws).p_value for column in rank.T]
     return {
         "sbc_p_value": min(1.0, (len(tests) - 1) * min(tests[:-1])),
         "tarp_p_value": tests[-1],
-        **{f"coverage_{c}": coverage_of_ranks(rank[:, : -len(JOINT)], draws, c, random) for c in COVERAGES},
+        **{
+            f"coverage_{c}": coverage_of_ranks(rank[:, : -len(JOINT)], draws, c, random)
+            for c in COVERAGES
+        },
     }

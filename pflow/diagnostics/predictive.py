@@ -1,19 +1,21 @@
 r"""Do posterior draws fit the data as well as they should?
 
-For x drawn from the posterior of y, the pair (x, y) has the joint distribution of model and data. So the residual of
-*one* draw, :math:`(y - F(x)) / \sigma`, is standard normal over repeated observations, and
+For x drawn from the posterior of y, the pair (x, y) has the joint distribution of model and data.
+So the residual of *one* draw, :math:`(y - F(x)) / \sigma`, is standard normal over repeated
+observations, and
 
 .. math::
     X = \frac{1}{m} \left\| \frac{y - F(x)}{\sigma} \right\|^2
 
-has mean 1 and variance 2 / m exactly, whatever prior, operator and dimension: no degrees of freedom are lost. The average over
-all draws of one observation is E[X given y]: its mean is 1 as well, its variance at most 2 / m, and it is below X in convex
-order. Hence, for any s < t,
+has mean 1 and variance 2 / m exactly, whatever prior, operator and dimension: no degrees of freedom
+are lost. The average over all draws of one observation is E[X given y]: its mean is 1 as well, its
+variance at most 2 / m, and it is below X in convex order. Hence, for any s < t,
 
 .. math::
     P(E[X | y] \ge t) \le \frac{E (E[X | y] - s)_+}{t - s} \le \frac{E (X - s)_+}{t - s}
 
-and the best s gives a p-value that is valid without simulating or refitting anything; the lower tail likewise.
+and the best s gives a p-value that is valid without simulating or refitting anything; the lower
+tail likewise.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ __all__ = ["predictive_chi_square"]
 
 
 def predictive_chi_square(chi_square: ArrayLike, data_size: int) -> dict[str, float]:
-    """Average chi-square per datum over the draws, the most it should spread around 1, and a two-sided p-value.
+    """Average chi-square per datum over the draws, the most it should spread around 1, and a
+    two-sided p-value.
 
     Arguments:
         chi_square: |(y - F(x)) / noise_std|^2 / m of each draw.

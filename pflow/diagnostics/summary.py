@@ -1,6 +1,8 @@
-"""The numbers of metrics.json, from arrays: first what needs no reference, then what a reference adds.
+"""The numbers of metrics.json, from arrays: first what needs no reference, then what a reference
+adds.
 
-Values that are not finite do not exist in JSON and are left out; what made them so is counted (`zero_weight_fraction`).
+Values that are not finite do not exist in JSON and are left out; what made them so is counted
+(`zero_weight_fraction`).
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ __all__ = ["against_reference", "finite", "without_reference"]
 
 def finite(metrics: dict[str, float | None]) -> dict[str, float]:
     """What is there and finite."""
-    return {name: value for name, value in metrics.items() if value is not None and math.isfinite(value)}
+    return {
+        name: value for name, value in metrics.items() if value is not None and math.isfinite(value)
+    }
 
 
 def without_reference(
@@ -49,10 +53,17 @@ def without_reference(
         data_size: number of data.
         score_error: of some of the draws.
         prior_log_likelihood, prior_log_q: at draws of the prior.
-        largest_k, high_ess: weights correct the coverage where k-hat is below the first, or ESS above the second.
+        largest_k, high_ess: weights correct the coverage where k-hat is below the first, or ESS
+            above the second.
     """
-    draws, log_q, log_weight, chi_square = (np.asarray(a, dtype=np.float64) for a in (draws, log_q, log_weight, chi_square))
-    broken = ~np.isfinite(log_weight) | ~np.isfinite(log_q) | ~np.isfinite(draws.reshape(len(draws), -1)).all(1)
+    draws, log_q, log_weight, chi_square = (
+        np.asarray(a, dtype=np.float64) for a in (draws, log_q, log_weight, chi_square)
+    )
+    broken = (
+        ~np.isfinite(log_weight)
+        | ~np.isfinite(log_q)
+        | ~np.isfinite(draws.reshape(len(draws), -1)).all(1)
+    )
     log_weight = np.where(broken, -np.inf, log_weight)
     found: dict[str, float | None] = {"zero_weight_fraction": float(broken.mean())}
     if not broken.all():
@@ -64,7 +75,9 @@ def without_reference(
             weight = np.exp(log_weight - log_weight.max())
             found |= interval_coverage(draws[~broken], draws[~broken], weight[~broken])
         if prior_log_likelihood is not None and prior_log_q is not None:
-            missed = missed_by_prior(found["log_evidence_nats"], log_q[~broken], prior_log_likelihood, prior_log_q)
+            missed = missed_by_prior(
+                found["log_evidence_nats"], log_q[~broken], prior_log_likelihood, prior_log_q
+            )
             found["missed_mass"], found["missed_mass_se"] = missed
     explained = chi_square[np.isfinite(chi_square)]
     if len(explained):
@@ -93,19 +106,31 @@ def against_reference(
     Arguments:
         draws, log_q: of q.
         reference, log_q_of_truth: draws of the reference, and log q at them.
-        mean, std: moments of the posterior where they are known exactly; otherwise those of the reference draws.
+        mean, std: moments of the posterior where they are known exactly; otherwise those of the
+            reference draws.
         log_posterior, log_posterior_of_truth: normalised, at the draws of q and of the reference.
         log_evidence_exact: log p(y).
     """
-    draws, reference = (np.asarray(a, dtype=np.float64).reshape(len(a), -1) for a in (draws, reference))
-    log_q, log_q_of_truth = np.asarray(log_q, dtype=np.float64), np.asarray(log_q_of_truth, dtype=np.float64)
+    draws, reference = (
+        np.asarray(a, dtype=np.float64).reshape(len(a), -1) for a in (draws, reference)
+    )
+    log_q, log_q_of_truth = (
+        np.asarray(log_q, dtype=np.float64),
+        np.asarray(log_q_of_truth, dtype=np.float64),
+    )
     log_q_of_truth = np.where(np.isfinite(log_q_of_truth), log_q_of_truth, -np.inf)
     usable = np.isfinite(draws).all(1) & np.isfinite(log_q)
     found: dict[str, float | None] = {}
     if usable.all() and log_evidence_exact is not None:
         log_posterior = np.where(np.isfinite(log_posterior), log_posterior, -np.inf)
         if np.isfinite(log_posterior).any():
-            found |= accuracy_against_exact(log_q, log_posterior, log_posterior_of_truth, log_q_of_truth, log_evidence_exact=log_evidence_exact)
+            found |= accuracy_against_exact(
+                log_q,
+                log_posterior,
+                log_posterior_of_truth,
+                log_q_of_truth,
+                log_evidence_exact=log_evidence_exact,
+            )
     if usable.sum() >= 20:
         draws, log_q = draws[usable], log_q[usable]
         centre = reference.mean(0) if mean is None else np.asarray(mean).reshape(-1)

@@ -1,8 +1,9 @@
 """One line of judgement from the numbers of metrics.json, by stated rules.
 
-Each piece of evidence that applies gives a level and a sentence; the verdict is the worst level. Evidence that cannot
-speak (k-hat in very many dimensions, a statistic that is not there) is named and not counted, and without a single piece
-that could have found a wrong posterior nothing is called trustworthy. The thresholds are settings: `evaluate.verdict`.
+Each piece of evidence that applies gives a level and a sentence; the verdict is the worst level.
+Evidence that cannot speak (k-hat in very many dimensions, a statistic that is not there) is named
+and not counted, and without a single piece that could have found a wrong posterior nothing is
+called trustworthy. The thresholds are settings: `evaluate.verdict`.
 """
 
 from __future__ import annotations
@@ -29,22 +30,43 @@ class Evidence(NamedTuple):
     reason: str
 
 
-def judge(metrics: Mapping[str, Any], rules: Mapping[str, float], *, unknowns: int, fine_tuned: bool, linear: bool = False) -> Judgement:
+def judge(
+    metrics: Mapping[str, Any],
+    rules: Mapping[str, float],
+    *,
+    unknowns: int,
+    fine_tuned: bool,
+    linear: bool = False,
+) -> Judgement:
     """The verdict on one posterior.
 
     Arguments:
         metrics: names and values as in metrics.json; what is absent is not judged.
-        rules: thresholds by name, see `pflow.config_trust.Verdict`.
+        rules: thresholds by name, see `pflow.config.trust.Verdict`.
         unknowns: the dimension of x.
         fine_tuned: whether the flow was trained on this observation.
         linear: whether the operator is.
     """
     weights = _weights(metrics, rules, unknowns)
     against_reference = _reference(metrics, rules)
-    evidence = [*against_reference, *weights, *_score(metrics, rules), *_missed(metrics, rules, unknowns), *_predictive(metrics, rules)]
+    evidence = [
+        *against_reference,
+        *weights,
+        *_score(metrics, rules),
+        *_missed(metrics, rules, unknowns),
+        *_predictive(metrics, rules),
+    ]
     decided = bool(against_reference) or any(e.level >= 0 for e in weights)
-    if not decided and not linear and "score_error" in metrics and unknowns > rules["weights_dimension"]:
-        said = f"scores and misfit look only where the flow has draws, and an operator that is not linear can have other modes in {unknowns} dimensions"
+    if (
+        not decided
+        and not linear
+        and "score_error" in metrics
+        and unknowns > rules["weights_dimension"]
+    ):
+        said = (
+            "scores and misfit look only where the flow has draws, and an operator that is not"
+            f" linear can have other modes in {unknowns} dimensions"
+        )
         evidence.append(Evidence(1, f"{said}: a reference would tell, or runs from several starts"))
     evidence += _fine_tuning(metrics, rules)
     if not fine_tuned:
@@ -52,12 +74,23 @@ def judge(metrics: Mapping[str, Any], rules: Mapping[str, float], *, unknowns: i
     if metrics.get("zero_weight_fraction", 0) > 0:
         fraction = metrics["zero_weight_fraction"]
         level = 2 if fraction > rules["zero_weight_usable"] else 1
-        evidence.append(Evidence(level, f"{fraction:.2g} of the draws have no posterior density or none that is finite"))
+        evidence.append(
+            Evidence(
+                level,
+                f"{fraction:.2g} of the draws have no posterior density or none that is finite",
+            )
+        )
     decided = decided or "score_error" in metrics
     level = max((e.level for e in evidence if e.level >= 0), default=1)
     if not decided:
         level = max(level, 1)
-        evidence.append(Evidence(1, "nothing here could have told a wrong posterior: neither weights nor reference nor scores"))
+        evidence.append(
+            Evidence(
+                1,
+                "nothing here could have told a wrong posterior: neither weights nor reference nor"
+                " scores",
+            )
+        )
     order = sorted(evidence, key=lambda e: -e.level)  # stable: the order above within a level
     return Judgement(LEVELS[level], [e.reason for e in order])
 
@@ -67,33 +100,65 @@ def _graded(value: float, good: float, usable: float) -> int:
     return 0 if value <= good else 1 if value <= usable else 2
 
 
-def _weights(metrics: Mapping[str, Any], rules: Mapping[str, float], unknowns: int) -> list[Evidence]:
+def _weights(
+    metrics: Mapping[str, Any], rules: Mapping[str, float], unknowns: int
+) -> list[Evidence]:
     ess, k = metrics.get("ess_fraction"), metrics.get("pareto_k")
     if "zero_weight_fraction" not in metrics and ess is None:
-        return [Evidence(REMARK, "no operator is known: there are no importance weights, and no misfit, to judge by")]
+        return [
+            Evidence(
+                REMARK,
+                "no operator is known: there are no importance weights, and no misfit, to judge by",
+            )
+        ]
     if ess is None:
         return [Evidence(2, "no draw has a positive importance weight")]
     shown = f"k-hat {k:.2f}" if k is not None else "k-hat not defined (equal weights)"
-    shown += f", effective sample size {100 * ess:.{0 if ess > 0.1 else 1}f} %" if ess > 0.001 else ", effective sample size below 0.1 %"
+    shown += (
+        f", effective sample size {100 * ess:.{0 if ess > 0.1 else 1}f} %"
+        if ess > 0.001
+        else ", effective sample size below 0.1 %"
+    )
     reliable = ess > rules["ess_high"] or (k is not None and k < rules["pareto_k"])
     if unknowns > rules["weights_dimension"] and not (reliable and ess >= rules["ess_trustworthy"]):
-        return [Evidence(REMARK, f"k-hat is uninformative in {unknowns} dimensions, where weights collapse even for small errors ({shown})")]
+        return [
+            Evidence(
+                REMARK,
+                f"k-hat is uninformative in {unknowns} dimensions, where weights collapse even for"
+                f" small errors ({shown})",
+            )
+        ]
     if reliable and ess >= rules["ess_trustworthy"]:
-        noise = " (k-hat is noise this close to perfect)" if k is not None and k >= rules["pareto_k"] else ""
+        noise = (
+            " (k-hat is noise this close to perfect)"
+            if k is not None and k >= rules["pareto_k"]
+            else ""
+        )
         return [Evidence(0, shown + noise)]
     if reliable and ess >= rules["ess_usable"]:
         return [Evidence(1, f"{shown}: use importance weights")]
     if not reliable and ess >= rules["ess_trustworthy"]:
-        return [Evidence(1, f"{shown}: a few draws have far too little density, so do not trust the weights or the tails")]
+        return [
+            Evidence(
+                1,
+                f"{shown}: a few draws have far too little density, so do not trust the weights or"
+                " the tails",
+            )
+        ]
     return [Evidence(2, f"{shown}: weights cannot repair this flow")]
 
 
 def _reference(metrics: Mapping[str, Any], rules: Mapping[str, float]) -> list[Evidence]:
     found = []
-    for name, text in (("mean", "mean {:.2g} posterior standard deviations from the reference"), ("std", "standard deviation {:.2g} (relative) from the reference")):
+    for name, text in (
+        ("mean", "mean {:.2g} posterior standard deviations from the reference"),
+        ("std", "standard deviation {:.2g} (relative) from the reference"),
+    ):
         value = metrics.get(f"{name}_error_posterior_std")
         if value is not None:
-            level = _graded(value, rules[f"{name}_error_trustworthy"], rules[f"{name}_error_usable"])
+            level = _graded(
+                value, rules[f"{name}_error_trustworthy"], rules[f"{name}_error_usable"]
+            )
             found.append(Evidence(level, f"{text.format(value)}"))
     if found and "coverage_90" in metrics:
         value = metrics["coverage_90"]
@@ -106,58 +171,110 @@ def _score(metrics: Mapping[str, Any], rules: Mapping[str, float]) -> list[Evide
     value = metrics.get("score_error")
     if value is None:
         return []
-    return [Evidence(_graded(value, rules["score_error_trustworthy"], rules["score_error_usable"]), f"score error {value:.2g} per unknown (0 is perfect)")]
+    return [
+        Evidence(
+            _graded(value, rules["score_error_trustworthy"], rules["score_error_usable"]),
+            f"score error {value:.2g} per unknown (0 is perfect)",
+        )
+    ]
 
 
-def _missed(metrics: Mapping[str, Any], rules: Mapping[str, float], unknowns: int) -> list[Evidence]:
+def _missed(
+    metrics: Mapping[str, Any], rules: Mapping[str, float], unknowns: int
+) -> list[Evidence]:
     value, error = metrics.get("missed_mass"), metrics.get("missed_mass_se", 0.0)
     if value is None:
         return []
-    level = _graded(max(0.0, value - 2 * error), rules["missed_mass_trustworthy"], rules["missed_mass_usable"])
-    if level and unknowns > rules["weights_dimension"]:  # log q of draws concentrates: a few percent of spread moves it past every draw of q
-        return [Evidence(REMARK, f"missed mass is uninformative in {unknowns} dimensions, where small errors of the spread look the same ({value:.2g})")]
-    return [Evidence(level, f"{value:.2g} of the posterior mass lies where the flow has no draws")] if level else []
+    level = _graded(
+        max(0.0, value - 2 * error), rules["missed_mass_trustworthy"], rules["missed_mass_usable"]
+    )
+    if (
+        level and unknowns > rules["weights_dimension"]
+    ):  # log q of draws concentrates: a few percent of spread moves it past every draw of q
+        return [
+            Evidence(
+                REMARK,
+                f"missed mass is uninformative in {unknowns} dimensions, where small errors of the"
+                f" spread look the same ({value:.2g})",
+            )
+        ]
+    return (
+        [Evidence(level, f"{value:.2g} of the posterior mass lies where the flow has no draws")]
+        if level
+        else []
+    )
 
 
 def _predictive(metrics: Mapping[str, Any], rules: Mapping[str, float]) -> list[Evidence]:
     value, p = metrics.get("predictive_chi_square"), metrics.get("predictive_p_value")
     if value is None or p is None:
         return []
-    shown = f"predictive chi-square {value:.2f} (1 +- {metrics.get('predictive_chi_square_spread', 0):.2f} expected)"
+    shown = (
+        f"predictive chi-square {value:.2f} (1 +-"
+        f" {metrics.get('predictive_chi_square_spread', 0):.2f} expected)"
+    )
     deviation = abs(value - 1)
-    if p >= rules["significance"] or deviation <= rules["predictive_trustworthy"]:  # with very many data every deviation is significant
+    if (
+        p >= rules["significance"] or deviation <= rules["predictive_trustworthy"]
+    ):  # with very many data every deviation is significant
         return [Evidence(0, shown)]
-    cause = "the draws do not explain the data" if value > 1 else "the draws follow the noise of the data"
+    cause = (
+        "the draws do not explain the data"
+        if value > 1
+        else "the draws follow the noise of the data"
+    )
     proof = p < rules["significance"] ** 2 and deviation > rules["predictive_usable"]
-    return [Evidence(2 if proof else 1, f"{shown}: {cause}, or noise and operator are not as assumed")]
+    return [
+        Evidence(2 if proof else 1, f"{shown}: {cause}, or noise and operator are not as assumed")
+    ]
 
 
 def _fine_tuning(metrics: Mapping[str, Any], rules: Mapping[str, float]) -> list[Evidence]:
-    """Is the method calibrated over replicate observations? It speaks of the method, not of this observation: with care at worst."""
+    """Is the method calibrated over replicate observations? It speaks of the method, not of this
+    observation: with care at worst.
+    """
     found = []
     for name, text in (("sbc", "ranks"), ("tarp", "TARP")):
         p = metrics.get(f"fine_tuning_{name}_p_value")
         if p is not None:
             wrong = p < rules["significance"]
             said = "is not calibrated" if wrong else "shows no miscalibration"
-            found.append(Evidence(int(wrong), f"fine-tuning {said} over {metrics['fine_tuning_replicates']} replicate observations ({text}, p {p:.2g})"))
+            found.append(
+                Evidence(
+                    int(wrong),
+                    f"fine-tuning {said} over {metrics['fine_tuning_replicates']} replicate"
+                    f" observations ({text}, p {p:.2g})",
+                )
+            )
     return found
 
 
-def _amortised(metrics: Mapping[str, Any], rules: Mapping[str, float], decided: bool) -> list[Evidence]:
+def _amortised(
+    metrics: Mapping[str, Any], rules: Mapping[str, float], decided: bool
+) -> list[Evidence]:
     """Not trained on this observation: do the observation and the flow's training fit together?"""
     found = []
     p = metrics.get("ood_p_value")
     if p is not None and p < rules["significance"]:
-        found.append(Evidence(1 if decided else 2, f"the observation does not resemble the training data (p {p:.2g}): fine-tune"))
+        found.append(
+            Evidence(
+                1 if decided else 2,
+                f"the observation does not resemble the training data (p {p:.2g}): fine-tune",
+            )
+        )
     for name, text in (
-        ("local_c2st_p_value", "the amortised flow is wrong near this observation (local classifier test"),
+        (
+            "local_c2st_p_value",
+            "the amortised flow is wrong near this observation (local classifier test",
+        ),
         ("sbc_p_value", "the amortised flow is not calibrated on its own data (ranks"),
         ("tarp_p_value", "the amortised flow is not calibrated on its own data (TARP"),
     ):
         p = metrics.get(name)
         if p is not None and p < rules["significance"]:
-            proof = p < rules["significance"] ** 2 and "score_error" not in metrics  # nothing that speaks of this observation stands against it
+            proof = (
+                p < rules["significance"] ** 2 and "score_error" not in metrics
+            )  # nothing that speaks of this observation stands against it
             found.append(Evidence(REMARK if decided else 2 if proof else 1, f"{text}, p {p:.2g})"))
     if not decided:
         found.append(Evidence(1, "not fine-tuned, and nothing at this observation has tested it"))

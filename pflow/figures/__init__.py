@@ -7,8 +7,9 @@
 | `marginals` | `marginals`, `moments_against_reference` |
 | `calibration` | `rank_curves` |
 | `style` | `style`, `save` |
-| `palette` | `method_colour`, `method_line_style`, `method_label` (no matplotlib: the report uses it too) |
+| `palette` | `method_colour`, `method_line_style`, `method_label` (no matplotlib: the report uses
+it too) |
 
-Nothing here reads a file, knows another room of pflow, or touches pyplot's global state. The modules are imported one
-by one, so that the palette stays importable without matplotlib.
+Nothing here reads a file, knows another room of pflow, or touches pyplot's global state. The
+modules are imported one by one, so that the palette stays importable without matplotlib.
 """

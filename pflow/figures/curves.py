@@ -1,7 +1,7 @@
 """Curves against cost: training objectives, pretraining losses, accuracy.
 
-One evaluation is one forward of the high-fidelity operator with its gradient, for one x. All methods are compared at
-equal evaluations; wall time comes second.
+One evaluation is one forward of the high-fidelity operator with its gradient, for one x. All
+methods are compared at equal evaluations; wall time comes second.
 """
 
 from __future__ import annotations
@@ -35,14 +35,17 @@ def objective_curves(
 ) -> Figure:
     """Training objective of each fine-tuning method against evaluations.
 
-    What one should see: every curve falls and flattens. A warm start begins lower and gets there sooner; a bump in
-    the first steps means that the optimiser damaged the warm start. Reverse-KL objectives cannot pass below the
-    dashed line -log p(y) but for noise, and their distance from it is the KL divergence that is left.
+    What one should see: every curve falls and flattens. A warm start begins lower and gets there
+    sooner; a bump in the first steps means that the optimiser damaged the warm start. Reverse-KL
+    objectives cannot pass below the dashed line -log p(y) but for noise, and their distance from it
+    is the KL divergence that is left.
 
     Arguments:
-        histories: for each method the history of each seed, with the columns `evaluations` and `loss`.
+        histories: for each method the history of each seed, with the columns `evaluations` and
+            `loss`.
         lowest: -log p(y) where it is known.
-        names: all methods of the experiment, which fix the colours; by default those of `histories`.
+        names: all methods of the experiment, which fix the colours; by default those of
+            `histories`.
         labels: what to call methods, where that is not their name.
     """
     names = list(histories) if names is None else names
@@ -74,7 +77,9 @@ def objective_curves(
                 axes.yaxis.set_minor_locator(NullLocator())
                 axes.set_ylim(bottom=floor - 1.0)
         if lowest is not None:
-            axes.axhline(lowest, color=INK, lw=1.2, ls="--", label="lowest possible, \N{MINUS SIGN}log p(y)")
+            axes.axhline(
+                lowest, color=INK, lw=1.2, ls="--", label="lowest possible, \N{MINUS SIGN}log p(y)"
+            )
         axes.set_ylabel(ylabel)
         legend(figure)
     return figure
@@ -86,13 +91,16 @@ def pretraining_curves(
     ylabel: str = "loss (nats per pair)",
     labels: Mapping[str, str] | None = None,
 ) -> Figure:
-    """Training and validation loss of each pretrained flow against optimiser steps, one panel a flow.
+    """Training and validation loss of each pretrained flow against optimiser steps, one panel a
+    flow.
 
-    What one should see: both fall together and flatten. A validation loss that rises while the training loss falls
-    is overfitting: more pairs, a smaller flow or earlier stopping. The ring marks the best validation loss.
+    What one should see: both fall together and flatten. A validation loss that rises while the
+    training loss falls is overfitting: more pairs, a smaller flow or earlier stopping. The ring
+    marks the best validation loss.
 
     Arguments:
-        histories: for each flow its history, with the columns `step`, `epoch`, `loss` and `validation_loss`.
+        histories: for each flow its history, with the columns `step`, `epoch`, `loss` and
+            `validation_loss`.
     """
     with style():
         columns = max(1, min(3, len(histories)))
@@ -107,13 +115,19 @@ def pretraining_curves(
             axes.plot(steps, validation, color="#D55E00", marker="o", ms=3.5, label="validation")
             if len(validation):
                 best = int(np.argmin(validation))
-                axes.plot(steps[best], validation[best], "o", ms=11, mfc="none", mec="#D55E00", mew=1.4)
+                axes.plot(
+                    steps[best], validation[best], "o", ms=11, mfc="none", mec="#D55E00", mew=1.4
+                )
                 settle(axes, loss, validation)
-            axes.set(title=f"Flow: {method_label(name, labels)}", xlabel="optimiser steps", ylabel=ylabel)
+            axes.set(
+                title=f"Flow: {method_label(name, labels)}", xlabel="optimiser steps", ylabel=ylabel
+            )
             axes.locator_params(axis="x", nbins=6)
             axes.xaxis.set_major_formatter(FuncFormatter(plain))
             if place == 1:
-                key = figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+                key = figure.legend(
+                    *axes.get_legend_handles_labels(), loc="outside lower center", ncols=3
+                )
                 key.legend_handles[0].set(linewidth=2.0, alpha=1.0)
     return figure
 
@@ -128,19 +142,21 @@ def accuracy_against_evaluations(
     names: Sequence[str] | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> Figure:
-    """Distance from the exact posterior against evaluations spent, both logarithmic: the figure that decides.
+    """Distance from the exact posterior against evaluations spent, both logarithmic: the figure
+    that decides.
 
-    What one should see: lower is better and further left is cheaper. Lines are medians over seeds, bands reach from
-    the worst to the best seed. A method that spends nothing (the amortised flow) is a horizontal line: where another
-    curve is above it, fine-tuning has so far done harm. "0" on the left is the state before the first evaluation.
-    Medians below `floor`, negative ones included (an estimate of nearly nothing is noise), lie on the lower edge as
-    triangles.
+    What one should see: lower is better and further left is cheaper. Lines are medians over seeds,
+    bands reach from the worst to the best seed. A method that spends nothing (the amortised flow)
+    is a horizontal line: where another curve is above it, fine-tuning has so far done harm. "0" on
+    the left is the state before the first evaluation. Medians below `floor`, negative ones included
+    (an estimate of nearly nothing is noise), lie on the lower edge as triangles.
 
     Arguments:
-        histories: for each method the history of each seed, with the columns `evaluations` and `quantity`; rows
-            where `quantity` is blank are passed over.
+        histories: for each method the history of each seed, with the columns `evaluations` and
+            `quantity`; rows where `quantity` is blank are passed over.
         spread: what the band covers, "range" or "quartiles".
-        names: all methods of the experiment, which fix the colours; by default those of `histories`.
+        names: all methods of the experiment, which fix the colours; by default those of
+            `histories`.
         labels: what to call methods, where that is not their name.
     """
     names = list(histories) if names is None else names
@@ -158,14 +174,35 @@ def accuracy_against_evaluations(
             look = {"color": method_colour(name, names), "ls": method_line_style(name, names)}
             if summary.evaluations.max() == 0:
                 axes.axhspan(low[-1], high[-1], color=look["color"], alpha=FILLED, lw=0)
-                axes.axhline(median[-1], color=look["color"], ls="--", label=f"{method_label(name, labels)} (0 evaluations)")
+                axes.axhline(
+                    median[-1],
+                    color=look["color"],
+                    ls="--",
+                    label=f"{method_label(name, labels)} (0 evaluations)",
+                )
             else:
                 summaries.append(summary.evaluations)
-                axes.fill_between(summary.evaluations, low, high, color=look["color"], alpha=FILLED, lw=0)
-                axes.plot(summary.evaluations, median, marker="o", ms=3.5, label=method_label(name, labels), **look)
+                axes.fill_between(
+                    summary.evaluations, low, high, color=look["color"], alpha=FILLED, lw=0
+                )
+                axes.plot(
+                    summary.evaluations,
+                    median,
+                    marker="o",
+                    ms=3.5,
+                    label=method_label(name, labels),
+                    **look,
+                )
                 below = summary.median < floor
                 if below.any():
-                    axes.plot(summary.evaluations[below], median[below], "v", ms=9, color=look["color"], clip_on=False)
+                    axes.plot(
+                        summary.evaluations[below],
+                        median[below],
+                        "v",
+                        ms=9,
+                        color=look["color"],
+                        clip_on=False,
+                    )
         evaluations_axis(axes, summaries)
         if lowest <= floor:
             axes.set_ylim(bottom=floor)
@@ -176,7 +213,9 @@ def accuracy_against_evaluations(
 
 
 def label_decades(axes: Axes) -> None:
-    """Ticks of a logarithmic vertical axis: powers of ten, and where fewer than two decades are shown also numbers between them."""
+    """Ticks of a logarithmic vertical axis: powers of ten, and where fewer than two decades are
+    shown also numbers between them.
+    """
     low, high = axes.get_ylim()
     decades = np.log10(high / low)
     subs = (1,) if decades >= 2 else (1, 2, 5) if decades > 0.6 else range(1, 10)
@@ -186,7 +225,9 @@ def label_decades(axes: Axes) -> None:
 
 
 def evaluations_axis(axes: Axes, evaluations: Sequence[np.ndarray]) -> None:
-    """A logarithmic axis that starts at 0: linear up to the first positive number of evaluations."""
+    """A logarithmic axis that starts at 0: linear up to the first positive number of
+    evaluations.
+    """
     axes.set_xlabel("evaluations (high-fidelity operator with gradient)")
     everything = np.concatenate([*evaluations, np.zeros(0)])
     positive = everything[everything > 0]
@@ -196,7 +237,9 @@ def evaluations_axis(axes: Axes, evaluations: Sequence[np.ndarray]) -> None:
     axes.set_xscale("symlog", linthresh=first, linscale=0.35)
     decades = np.log10(last / first)
     subs = (1, 2, 5) if decades < 1.5 else (1, 3) if decades < 3.2 else (1,)
-    ticks = [tick for tick in LogLocator(subs=subs).tick_values(first, last) if first <= tick <= last]
+    ticks = [
+        tick for tick in LogLocator(subs=subs).tick_values(first, last) if first <= tick <= last
+    ]
     starts_at_zero = bool(np.any(everything == 0))
     axes.xaxis.set_major_locator(FixedLocator([0] * starts_at_zero + ticks))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -214,7 +257,9 @@ def epoch_means(history: Mapping[str, Sequence]) -> tuple[np.ndarray, np.ndarray
     step, epoch, loss = (column(history, name) for name in ("step", "epoch", "loss"))
     epochs = np.unique(epoch[~np.isnan(loss)])
     members = [(epoch == one) & ~np.isnan(loss) for one in epochs]
-    return np.array([step[rows].max() for rows in members]), np.array([loss[rows].mean() for rows in members])
+    return np.array([step[rows].max() for rows in members]), np.array(
+        [loss[rows].mean() for rows in members]
+    )
 
 
 def settle(axes: Axes, loss: np.ndarray, validation: np.ndarray) -> None:

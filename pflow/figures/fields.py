@@ -1,4 +1,6 @@
-"""Posteriors of a two-dimensional field, such as a seismic image or a map of speeds: one row of panels a method."""
+"""Posteriors of a two-dimensional field, such as a seismic image or a map of speeds: one row of
+panels a method.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,11 @@ from pflow.figures.style import new_figure, style
 
 __all__ = ["posterior_fields"]
 
-SIGNED, POSITIVE, SPREAD = "gray", "viridis", "magma_r"  # colour maps: of fields around zero, of other fields, of what is uncertain
+SIGNED, POSITIVE, SPREAD = (
+    "gray",
+    "viridis",
+    "magma_r",
+)  # colour maps: of fields around zero, of other fields, of what is uncertain
 PANEL = 1.75  # inches
 COLUMNS = ("Conditional mean", "Standard deviation", "|Mean - truth|")
 
@@ -38,25 +44,32 @@ def posterior_fields(
     remarks: Mapping[str, str] | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> Figure:
-    """The true field, the data and other estimates on top; below, for each method, its mean, spread, error and some draws.
+    """The true field, the data and other estimates on top; below, for each method, its mean,
+    spread, error and some draws.
 
-    What one should see: means that resemble the truth, errors that are large where the standard deviation is large (they share one
-    colour scale), and draws that all fit the data and differ where the standard deviation is large. A method that explains the data
-    less well has an error with structure that its standard deviation does not announce.
+    What one should see: means that resemble the truth, errors that are large where the standard
+    deviation is large (they share one colour scale), and draws that all fit the data and differ
+    where the standard deviation is large. A method that explains the data less well has an error
+    with structure that its standard deviation does not announce.
 
     Arguments:
-        posteriors: draws of each method, (draws, height, width), in the order of the rows; one named "reference" sets the scale of spreads.
+        posteriors: draws of each method, (draws, height, width), in the order of the rows; one
+            named "reference" sets the scale of spreads.
         x_true: the true field, (height, width); without it there is no error to show.
-        data: what was observed, any two-dimensional array; on the grid of the field it shares its axes.
-        estimates: other fields for the first row, such as a baseline's mean, by the title of their panel.
+        data: what was observed, any two-dimensional array; on the grid of the field it shares its
+            axes.
+        estimates: other fields for the first row, such as a baseline's mean, by the title of their
+            panel.
         samples: draws shown of each method, the first ones.
-        extent: (left, right, bottom, top) of the field in the units of `axis_names`; by default pixels, counted from the top left.
+        extent: (left, right, bottom, top) of the field in the units of `axis_names`; by default
+            pixels, counted from the top left.
         axis_names: of the horizontal and the vertical axis, with units.
         label: what the field is, for its colour bar.
         unit: of the field, for its colour bar; "1" for a pure number.
         colours: name of matplotlib's colour map of the field; by default grey around zero.
         data_name: title of the data's panel.
-        data_axes: names of the horizontal and the vertical axis of data that do not lie on the grid of the field; counted from 0.
+        data_axes: names of the horizontal and the vertical axis of data that do not lie on the grid
+            of the field; counted from 0.
         remarks: a few words for the row of a method, such as "SNR 13.2 dB".
         labels: what to call methods, where that is not their name.
 
@@ -70,17 +83,26 @@ def posterior_fields(
     means = {name: values.mean(0) for name, values in draws.items()}
     spreads = {name: values.std(0, ddof=1) for name, values in draws.items()}
     errors = {} if truth is None else {name: np.abs(mean - truth) for name, mean in means.items()}
-    field_look = _look_of_fields([truth] if truth is not None else list(means.values())) | ({"cmap": colours} if colours else {})
-    judged = ["reference"] if "reference" in draws else list(draws)  # a method that is far off must not flatten the others
+    field_look = _look_of_fields([truth] if truth is not None else list(means.values())) | (
+        {"cmap": colours} if colours else {}
+    )
+    judged = (
+        ["reference"] if "reference" in draws else list(draws)
+    )  # a method that is far off must not flatten the others
     widths = [part[name] for part in (spreads, errors) if part for name in judged]
     spread_look = {"cmap": SPREAD, "vmin": 0.0, "vmax": float(np.quantile(np.stack(widths), 0.995))}
     place = {"extent": extent or (0, shape[1], shape[0], 0), "aspect": "auto"}
 
-    top: list[tuple[str, np.ndarray, dict, bool]] = [] if truth is None else [("True model", truth, field_look, True)]
+    top: list[tuple[str, np.ndarray, dict, bool]] = (
+        [] if truth is None else [("True model", truth, field_look, True)]
+    )
     if data is not None:
         observed = np.squeeze(np.asarray(data, dtype=float))
         if observed.ndim != 2:
-            raise ValueError(f"`data` must be a two-dimensional array to be drawn, and has shape {np.shape(data)}")
+            raise ValueError(
+                "`data` must be a two-dimensional array to be drawn, and has shape"
+                f" {np.shape(data)}"
+            )
         top.append((data_name, observed, _look_of_fields([observed]), observed.shape == shape))
     top += [(title, values, field_look, True) for title, values in others.items()]
 
@@ -92,13 +114,26 @@ def posterior_fields(
         grid = figure.add_gridspec(rows, columns)
         shown: dict[str, AxesImage] = {}
 
-        def panel(row: int, column: int, title: str, values: np.ndarray, look: dict, kind: str, on_grid: bool = True) -> Axes:
+        def panel(
+            row: int,
+            column: int,
+            title: str,
+            values: np.ndarray,
+            look: dict,
+            kind: str,
+            on_grid: bool = True,
+        ) -> Axes:
             axes = figure.add_subplot(grid[row, column])
             axes.grid(False)
             axes.set_title(title, fontsize=9.5)
             axes.tick_params(labelsize=8)
             axes.locator_params(nbins=4)
-            image = axes.imshow(values, **look, **(place if on_grid else {"aspect": "auto"}), interpolation="nearest")
+            image = axes.imshow(
+                values,
+                **look,
+                **(place if on_grid else {"aspect": "auto"}),
+                interpolation="nearest",
+            )
             if on_grid and row < rows - 1:
                 axes.set_xticklabels([])
             if on_grid and column:
@@ -108,7 +143,9 @@ def posterior_fields(
             return axes
 
         for column, (title, values, look, on_grid) in enumerate(top):
-            axes = panel(0, column, title, values, look, "field" if look is field_look else "", on_grid)
+            axes = panel(
+                0, column, title, values, look, "field" if look is field_look else "", on_grid
+            )
             if column == 0:
                 axes.set_ylabel(axis_names[1], fontsize=9)
             if not on_grid:
@@ -121,7 +158,9 @@ def posterior_fields(
             parts += [(errors[name], spread_look, "spread")] if errors else []
             parts += [(values, field_look, "field") for values in draws[name][:samples]]
             titles = [*COLUMNS[: 2 + bool(errors)], *(f"Draw {i + 1}" for i in range(samples))]
-            for column, (title, (values, look, kind)) in enumerate(zip(titles, parts, strict=False)):
+            for column, (title, (values, look, kind)) in enumerate(
+                zip(titles, parts, strict=False)
+            ):
                 axes = panel(row, column, title if row == bool(top) else "", values, look, kind)
                 if column == 0:
                     remark = (remarks or {}).get(name)
@@ -131,8 +170,13 @@ def posterior_fields(
                     axes.set_xlabel(axis_names[0], fontsize=9)
         of_unit = "" if unit == "1" else f" ({unit})"
         panels = figure.axes
-        for kind, title in (("spread", f"standard deviation, error{of_unit}"), ("field", f"{label}{of_unit}")):
-            bar = figure.colorbar(shown[kind], ax=panels, location="right", shrink=0.6, pad=0.01, aspect=30)
+        for kind, title in (
+            ("spread", f"standard deviation, error{of_unit}"),
+            ("field", f"{label}{of_unit}"),
+        ):
+            bar = figure.colorbar(
+                shown[kind], ax=panels, location="right", shrink=0.6, pad=0.01, aspect=30
+            )
             bar.set_label(title, fontsize=9)
             bar.ax.tick_params(labelsize=8)
     return figure
@@ -143,19 +187,26 @@ def _draws(values: ArrayLike, name: str) -> np.ndarray:
     if draws.ndim == 4 and draws.shape[1] == 1:
         draws = draws[:, 0]
     if draws.ndim != 3 or len(draws) < 2:
-        raise ValueError(f"draws of '{name}' must have shape (draws, height, width) with two draws or more, not {np.shape(values)}")
+        raise ValueError(
+            f"draws of '{name}' must have shape (draws, height, width) with two draws or more, not"
+            f" {np.shape(values)}"
+        )
     return draws
 
 
 def _field(values: ArrayLike, name: str, shape: Sequence[int]) -> np.ndarray:
     field = np.squeeze(np.asarray(values, dtype=float))
     if field.shape != tuple(shape):
-        raise ValueError(f"`{name}` must have the shape of the draws, {tuple(shape)}, and has {np.shape(values)}")
+        raise ValueError(
+            f"`{name}` must have the shape of the draws, {tuple(shape)}, and has {np.shape(values)}"
+        )
     return field
 
 
 def _look_of_fields(fields: Sequence[np.ndarray]) -> dict:
-    """Colour map and range: symmetric about zero for fields of both signs, otherwise from low to high; outliers may saturate."""
+    """Colour map and range: symmetric about zero for fields of both signs, otherwise from low to
+    high; outliers may saturate.
+    """
     low, high = np.quantile(np.stack(fields), [0.005, 0.995])
     if low < 0 < high:
         bound = max(-low, high)

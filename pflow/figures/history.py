@@ -1,7 +1,7 @@
 """Columns of training histories, and their median over seeds.
 
-A history is anything that gives a column by its name: a dict of lists, a numpy structured array, an xarray Dataset.
-Blank cells ("" or None, as in a CSV file) are missing values.
+A history is anything that gives a column by its name: a dict of lists, a numpy structured array, an
+xarray Dataset. Blank cells ("" or None, as in a CSV file) are missing values.
 """
 
 from __future__ import annotations
@@ -24,26 +24,40 @@ class Summary(NamedTuple):
 
 
 def column(history: Mapping[str, Sequence], name: str) -> np.ndarray:
-    """Column `name` as floats, NaN where it is blank. Raises ValueError if there is no such column."""
+    """Column `name` as floats, NaN where it is blank. Raises ValueError if there is no such
+    column.
+    """
     try:
         values = history[name]
     except (KeyError, ValueError):
-        raise ValueError(f"a history must have the column '{name}'; it has {', '.join(map(str, history))}") from None
-    return np.array([np.nan if value is None or value == "" else float(value) for value in np.asarray(values).tolist()])
+        raise ValueError(
+            f"a history must have the column '{name}'; it has {', '.join(map(str, history))}"
+        ) from None
+    return np.array(
+        [
+            np.nan if value is None or value == "" else float(value)
+            for value in np.asarray(values).tolist()
+        ]
+    )
 
 
-def curve(history: Mapping[str, Sequence], name: str, against: str = "evaluations") -> tuple[np.ndarray, np.ndarray]:
+def curve(
+    history: Mapping[str, Sequence], name: str, against: str = "evaluations"
+) -> tuple[np.ndarray, np.ndarray]:
     """(`against`, `name`) in the rows where `name` is filled in."""
     x, y = column(history, against), column(history, name)
     return x[~np.isnan(y)], y[~np.isnan(y)]
 
 
-def median_over_seeds(curves: Sequence[tuple[np.ndarray, np.ndarray]], spread: str = "range") -> Summary:
-    """Median and spread over seeds, at every number of evaluations that some seed has been observed at.
+def median_over_seeds(
+    curves: Sequence[tuple[np.ndarray, np.ndarray]], spread: str = "range"
+) -> Summary:
+    """Median and spread over seeds, at every number of evaluations that some seed has been observed
+    at.
 
-    Seeds usually share their checkpoints. Where one lacks a checkpoint between two of its own it is interpolated
-    (linearly in log(1 + evaluations)); beyond its last one it is left out, and the summary ends where fewer than
-    half of the seeds remain.
+    Seeds usually share their checkpoints. Where one lacks a checkpoint between two of its own it is
+    interpolated (linearly in log(1 + evaluations)); beyond its last one it is left out, and the
+    summary ends where fewer than half of the seeds remain.
 
     Arguments:
         curves: (evaluations, value) of each seed, evaluations increasing.
@@ -65,5 +79,7 @@ def median_over_seeds(curves: Sequence[tuple[np.ndarray, np.ndarray]], spread: s
 def on_grid(grid: np.ndarray, evaluations: np.ndarray, values: np.ndarray) -> np.ndarray:
     filled = np.interp(np.log1p(grid), np.log1p(evaluations), values, left=np.nan, right=np.nan)
     observed = np.isin(grid, evaluations)
-    filled[observed] = values[np.searchsorted(evaluations, grid[observed])]  # exactly what was observed, unrounded
+    filled[observed] = values[
+        np.searchsorted(evaluations, grid[observed])
+    ]  # exactly what was observed, unrounded
     return filled

@@ -1,7 +1,8 @@
 """One colour per method, the same in every figure and in the report.
 
-The colours are those of Okabe and Ito (Color Universal Design, https://jfly.uni-koeln.de/color/), which stay apart for
-all common kinds of colour blindness. Their yellow is left out: it cannot be read as a line on white.
+The colours are those of Okabe and Ito (Color Universal Design, https://jfly.uni-koeln.de/color/),
+which stay apart for all common kinds of colour blindness. Their yellow is left out: it cannot be
+read as a line on white.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ LINE_STYLES = ("-", "--", ":", "-.")
 def method_colour(name: str, names: Sequence[str]) -> str:
     """Colour of method `name` among all the methods `names` of an experiment, as "#rrggbb".
 
-    Methods of the default configuration have a colour of their own everywhere. Any other method takes the next colour
-    that none of the known methods in `names` uses, in the order of `names`; so pass the same `names`, all methods of
-    the experiment, to every figure. Once the colours are used up they repeat with another `method_line_style`.
+    Methods of the default configuration have a colour of their own everywhere. Any other method
+    takes the next colour that none of the known methods in `names` uses, in the order of `names`;
+    so pass the same `names`, all methods of the experiment, to every figure. Once the colours are
+    used up they repeat with another `method_line_style`.
 
     Raises: ValueError if `name` is not in `names` (and not a reference).
     """
@@ -40,12 +42,16 @@ def method_colour(name: str, names: Sequence[str]) -> str:
 
 
 def method_line_style(name: str, names: Sequence[str]) -> str:
-    """Line style that tells apart methods which have to share a colour; "-" as long as the colours suffice."""
+    """Line style that tells apart methods which have to share a colour; "-" as long as the colours
+    suffice.
+    """
     return assign(name, names)[1]
 
 
 def method_label(name: str, labels: Mapping[str, str] | None = None) -> str:
-    """The method's label where it has one, else its name with spaces for underscores, easily found in the settings."""
+    """The method's label where it has one, else its name with spaces for underscores, easily found
+    in the settings.
+    """
     return (labels or {}).get(name) or name.replace("_", " ")
 
 
@@ -54,7 +60,10 @@ def assign(name: str, names: Sequence[str]) -> tuple[str, str]:
         return KNOWN[name], LINE_STYLES[0]
     unknown = [other for other in dict.fromkeys(names) if other not in KNOWN]
     if name not in unknown:
-        raise ValueError(f"method '{name}' must be one of the methods that the figure was given: {', '.join(names)}")
+        raise ValueError(
+            f"method '{name}' must be one of the methods that the figure was given:"
+            f" {', '.join(names)}"
+        )
     taken = {KNOWN[other] for other in names if other in KNOWN}
     free = [colour for colour in OTHERS if colour not in taken]
     turn, place = divmod(unknown.index(name), len(free))

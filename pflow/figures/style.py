@@ -1,7 +1,8 @@
 """The look of all figures, and how they are written to disk.
 
-A figure is drawn for a page column of about 18 cm and stays readable at half that size. It uses the font that ships
-with matplotlib, so that it looks the same on every machine, and its file is the same, byte for byte, for the same data.
+A figure is drawn for a page column of about 18 cm and stays readable at half that size. It uses the
+font that ships with matplotlib, so that it looks the same on every machine, and its file is the
+same, byte for byte, for the same data.
 """
 
 from __future__ import annotations
@@ -69,16 +70,20 @@ def new_figure(width: float, height: float) -> Figure:
 def save(figure: Figure, path: Path, *, svg: bool = False) -> list[Path]:
     """Write `figure` to `path` (.png, 150 dots an inch) and, if asked, as .svg beside it.
 
-    The files carry no date, no program name and no random identifiers. Each appears whole or not at all: it is
-    written under a temporary name first. Returns the paths written.
+    The files carry no date, no program name and no random identifiers. Each appears whole or not at
+    all: it is written under a temporary name first. Returns the paths written.
     """
     path = Path(path)
     written = []
-    for suffix, metadata in [(".png", {"Software": None})] + [(".svg", {"Date": None, "Creator": None})] * svg:
+    for suffix, metadata in [(".png", {"Software": None})] + [
+        (".svg", {"Date": None, "Creator": None})
+    ] * svg:
         target = path.with_suffix(suffix)
         unfinished = target.with_name(f".{target.name}.{os.getpid()}")
         try:
-            with style():  # ticks are made while drawing, and take their look from the settings then
+            with (
+                style()
+            ):  # ticks are made while drawing, and take their look from the settings then
                 figure.savefig(unfinished, format=suffix[1:], metadata=metadata)
             unfinished.replace(target)
         finally:

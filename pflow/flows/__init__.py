@@ -16,7 +16,17 @@ from pflow.flows.image_coupling import ImageCouplingFlow
 from pflow.flows.latent import LatentGaussian
 from pflow.flows.unconditional import Unconditional
 
-__all__ = ["FLOWS", "ConditionalCouplingFlow", "ConditionalHint", "Flow", "ImageConditionalHint", "ImageCouplingFlow", "LatentGaussian", "Unconditional", "build_flow"]
+__all__ = [
+    "FLOWS",
+    "ConditionalCouplingFlow",
+    "ConditionalHint",
+    "Flow",
+    "ImageConditionalHint",
+    "ImageCouplingFlow",
+    "LatentGaussian",
+    "Unconditional",
+    "build_flow",
+]
 
 # By name, and by the number of spatial dimensions of the model where that matters.
 FLOWS: dict[str, type[Flow] | dict[int, type[Flow]]] = {
@@ -27,7 +37,9 @@ FLOWS: dict[str, type[Flow] | dict[int, type[Flow]]] = {
 }
 
 
-def build_flow(name: str, model_shape: Sequence[int], data_shape: Sequence[int], **settings: Any) -> Flow:
+def build_flow(
+    name: str, model_shape: Sequence[int], data_shape: Sequence[int], **settings: Any
+) -> Flow:
     """The flow called `name`, with weights drawn from torch's generator.
 
     Arguments:
@@ -37,7 +49,8 @@ def build_flow(name: str, model_shape: Sequence[int], data_shape: Sequence[int],
         settings: keyword arguments of the flow's class; what is missing keeps its default.
 
     Raises:
-        PflowError: for an unknown name or setting, with the nearest right one, and for impossible settings.
+        PflowError: for an unknown name or setting, with the nearest right one, and for impossible
+            settings.
     """
     if name not in FLOWS:
         raise PflowError(_unknown("flow", name, FLOWS))
@@ -48,7 +61,13 @@ def build_flow(name: str, model_shape: Sequence[int], data_shape: Sequence[int],
     known = list(inspect.signature(flow).parameters)[2:]
     for setting in settings:
         if setting not in known:
-            raise PflowError(_unknown(f"setting of the flow {name} for models of shape {tuple(model_shape)}", setting, known))
+            raise PflowError(
+                _unknown(
+                    f"setting of the flow {name} for models of shape {tuple(model_shape)}",
+                    setting,
+                    known,
+                )
+            )
     return flow(model_shape, data_shape, **settings)
 
 

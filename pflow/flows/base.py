@@ -1,11 +1,12 @@
 """What every conditional flow offers.
 
-A flow is an invertible map z = T(x; y) from the model x to a latent z of as many elements, for every data vector y.
-With z ~ N(0, I) it defines the density
+A flow is an invertible map z = T(x; y) from the model x to a latent z of as many elements, for
+every data vector y. With z ~ N(0, I) it defines the density
 
     log q(x given y) = log N(T(x; y); 0, I) + log |det dT/dx|
 
-and draws from it by x = T^{-1}(z; y). Batch comes first everywhere; a y of batch 1 is one observation for all x.
+and draws from it by x = T^{-1}(z; y). Batch comes first everywhere; a y of batch 1 is one
+observation for all x.
 """
 
 from __future__ import annotations
@@ -22,7 +23,14 @@ from torch import Tensor, nn
 
 from pflow.errors import PflowError
 
-__all__ = ["Flow", "by_spatial_dimensions", "require_at_least_one", "require_compiler", "require_sizes", "standard_normal_log_density"]
+__all__ = [
+    "Flow",
+    "by_spatial_dimensions",
+    "require_at_least_one",
+    "require_compiler",
+    "require_sizes",
+    "standard_normal_log_density",
+]
 
 Choice = TypeVar("Choice")
 
@@ -34,7 +42,8 @@ def standard_normal_log_density(z: Float[Tensor, "batch *model"]) -> Float[Tenso
 
 
 def by_spatial_dimensions(choices: Mapping[int, Choice], model_shape: Sequence[int]) -> Choice:
-    """The entry of `choices` for models of shape (channels, *spatial); a vector is all channels and has none.
+    """The entry of `choices` for models of shape (channels, *spatial); a vector is all channels and
+    has none.
 
     Raises:
         PflowError: when nothing is offered for that many spatial dimensions.
@@ -43,8 +52,9 @@ def by_spatial_dimensions(choices: Mapping[int, Choice], model_shape: Sequence[i
     if spatial not in choices:
         known = " or ".join(str(dimensions) for dimensions in choices)
         raise PflowError(
-            f"`model_shape` (={tuple(model_shape)}) must be (channels, *spatial) with {known} spatial dimensions for this "
-            f"flow, and has {spatial}: flatten the model to a vector, here ({math.prod(model_shape)},)"
+            f"`model_shape` (={tuple(model_shape)}) must be (channels, *spatial) with {known}"
+            f" spatial dimensions for this flow, and has {spatial}: flatten the model to a vector,"
+            f" here ({math.prod(model_shape)},)"
         )
     return choices[spatial]
 
@@ -53,21 +63,29 @@ def require_sizes(**shapes: Sequence[int]) -> None:
     """Raise PflowError for the first of `shapes` that is empty or holds a size below one."""
     for name, shape in shapes.items():
         if not shape or min(shape) < 1:
-            raise PflowError(f"`{name}` (={tuple(shape)}) must hold at least one size, each 1 or more: give the shape of one sample")
+            raise PflowError(
+                f"`{name}` (={tuple(shape)}) must hold at least one size, each 1 or more: give the"
+                " shape of one sample"
+            )
 
 
 def require_at_least_one(**settings: int) -> None:
     """Raise PflowError for the first of `settings` that is below one."""
     for name, value in settings.items():
         if value < 1:
-            raise PflowError(f"`{name}` (={value}) of a flow must be at least 1: give a larger number")
+            raise PflowError(
+                f"`{name}` (={value}) of a flow must be at least 1: give a larger number"
+            )
 
 
 def require_compiler() -> None:
     """Raise PflowError where torch.compile would find no C++ compiler."""
     compiler = os.environ.get("CXX", "g++")
     if shutil.which(compiler) is None:
-        raise PflowError(f"`compile` (=true) of a flow needs a C++ compiler, and `{compiler}` is not there: install one, name it in CXX, or leave `compile` out")
+        raise PflowError(
+            f"`compile` (=true) of a flow needs a C++ compiler, and `{compiler}` is not there:"
+            " install one, name it in CXX, or leave `compile` out"
+        )
 
 
 class Flow(nn.Module):
@@ -100,34 +118,54 @@ class Flow(nn.Module):
         raise NotImplementedError
 
     def initialise(self, x: Float[Tensor, "batch *model"], y: Float[Tensor, "batch *data"]) -> None:
-        """Set what depends on the data from one batch of pairs. Does nothing on an initialised flow."""
+        """Set what depends on the data from one batch of pairs. Does nothing on an initialised
+        flow.
+        """
         raise NotImplementedError
 
     def initialise_inverse(
-        self, n: int, y: Float[Tensor, "1 *data"], generator: torch.Generator | None = None, prior: Float[Tensor, "m *model"] | None = None
+        self,
+        n: int,
+        y: Float[Tensor, "1 *data"],
+        generator: torch.Generator | None = None,
+        prior: Float[Tensor, "m *model"] | None = None,
     ) -> None:
-        """Start from random weights with no pairs at all: here draws of the prior are normalised, or without them nothing is.
+        """Start from random weights with no pairs at all: here draws of the prior are normalised,
+        or without them nothing is.
 
-        A flow whose normalisations can be set on the sampling direction, from n draws, overrides this.
+        A flow whose normalisations can be set on the sampling direction, from n draws, overrides
+        this.
         """
         if prior is not None:
             self.initialise(prior, y.expand(len(prior), *self.data_shape))
         self.initialised.fill_(True)
 
-    def log_prob(self, x: Float[Tensor, "batch *model"], y: Float[Tensor, "#batch *data"]) -> Float[Tensor, " batch"]:
+    def log_prob(
+        self, x: Float[Tensor, "batch *model"], y: Float[Tensor, "#batch *data"]
+    ) -> Float[Tensor, " batch"]:
         """log q(x given y)."""
         z, log_determinant = self(x, y)
         return standard_normal_log_density(z) + log_determinant
 
-    def log_prob_pairs(self, x: Float[Tensor, "batch *model"], y: Float[Tensor, "batch *data"]) -> Float[Tensor, " batch"]:
-        """The log density that pretraining maximises over pairs: log q(x given y), unless the flow models y as well."""
+    def log_prob_pairs(
+        self, x: Float[Tensor, "batch *model"], y: Float[Tensor, "batch *data"]
+    ) -> Float[Tensor, " batch"]:
+        """The log density that pretraining maximises over pairs: log q(x given y), unless the flow
+        models y as well.
+        """
         return self.log_prob(x, y)
 
-    def draw_latent(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n *model"]:
-        """n draws of z ~ N(0, I), made where the generator lives: the same draws whatever device the flow is on."""
+    def draw_latent(
+        self, n: int, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "n *model"]:
+        """n draws of z ~ N(0, I), made where the generator lives: the same draws whatever device
+        the flow is on.
+        """
         parameter = next(self.parameters())
         device = parameter.device if generator is None else generator.device
-        return torch.randn(n, *self.model_shape, generator=generator, device=device, dtype=parameter.dtype).to(parameter.device)
+        return torch.randn(
+            n, *self.model_shape, generator=generator, device=device, dtype=parameter.dtype
+        ).to(parameter.device)
 
     def sample(
         self, y: Float[Tensor, "#n *data"], n: int, generator: torch.Generator | None = None
@@ -145,15 +183,24 @@ class Flow(nn.Module):
 
     def _check(self, x: Tensor, y: Tensor) -> None:
         if x.shape[1:] != self.model_shape:
-            raise PflowError(f"x has shape {tuple(x.shape)}, and must be (batch, *model_shape) with model_shape {self.model_shape}")
+            raise PflowError(
+                f"x has shape {tuple(x.shape)}, and must be (batch, *model_shape) with model_shape"
+                f" {self.model_shape}"
+            )
         if y.shape[1:] != self.data_shape:
-            raise PflowError(f"y has shape {tuple(y.shape)}, and must be (batch, *data_shape) with data_shape {self.data_shape}")
+            raise PflowError(
+                f"y has shape {tuple(y.shape)}, and must be (batch, *data_shape) with data_shape"
+                f" {self.data_shape}"
+            )
         if y.shape[0] not in (1, x.shape[0]):
-            raise PflowError(f"the batch of y (={y.shape[0]}) must be 1 or that of x (={x.shape[0]})")
+            raise PflowError(
+                f"the batch of y (={y.shape[0]}) must be 1 or that of x (={x.shape[0]})"
+            )
 
     def _check_pairs(self, x: Tensor, y: Tensor) -> None:
         self._check(x, y)
         if len(x) < 2 or len(y) < 2:
             raise PflowError(
-                f"`initialise` needs the moments of at least 2 pairs, and got {len(x)} x and {len(y)} y: give a larger batch"
+                f"`initialise` needs the moments of at least 2 pairs, and got {len(x)} x and"
+                f" {len(y)} y: give a larger batch"
             )

@@ -1,8 +1,9 @@
 """`chint`: the seed paper's conditional HINT, as its released Julia code builds it.
 
-Two lanes of the same shape: the data lane y -> z_y and the model lane x -> z_x. The model lane's own couplings never see
-y; y enters once a block, through an affine map of all of x. Faithful to NetworkConditionalHINT of InvertibleNetworks.jl
-(late 2020), on a grid of one point, where only the centre of each 3x3 kernel acts; for images see `image_chint`.
+Two lanes of the same shape: the data lane y -> z_y and the model lane x -> z_x. The model lane's
+own couplings never see y; y enters once a block, through an affine map of all of x. Faithful to
+NetworkConditionalHINT of InvertibleNetworks.jl (late 2020), on a grid of one point, where only the
+centre of each 3x3 kernel acts; for images see `image_chint`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,12 @@ import torch
 from torch import Tensor
 
 from pflow.errors import PflowError
-from pflow.flows.base import Flow, by_spatial_dimensions, require_at_least_one, standard_normal_log_density
+from pflow.flows.base import (
+    Flow,
+    by_spatial_dimensions,
+    require_at_least_one,
+    standard_normal_log_density,
+)
 from pflow.flows.hint import HintLane, ResidualBlocks, couple, gates, uncouple
 
 __all__ = ["ConditionalHint", "require_power_of_two"]
@@ -25,22 +31,24 @@ def require_power_of_two(model_shape: Sequence[int], at_least: int) -> None:
     channels = model_shape[0]
     if channels < at_least or channels & (channels - 1):
         raise PflowError(
-            f"`model_shape` (={tuple(model_shape)}) of a chint flow must have a power of two of channels, at least {at_least}, "
-            "because its couplings halve them: pad the model, or use the flow `coupling`"
+            f"`model_shape` (={tuple(model_shape)}) of a chint flow must have a power of two of"
+            f" channels, at least {at_least}, because its couplings halve them: pad the model, or"
+            " use the flow `coupling`"
         )
 
 
 class ConditionalHint(Flow):
     r"""Conditional HINT (hierarchical invertible neural transport) over pairs (y, x).
 
-    Each of the `depth` blocks is, with ActNorms N, rotations C, recursive couplings H of one lane, and gates (S, T):
+    Each of the `depth` blocks is, with ActNorms N, rotations C, recursive couplings H of one lane,
+    and gates (S, T):
 
     .. math::
-        y_p &= C_y(N_y(y)), \quad & y &\leftarrow H_y(y_p) \\
-        x_p &= C_x(N_x(x)), \quad & x &\leftarrow S(y_p)\, H_x(x_p) + T(y_p)
+        y_p &= C_y(N_y(y)), \quad & y &\leftarrow H_y(y_p) \\ x_p &= C_x(N_x(x)), \quad & x
+        &\leftarrow S(y_p)\, H_x(x_p) + T(y_p)
 
-    so that log q(x given y) is the density of the model lane at the y_p of every block, and pretraining maximises the
-    joint density log q(x given y) + log q(y) of both lanes.
+    so that log q(x given y) is the density of the model lane at the y_p of every block, and
+    pretraining maximises the joint density log q(x given y) + log q(y) of both lanes.
 
     Arguments:
         model_shape: shape of x, (channels,) with a power of two of channels, at least 2.
@@ -49,13 +57,21 @@ class ConditionalHint(Flow):
         hidden: width of the residual blocks.
 
     References:
-        | HINT: hierarchical invertible neural transport for density estimation and Bayesian inference (Kruse et al., 2021)
+        | HINT: hierarchical invertible neural transport for density estimation and Bayesian
+        inference (Kruse et al., 2021)
         | https://arxiv.org/abs/1905.10687
-        | Preconditioned training of normalizing flows for variational inference in inverse problems (Siahkoohi et al., 2021)
+        | Preconditioned training of normalizing flows for variational inference in inverse problems
+        (Siahkoohi et al., 2021)
         | https://arxiv.org/abs/2101.03709
     """
 
-    def __init__(self, model_shape: Sequence[int], data_shape: Sequence[int], depth: int = 8, hidden: int = 64) -> None:
+    def __init__(
+        self,
+        model_shape: Sequence[int],
+        data_shape: Sequence[int],
+        depth: int = 8,
+        hidden: int = 64,
+    ) -> None:
         super().__init__(model_shape, data_shape)
         require_at_least_one(depth=depth, hidden=hidden)
         residual_blocks = by_spatial_dimensions({0: ResidualBlocks}, self.model_shape)
@@ -63,8 +79,9 @@ class ConditionalHint(Flow):
         require_power_of_two(self.model_shape, at_least=2)
         if math.prod(self.data_shape) != channels:
             raise PflowError(
-                f"`data_shape` (={self.data_shape}) of a chint flow must have as many elements as `model_shape` "
-                f"(={self.model_shape}), because its lanes are alike: map y to the model's shape, or use the flow `coupling`"
+                f"`data_shape` (={self.data_shape}) of a chint flow must have as many elements as"
+                f" `model_shape` (={self.model_shape}), because its lanes are alike: map y to the"
+                " model's shape, or use the flow `coupling`"
             )
         self.depth = depth
         self.model_lane = HintLane(depth, channels, hidden, residual_blocks)
@@ -91,11 +108,18 @@ class ConditionalHint(Flow):
         self._check(x, y)
         permuted, z_y, log_determinant_y = self._permuted_data(y, whole_lane=True)
         z_x, log_determinant_x = self._model_lane_forward(x, permuted)
-        return standard_normal_log_density(z_x) + standard_normal_log_density(z_y) + log_determinant_x + log_determinant_y
+        return (
+            standard_normal_log_density(z_x)
+            + standard_normal_log_density(z_y)
+            + log_determinant_x
+            + log_determinant_y
+        )
 
     @torch.no_grad()
     def initialise(self, x: Tensor, y: Tensor) -> None:
-        """Set every ActNorm of both lanes from the first batch, front to back. Does nothing on an initialised flow."""
+        """Set every ActNorm of both lanes from the first batch, front to back. Does nothing on an
+        initialised flow.
+        """
         if self.initialised:
             return
         self._check_pairs(x, y)
@@ -109,14 +133,24 @@ class ConditionalHint(Flow):
         self.initialised.fill_(True)
 
     @torch.no_grad()
-    def initialise_inverse(self, n: int, y: Tensor, generator: torch.Generator | None = None, prior: Tensor | None = None) -> None:
-        """Set every ActNorm on the sampling direction from n latents (z_x, z_y), back to front, as the paper does from
-        random weights. `y` and `prior` play no part: there the data lane is initialised from latents as well.
+    def initialise_inverse(
+        self,
+        n: int,
+        y: Tensor,
+        generator: torch.Generator | None = None,
+        prior: Tensor | None = None,
+    ) -> None:
+        """Set every ActNorm on the sampling direction from n latents (z_x, z_y), back to front, as
+        the paper does from random weights. `y` and `prior` play no part: there the data lane is
+        initialised from latents as well.
         """
         if self.initialised:
             return
         if n < 2:
-            raise PflowError(f"`initialise_inverse` needs the moments of at least 2 draws, and got n={n}: give a larger number")
+            raise PflowError(
+                f"`initialise_inverse` needs the moments of at least 2 draws, and got n={n}: give a"
+                " larger number"
+            )
         z_x, z_y = self.draw_latent(n, generator), self.draw_latent(n, generator)
         for block in reversed(range(self.depth)):
             permuted = uncouple(z_y, self.data_lane.weights()[block], [])
@@ -130,13 +164,17 @@ class ConditionalHint(Flow):
         lane = self.model_lane
         log_scales, scales, shifts = self._conditional_gates(permuted)
         terms = [lane.log_determinant()]
-        for matrix, offset, levels, scale, shift in zip(*lane.affine(), lane.weights(), scales, shifts, strict=True):
+        for matrix, offset, levels, scale, shift in zip(
+            *lane.affine(), lane.weights(), scales, shifts, strict=True
+        ):
             x = couple(torch.addmm(offset, x, matrix), levels, terms)
             x = x * scale + shift
         return x, _total(terms, len(x)) + log_scales
 
     def _permuted_data(self, y: Tensor, whole_lane: bool = False) -> tuple[Tensor, ...]:
-        """y_p of every block, (depth, batch, channels); with `whole_lane` also z_y and the data lane's log-determinant."""
+        """y_p of every block, (depth, batch, channels); with `whole_lane` also z_y and the data
+        lane's log-determinant.
+        """
         lane, y = self.data_lane, y.flatten(1)
         terms = [lane.log_determinant()]
         permuted = []
@@ -147,7 +185,9 @@ class ConditionalHint(Flow):
         return torch.stack(permuted), y, _total(terms, len(y))
 
     def _conditional_gates(self, permuted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Sum of log S over blocks and channels, (batch,), and S and T of every block, from y_p of all blocks at once."""
+        """Sum of log S over blocks and channels, (batch,), and S and T of every block, from y_p of
+        all blocks at once.
+        """
         log_scales, scales, shifts = gates(permuted, self.conditional.stacked())
         return log_scales.sum((0, 2)), scales, shifts
 

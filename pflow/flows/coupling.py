@@ -24,35 +24,42 @@ Halves = tuple[Tensor, Tensor]
 class ConditionalCouplingFlow(Flow):
     r"""Conditional affine coupling flow.
 
-    x is first normalised given y alone; then each of the `depth` blocks mixes the channels, splits them into halves
-    (a, b), and couples them:
+    x is first normalised given y alone; then each of the `depth` blocks mixes the channels, splits
+    them into halves (a, b), and couples them:
 
     .. math::
-        x &\leftarrow x \exp(\lambda_0 + s_0(y)) + \beta_0 + t_0(y) \\
-        (a, b) &= P_k x, \quad b' = b \exp(\lambda_k + s_k(a, y)) + \beta_k + t_k(a, y), \quad x \leftarrow (b', a)
+        x &\leftarrow x \exp(\lambda_0 + s_0(y)) + \beta_0 + t_0(y) \\ (a, b) &= P_k x, \quad b' = b
+        \exp(\lambda_k + s_k(a, y)) + \beta_k + t_k(a, y), \quad x
+        \leftarrow (b', a)
 
-    P is a fixed permutation or a learned rotation; :math:`\lambda, \beta` are ActNorms, of all channels at the entrance and
-    of b in the blocks (an affine map of a is left to the block where it is b). Every s is clamped softly,
-    :math:`c \tanh(s / c)`, and every s and t starts at zero. The halves leave exchanged, so that two blocks in a row change
-    every channel (of an odd number, all but one). A single channel has no halves: the first line is then the whole flow.
+    P is a fixed permutation or a learned rotation; :math:`\lambda, \beta` are ActNorms, of all
+    channels at the entrance and of b in the blocks (an affine map of a is left to the block where
+    it is b). Every s is clamped softly,
+    :math:`c \tanh(s / c)`, and every s and t starts at zero. The halves leave exchanged, so that
+    two blocks in a row change every channel (of an odd number, all but one). A single channel has
+    no halves: the first line is then the whole flow.
 
     Arguments:
         model_shape: shape of x, (channels,).
-        data_shape: shape of y, any; y is flattened, and normalised by the moments that `initialise` saw.
+        data_shape: shape of y, any; y is flattened, and normalised by the moments that `initialise`
+            saw.
         depth: number of blocks.
         hidden: width of the networks.
-        mixing: P, "permutation" (drawn from `seed`) or "orthogonal" (Householder reflections, at most 16).
+        mixing: P, "permutation" (drawn from `seed`) or "orthogonal" (Householder reflections, at
+            most 16).
         actnorm: whether there are :math:`\lambda` and :math:`\beta`.
         layers: hidden layers of the networks.
         activation: "silu" (smooth, so that scores are) or "relu".
         clamp: c, the bound of each log-scale.
-        compile: whether torch.compile makes one program of `forward` and its gradient at their first call, which takes a minute
-            or more and a C++ compiler; a gradient cannot be differentiated again then. Copies of the flow are not compiled.
+        compile: whether torch.compile makes one program of `forward` and its gradient at their
+            first call, which takes a minute or more and a C++ compiler; a gradient cannot be
+            differentiated again then. Copies of the flow are not compiled.
         seed: of the permutations.
 
     References:
         | Density estimation using Real NVP (Dinh et al., 2017), https://arxiv.org/abs/1605.08803
-        | Guided image generation with conditional invertible neural networks (Ardizzone et al., 2019)
+        | Guided image generation with conditional invertible neural networks (Ardizzone et al.,
+        2019)
         | https://arxiv.org/abs/1907.02392
     """
 
@@ -73,24 +80,42 @@ class ConditionalCouplingFlow(Flow):
         super().__init__(model_shape, data_shape)
         require_at_least_one(depth=depth, hidden=hidden, layers=layers)
         if mixing not in ("permutation", "orthogonal"):
-            raise PflowError(f"`mixing` (='{mixing}') of a flow must be permutation or orthogonal: choose one of these")
+            raise PflowError(
+                f"`mixing` (='{mixing}') of a flow must be permutation or orthogonal: choose one of"
+                " these"
+            )
         if not clamp > 0:
-            raise PflowError(f"`clamp` (={clamp}) of a flow bounds its log-scales and must be positive: 2.0 is a good value")
+            raise PflowError(
+                f"`clamp` (={clamp}) of a flow bounds its log-scales and must be positive: 2.0 is a"
+                " good value"
+            )
         conditioner = by_spatial_dimensions(NETWORKS, self.model_shape)
-        channels, data_size, function = self.model_shape[0], math.prod(self.data_shape), activation_named(activation)
-        # a is the larger half: of three channels two inform one; a single channel is all a, and has no blocks
+        channels, data_size, function = (
+            self.model_shape[0],
+            math.prod(self.data_shape),
+            activation_named(activation),
+        )
+        # a is the larger half: of three channels two inform one; a single channel is all a, and has
+        # no blocks
         size_a, size_b = self.halves = (channels - channels // 2, channels // 2)
         depth = depth if size_b else 0
         self.depth, self.clamp = depth, clamp
 
         self.register_buffer("data_shift", torch.zeros(data_size))
         self.register_buffer("data_scale", torch.ones(data_size))
-        # the blocks' networks return (s / c, t): dividing by the clamp c costs nothing inside their last layer
+        # the blocks' networks return (s / c, t): dividing by the clamp c costs nothing inside their
+        # last layer
         result_scale = torch.tensor([1 / clamp] * size_b + [1.0] * size_b)
         self.register_buffer("result_scale", result_scale, persistent=False)
         rotate = mixing == "orthogonal" and channels > 1
-        self.conditioner = conditioner(depth, channels, size_a, data_size, 2 * size_b, hidden, layers, function)
-        self.mixing = Householder(depth, channels, min(channels, 16)) if rotate else Permutation(depth, channels, seed)
+        self.conditioner = conditioner(
+            depth, channels, size_a, data_size, 2 * size_b, hidden, layers, function
+        )
+        self.mixing = (
+            Householder(depth, channels, min(channels, 16))
+            if rotate
+            else Permutation(depth, channels, seed)
+        )
         self.entrance = ActNorm(1, channels) if actnorm else None
         self.actnorm = ActNorm(depth, size_b) if actnorm and depth else None
         if compile:
@@ -117,11 +142,15 @@ class ConditionalCouplingFlow(Flow):
         for block in reversed(blocks):
             a, b = self._uncouple(block, *halves, log_scales)
             halves = _regroup((a, b), self.halves[::-1], block.mixing)
-        return (torch.cat(halves, 1) - shift) * torch.exp(-log_scale), -torch.cat(log_scales, 1).sum(1)
+        return (torch.cat(halves, 1) - shift) * torch.exp(-log_scale), -torch.cat(
+            log_scales, 1
+        ).sum(1)
 
     @torch.no_grad()
     def initialise(self, x: Tensor, y: Tensor) -> None:
-        """Normalise y by its moments and, through ActNorm, x and the b of each block. Does nothing on an initialised flow."""
+        """Normalise y by its moments and, through ActNorm, x and the b of each block. Does nothing
+        on an initialised flow.
+        """
         if self.initialised:
             return
         self._check_pairs(x, y)
@@ -144,15 +173,31 @@ class ConditionalCouplingFlow(Flow):
         return (y.flatten(1) - self.data_shift) * self.data_scale
 
     def _networks(self, y: Tensor, n: int, inverse: bool = False) -> tuple[Halves, list[Block]]:
-        """Log-scale and shift at the entrance and all blocks, at the y of n x, with everything done that does not depend on x."""
-        centres, shifts = (self.actnorm.log_scale, self.actnorm.shift) if self.actnorm else y.new_zeros(2, self.depth, self.halves[1])
-        entrance, networks = self.conditioner(y, n, self.result_scale, F.pad(shifts, (self.halves[1], 0)))
-        blocks = [Block(*parts) for parts in zip(self.mixing(inverse), rows(centres.unsqueeze(1), n), networks, strict=True)]
+        """Log-scale and shift at the entrance and all blocks, at the y of n x, with everything done
+        that does not depend on x.
+        """
+        centres, shifts = (
+            (self.actnorm.log_scale, self.actnorm.shift)
+            if self.actnorm
+            else y.new_zeros(2, self.depth, self.halves[1])
+        )
+        entrance, networks = self.conditioner(
+            y, n, self.result_scale, F.pad(shifts, (self.halves[1], 0))
+        )
+        blocks = [
+            Block(*parts)
+            for parts in zip(
+                self.mixing(inverse), rows(centres.unsqueeze(1), n), networks, strict=True
+            )
+        ]
         log_scale, shift = entrance.chunk(2, 1)
         log_scale = torch.tanh(log_scale / self.clamp)
         if not self.entrance:
             return (self.clamp * log_scale, shift), blocks
-        return (torch.add(self.entrance.log_scale, log_scale, alpha=self.clamp), shift + self.entrance.shift), blocks
+        return (
+            torch.add(self.entrance.log_scale, log_scale, alpha=self.clamp),
+            shift + self.entrance.shift,
+        ), blocks
 
     def _couple(self, block: Block, a: Tensor, b: Tensor, log_scales: list[Tensor]) -> Halves:
         log_scale, shift = self._log_scale_and_shift(block, a, log_scales)

@@ -1,4 +1,6 @@
-"""One lane of conditional HINT, for vectors and for images: residual blocks, and the recursive coupling made of them."""
+"""One lane of conditional HINT, for vectors and for images: residual blocks, and the recursive
+coupling made of them.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,15 @@ from torch import Tensor, nn
 from pflow.flows.convolution import convolve
 from pflow.flows.layers import Householder, moments
 
-__all__ = ["HintLane", "ImageResidualBlocks", "ResidualBlocks", "Weights", "couple", "gates", "uncouple"]
+__all__ = [
+    "HintLane",
+    "ImageResidualBlocks",
+    "ResidualBlocks",
+    "Weights",
+    "couple",
+    "gates",
+    "uncouple",
+]
 
 Weights = tuple[Tensor, ...]
 
@@ -26,19 +36,30 @@ class HintLane(nn.Module):
     .. math::
         H(a, b) = \bigl( H'(a),\ S(a)\, H'(b) + T(a) \bigr)
 
-    and (a, S(a) b + T(a)) at the finest level. H' is one level finer; a level has one residual block for all its calls.
+    and (a, S(a) b + T(a)) at the finest level. H' is one level finer; a level has one residual
+    block for all its calls.
     """
 
-    def __init__(self, depth: int, channels: int, hidden: int, residual_blocks: type[ResidualBlocks | ImageResidualBlocks]) -> None:
+    def __init__(
+        self,
+        depth: int,
+        channels: int,
+        hidden: int,
+        residual_blocks: type[ResidualBlocks | ImageResidualBlocks],
+    ) -> None:
         super().__init__()
         levels = 1 + max(0, (channels - 1).bit_length() - 2)
         self.scale = nn.Parameter(torch.ones(depth, channels))
         self.shift = nn.Parameter(torch.zeros(depth, channels))
         self.rotation = Householder(depth, channels, reflections=3)
-        self.levels = nn.ModuleList(residual_blocks(depth, channels >> level, hidden) for level in range(1, levels + 1))
+        self.levels = nn.ModuleList(
+            residual_blocks(depth, channels >> level, hidden) for level in range(1, levels + 1)
+        )
 
     def affine(self, inverse: bool = False) -> tuple[Tensor, Tensor]:
-        """Matrix M and offset m of every block: x M + m is ActNorm and rotation together, or their inverse."""
+        """Matrix M and offset m of every block: x M + m is ActNorm and rotation together, or their
+        inverse.
+        """
         rotation = self.rotation.matrices()
         if inverse:
             return rotation.mT / self.scale.unsqueeze(1), -self.shift / self.scale
@@ -61,7 +82,9 @@ class HintLane(nn.Module):
         return torch.addmm(offsets[block], x, matrices[block])
 
     def initialise_inverse(self, block: int, x: Tensor) -> Tensor:
-        """Normalise what the inverse of `block` returns, and return it; x is what enters its rotation's inverse."""
+        """Normalise what the inverse of `block` returns, and return it; x is what enters its
+        rotation's inverse.
+        """
         x = x @ self.rotation.matrices()[block].mT
         mean, deviation = moments(x)
         self.scale[block] = deviation
@@ -73,12 +96,12 @@ class ResidualBlocks(nn.Module):
     r"""Residual blocks of all `depth` blocks, channels k -> hidden -> 2 k:
 
     .. math::
-        h_1 = \mathrm{relu}(u W_1 + b_1), \quad
-        h_2 = \mathrm{relu}(h_1 + h_1 W_2 + b_2), \quad
-        r(u) = \mathrm{relu}(h_2 W_3)
+        h_1 = \mathrm{relu}(u W_1 + b_1), \quad h_2 = \mathrm{relu}(h_1 + h_1 W_2 + b_2), \quad r(u)
+        = \mathrm{relu}(h_2 W_3)
 
-    The last relu is the released code's: with r = (l, T) and the gate S = sigmoid(l), every l and T is at least 0, so that
-    S lies in [1/2, 1). One coupling can therefore only shrink, and shift upwards.
+    The last relu is the released code's: with r = (l, T) and the gate S = sigmoid(l), every l and T
+    is at least 0, so that S lies in [1/2, 1). One coupling can therefore only shrink, and shift
+    upwards.
 
     Weights start as the Glorot-uniform 3x3 kernels whose centres they are.
 
@@ -95,13 +118,21 @@ class ResidualBlocks(nn.Module):
             bound = (6 / (9 * inputs + 9 * outputs)) ** 0.5
             return nn.Parameter(torch.empty(depth, inputs, outputs).uniform_(-bound, bound))
 
-        self.weight_1, self.bias_1 = glorot(channels, hidden), nn.Parameter(torch.zeros(depth, 1, hidden))
-        self.weight_2, self.bias_2 = glorot(hidden, hidden), nn.Parameter(torch.zeros(depth, 1, hidden))
+        self.weight_1, self.bias_1 = (
+            glorot(channels, hidden),
+            nn.Parameter(torch.zeros(depth, 1, hidden)),
+        )
+        self.weight_2, self.bias_2 = (
+            glorot(hidden, hidden),
+            nn.Parameter(torch.zeros(depth, 1, hidden)),
+        )
         self.weight_3 = glorot(hidden, 2 * channels)
 
     def stacked(self) -> Weights:
         """The weights of all blocks; the residual connection is the identity added to W_2."""
-        identity = torch.eye(self.weight_2.shape[-1], dtype=self.weight_2.dtype, device=self.weight_2.device)
+        identity = torch.eye(
+            self.weight_2.shape[-1], dtype=self.weight_2.dtype, device=self.weight_2.device
+        )
         return self.weight_1, self.bias_1, self.weight_2 + identity, self.bias_2, self.weight_3
 
     def unbind(self) -> list[Weights]:
@@ -110,7 +141,8 @@ class ResidualBlocks(nn.Module):
 
 
 class ImageResidualBlocks(nn.Module):
-    r"""The residual blocks of images: the same equations with convolutions of 3x3 kernels, zeros outside of the image.
+    r"""The residual blocks of images: the same equations with convolutions of 3x3 kernels, zeros
+    outside of the image.
 
     Arguments:
         depth: number of blocks.
@@ -125,18 +157,30 @@ class ImageResidualBlocks(nn.Module):
             bound = (6 / (9 * inputs + 9 * outputs)) ** 0.5
             return nn.Parameter(torch.empty(depth, outputs, inputs, 3, 3).uniform_(-bound, bound))
 
-        self.weight_1, self.bias_1 = glorot(channels, hidden), nn.Parameter(torch.zeros(depth, hidden))
-        self.weight_2, self.bias_2 = glorot(hidden, hidden), nn.Parameter(torch.zeros(depth, hidden))
+        self.weight_1, self.bias_1 = (
+            glorot(channels, hidden),
+            nn.Parameter(torch.zeros(depth, hidden)),
+        )
+        self.weight_2, self.bias_2 = (
+            glorot(hidden, hidden),
+            nn.Parameter(torch.zeros(depth, hidden)),
+        )
         self.weight_3 = glorot(hidden, 2 * channels)
 
     def unbind(self) -> list[Weights]:
         """The weights of each block."""
-        return list(zip(self.weight_1, self.bias_1, self.weight_2, self.bias_2, self.weight_3, strict=True))
+        return list(
+            zip(self.weight_1, self.bias_1, self.weight_2, self.bias_2, self.weight_3, strict=True)
+        )
 
 
 def gates(u: Tensor, weights: Weights) -> tuple[Tensor, Tensor, Tensor]:
-    """log S, S and T at u, for one block or, with stacked weights and u (depth, batch, channels), for all."""
-    logit, shift = _convolved(u, weights).chunk(2, 1) if u.ndim == 4 else _multiplied(u, weights).chunk(2, -1)
+    """log S, S and T at u, for one block or, with stacked weights and u (depth, batch, channels),
+    for all.
+    """
+    logit, shift = (
+        _convolved(u, weights).chunk(2, 1) if u.ndim == 4 else _multiplied(u, weights).chunk(2, -1)
+    )
     scale = logit.sigmoid()
     return scale.log(), scale, shift
 
@@ -159,7 +203,9 @@ def _convolved(u: Tensor, weights: Weights) -> Tensor:
 
 
 def couple(x: Tensor, levels: Sequence[Weights], terms: list[Tensor]) -> Tensor:
-    """H(x) with the residual blocks of its levels, coarsest first; its log-scales are appended to `terms`."""
+    """H(x) with the residual blocks of its levels, coarsest first; its log-scales are appended to
+    `terms`.
+    """
     a, b = x.chunk(2, 1)
     log_scale, scale, shift = gates(a, levels[0])
     terms.append(log_scale)

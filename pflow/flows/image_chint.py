@@ -1,4 +1,6 @@
-"""`chint` for images: conditional HINT with 3x3 convolutions, after one Haar transform, as the seed paper uses it."""
+"""`chint` for images: conditional HINT with 3x3 convolutions, after one Haar transform, as the seed
+paper uses it.
+"""
 
 from __future__ import annotations
 
@@ -18,26 +20,38 @@ from pflow.flows.wavelet import squeeze, unsqueeze
 
 __all__ = ["ImageConditionalHint"]
 
-FIRST_BATCH = 64  # images whose moments set the ActNorms: their activations at full width are in memory together
+# Images whose moments set the ActNorms: their activations at full width are in memory together
+FIRST_BATCH = 64
 
 
 class ImageConditionalHint(Flow):
-    r"""Conditional HINT over pairs of images; the equations are those of `chint.ConditionalHint`, at the Haar coefficients of x and y.
+    r"""Conditional HINT over pairs of images; the equations are those of `chint.ConditionalHint`,
+    at the Haar coefficients of x and y.
 
     Arguments:
-        model_shape: shape of x, (channels, height, width): a power of two of channels, even height and width.
+        model_shape: shape of x, (channels, height, width): a power of two of channels, even height
+            and width.
         data_shape: shape of y, that of x.
         depth: number of blocks.
         hidden: width of the residual blocks.
-        memory: what is kept for the backward pass, see `memory`: "store", "checkpoint" or "invert". The sampling direction keeps
-            the data lane's y_p of every block in all of them: one image each where all x share one observation.
+        memory: what is kept for the backward pass, see `memory`: "store", "checkpoint" or "invert".
+            The sampling direction keeps the data lane's y_p of every block in all of them: one
+            image each where all x share one observation.
 
     References:
-        | Preconditioned training of normalizing flows for variational inference in inverse problems (Siahkoohi et al., 2021)
+        | Preconditioned training of normalizing flows for variational inference in inverse problems
+        (Siahkoohi et al., 2021)
         | https://arxiv.org/abs/2101.03709
     """
 
-    def __init__(self, model_shape: Sequence[int], data_shape: Sequence[int], depth: int = 8, hidden: int = 64, memory: str = "store") -> None:
+    def __init__(
+        self,
+        model_shape: Sequence[int],
+        data_shape: Sequence[int],
+        depth: int = 8,
+        hidden: int = 64,
+        memory: str = "store",
+    ) -> None:
         super().__init__(model_shape, data_shape)
         require_at_least_one(depth=depth, hidden=hidden)
         require_memory_mode(memory)
@@ -45,8 +59,9 @@ class ImageConditionalHint(Flow):
         require_image_shapes(self.model_shape, self.data_shape, levels=1)
         if self.data_shape != self.model_shape:
             raise PflowError(
-                f"`data_shape` (={self.data_shape}) of a chint flow must be `model_shape` (={self.model_shape}), because its lanes are alike: "
-                "map y to the model's shape, or use the flow `coupling`"
+                f"`data_shape` (={self.data_shape}) of a chint flow must be `model_shape`"
+                f" (={self.model_shape}), because its lanes are alike: map y to the model's shape,"
+                " or use the flow `coupling`"
             )
         channels = 4 * self.model_shape[0]
         self.depth, self.memory = depth, memory
@@ -77,7 +92,9 @@ class ImageConditionalHint(Flow):
 
     @torch.no_grad()
     def initialise(self, x: Tensor, y: Tensor) -> None:
-        """Set every ActNorm of both lanes from the first 64 pairs, front to back. Does nothing on an initialised flow."""
+        """Set every ActNorm of both lanes from the first 64 pairs, front to back. Does nothing on
+        an initialised flow.
+        """
         if self.initialised:
             return
         self._check_pairs(x, y)
@@ -87,40 +104,61 @@ class ImageConditionalHint(Flow):
                 mean, deviation = moments(image)
                 lane.scale[block], lane.shift[block] = 1 / deviation, -mean / deviation
             data, model, conditional = self._weights()[block]
-            ((x, y), _) = PairBlock(False, *data, *model, *conditional).forward((x, y), (*data, *model, *conditional))
+            (x, y), _ = PairBlock(False, *data, *model, *conditional).forward(
+                (x, y), (*data, *model, *conditional)
+            )
         self.initialised.fill_(True)
 
     @torch.no_grad()
-    def initialise_inverse(self, n: int, y: Tensor, generator: torch.Generator | None = None, prior: Tensor | None = None) -> None:
-        """Set every ActNorm on the sampling direction from at most 64 of n latents (z_x, z_y), back to front, as the paper does
-        from random weights. `y` and `prior` play no part: there the data lane is initialised from latents as well.
+    def initialise_inverse(
+        self,
+        n: int,
+        y: Tensor,
+        generator: torch.Generator | None = None,
+        prior: Tensor | None = None,
+    ) -> None:
+        """Set every ActNorm on the sampling direction from at most 64 of n latents (z_x, z_y), back
+        to front, as the paper does from random weights. `y` and `prior` play no part: there the
+        data lane is initialised from latents as well.
         """
         if self.initialised:
             return
         if n < 2:
-            raise PflowError(f"`initialise_inverse` needs the moments of at least 2 draws, and got n={n}: give a larger number")
+            raise PflowError(
+                f"`initialise_inverse` needs the moments of at least 2 draws, and got n={n}: give a"
+                " larger number"
+            )
         n = min(n, FIRST_BATCH)
         x, y = squeeze(self.draw_latent(n, generator)), squeeze(self.draw_latent(n, generator))
         for block in reversed(range(self.depth)):
             for lane in (self.data_lane, self.model_lane):
                 lane.scale[block], lane.shift[block] = 1.0, 0.0
             data, model, conditional = self._weights()[block]
-            ((x, y), _) = PairBlock(False, *data, *model, *conditional).inverse((x, y), (*data, *model, *conditional))
+            (x, y), _ = PairBlock(False, *data, *model, *conditional).inverse(
+                (x, y), (*data, *model, *conditional)
+            )
             normalised = []
             for lane, image in ((self.model_lane, x), (self.data_lane, y)):
                 mean, deviation = moments(image)
                 lane.scale[block], lane.shift[block] = deviation, mean
-                normalised.append((image - channelwise(mean, image)) / channelwise(deviation, image))
+                normalised.append(
+                    (image - channelwise(mean, image)) / channelwise(deviation, image)
+                )
             x, y = normalised
         self.initialised.fill_(True)
 
     def _run_both(self, x: Tensor, y: Tensor, joint: bool) -> tuple[State, Tensor]:
         self._check(x, y)
-        blocks = [(PairBlock(joint, *data, *model, *conditional),) for data, model, conditional in self._weights()]
+        blocks = [
+            (PairBlock(joint, *data, *model, *conditional),)
+            for data, model, conditional in self._weights()
+        ]
         return run(blocks, (squeeze(x), squeeze(y)), self.memory)
 
     def _weights(self) -> list[tuple[Weights, Weights, Weights]]:
-        """Of each block, the tensors of the data lane, of the model lane and of the gates between them."""
+        """Of each block, the tensors of the data lane, of the model lane and of the gates between
+        them.
+        """
         lanes = []
         for lane in (self.data_lane, self.model_lane):
             levels = [[tensor for level in block for tensor in level] for block in lane.weights()]
@@ -142,23 +180,31 @@ class LaneCoupling(Step):
 
 
 class ModelBlock(Step):
-    """A block of the model lane. State: x. Tensors: y_p; scale, shift, rotation and couplings of the lane; the five of the gates."""
+    """A block of the model lane. State: x. Tensors: y_p; scale, shift, rotation and couplings of
+    the lane; the five of the gates.
+    """
 
     def forward(self, state: State, tensors: State) -> tuple[State, Tensor]:
         y_p, *lane = tensors[:-5]
         x, log_determinant = _coupled(_normalise_and_rotate(state[0], lane), lane[3:])
         log_gate, gate, shift = gates(y_p, tensors[-5:])
-        return (x * gate + shift,), log_determinant + log_gate.flatten(1).sum(1) + _log_scale(lane[0], x)
+        return (x * gate + shift,), log_determinant + log_gate.flatten(1).sum(1) + _log_scale(
+            lane[0], x
+        )
 
     def inverse(self, state: State, tensors: State) -> tuple[State, Tensor]:
         y_p, *lane = tensors[:-5]
         log_gate, gate, shift = gates(y_p, tensors[-5:])
         x, log_determinant = _uncoupled((state[0] - shift) / gate, lane[3:])
-        return (_rotate_and_restore(x, lane),), -log_determinant - log_gate.flatten(1).sum(1) - _log_scale(lane[0], x)
+        return (_rotate_and_restore(x, lane),), -log_determinant - log_gate.flatten(1).sum(
+            1
+        ) - _log_scale(lane[0], x)
 
 
 class PairBlock(Step):
-    """A block of both lanes. State: x and y. Tensors: data lane, model lane, gates. The log-determinant of the data lane counts if `joint`."""
+    """A block of both lanes. State: x and y. Tensors: data lane, model lane, gates. The
+    log-determinant of the data lane counts if `joint`.
+    """
 
     def __init__(self, joint: bool, *tensors: Tensor) -> None:
         super().__init__(*tensors)

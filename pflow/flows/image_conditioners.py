@@ -1,7 +1,8 @@
 """Networks of image flows: what looks at the data, and what sits inside the couplings.
 
-The data's features are computed once, for all blocks and all x. A conditioner adds them to what it sees of x by a 1x1
-convolution of their own, which for one observation (batch 1) costs one image, however many x there are.
+The data's features are computed once, for all blocks and all x. A conditioner adds them to what it
+sees of x by a 1x1 convolution of their own, which for one observation (batch 1) costs one image,
+however many x there are.
 """
 
 from __future__ import annotations
@@ -19,38 +20,59 @@ from pflow.flows.wavelet import squeeze
 
 __all__ = ["DataPyramid", "ImageAffine", "ImageConditioner", "StackedConvolution"]
 
-# Standard deviations of a within which a conditioner tells values apart. Without it, an x that training has not seen grows from
-# block to block of the inverse: 4 % of the samples of a flow for 32x32 images, trained for 40 seconds, then lay beyond 8 deviations.
+# Standard deviations of a within which a conditioner tells values apart. Without it, an x that
+# training has not seen grows from
+# block to block of the inverse: 4 % of the samples of a flow for 32x32 images, trained for 40
+# seconds, then lay beyond 8 deviations.
 BOUND = 3.0
 
 
 class StackedConvolution(nn.Module):
-    r"""Convolutions of the blocks k = 1 ... depth, each of the size of its input (zeros outside of the image).
+    r"""Convolutions of the blocks k = 1 ... depth, each of the size of its input (zeros outside of
+    the image).
 
     Arguments:
         depth: number of blocks.
         inputs, outputs: channels.
         kernel: odd width of the kernel.
         bias: whether there is one.
-        fan_in: of the layer that this is a part of, by default that of this one; 0 starts all entries at zero.
+        fan_in: of the layer that this is a part of, by default that of this one; 0 starts all
+            entries at zero.
 
-    Weights start uniform within sqrt(6 / fan_in), biases within 1 / sqrt(fan_in), as those of `conditioners.StackedLinear`.
+    Weights start uniform within sqrt(6 / fan_in), biases within 1 / sqrt(fan_in), as those of
+    `conditioners.StackedLinear`.
     """
 
-    def __init__(self, depth: int, inputs: int, outputs: int, kernel: int, bias: bool = True, fan_in: int | None = None) -> None:
+    def __init__(
+        self,
+        depth: int,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        bias: bool = True,
+        fan_in: int | None = None,
+    ) -> None:
         super().__init__()
         fan_in = inputs * kernel**2 if fan_in is None else fan_in
         bound = fan_in**-0.5 if fan_in else 0.0
         gain = 6**0.5
-        self.weight = nn.Parameter(torch.empty(depth, outputs, inputs, kernel, kernel).uniform_(-gain * bound, gain * bound))
-        self.bias = nn.Parameter(torch.empty(depth, outputs).uniform_(-bound, bound)) if bias else None
+        self.weight = nn.Parameter(
+            torch.empty(depth, outputs, inputs, kernel, kernel).uniform_(
+                -gain * bound, gain * bound
+            )
+        )
+        self.bias = (
+            nn.Parameter(torch.empty(depth, outputs).uniform_(-bound, bound)) if bias else None
+        )
 
 
 class ImageConditioner(nn.Module):
-    r"""Residual convolutional networks of all `depth` blocks, of one half a of x and features f of the data:
+    r"""Residual convolutional networks of all `depth` blocks, of one half a of x and features f of
+    the data:
 
     .. math::
-        h_1 = \sigma(A * c \tanh(a / c) + B f + b_1), \quad h_2 = h_1 + \sigma(M * h_1 + b_2), \quad \mathrm{result} = L * h_2 + b_3
+        h_1 = \sigma(A * c \tanh(a / c) + B f + b_1), \quad h_2 = h_1 + \sigma(M * h_1 + b_2), \quad
+        \mathrm{result} = L * h_2 + b_3
 
     with c = `BOUND`. The last layer starts at zero.
 
@@ -66,7 +88,15 @@ class ImageConditioner(nn.Module):
     """
 
     def __init__(
-        self, depth: int, inputs: int, features: int, outputs: int, hidden: int, kernel: int, inner_kernel: int, activation: Activation
+        self,
+        depth: int,
+        inputs: int,
+        features: int,
+        outputs: int,
+        hidden: int,
+        kernel: int,
+        inner_kernel: int,
+        activation: Activation,
     ) -> None:
         super().__init__()
         self.activation = activation
@@ -78,11 +108,21 @@ class ImageConditioner(nn.Module):
 
     def weights(self) -> list[tuple[Tensor, ...]]:
         """Of each block, what `__call__` takes."""
-        layers = (self.first.weight, self.data.weight, self.data.bias, self.inner.weight, self.inner.bias, self.last.weight, self.last.bias)
+        layers = (
+            self.first.weight,
+            self.data.weight,
+            self.data.bias,
+            self.inner.weight,
+            self.inner.bias,
+            self.last.weight,
+            self.last.bias,
+        )
         return list(zip(*(layer.unbind() for layer in layers), strict=True))
 
     def forward(self, a: Tensor, features: Tensor, weights: Sequence[Tensor]) -> Tensor:
-        """The result for one block, from a (batch, inputs, ...) and features of batch 1 or that of a."""
+        """The result for one block, from a (batch, inputs, ...) and features of batch 1 or that of
+        a.
+        """
         first, data, data_bias, inner, inner_bias, last, last_bias = weights
         a = BOUND * torch.tanh(a / BOUND)
         hidden = self.activation(convolve(a, first) + convolve(features, data, data_bias))
@@ -91,10 +131,11 @@ class ImageConditioner(nn.Module):
 
 
 class DataPyramid(nn.Module):
-    """Features of the data image at the resolution of each level, coarse context included (a U-shaped network).
+    """Features of the data image at the resolution of each level, coarse context included (a
+    U-shaped network).
 
-    Down: the Haar transform of the level above, and a residual block. Up: the coarser level's features, doubled in size by
-    repetition, are added after a convolution.
+    Down: the Haar transform of the level above, and a residual block. Up: the coarser level's
+    features, doubled in size by repetition, are added after a convolution.
 
     Arguments:
         channels: of the data image.
@@ -106,19 +147,28 @@ class DataPyramid(nn.Module):
     def __init__(self, channels: int, hidden: int, levels: int, activation: Activation) -> None:
         super().__init__()
         self.activation = activation
-        self.enter = nn.ModuleList(nn.Conv2d(4 * (hidden if level else channels), hidden, 3 if level == 0 else 1, padding="same") for level in range(levels))
+        self.enter = nn.ModuleList(
+            nn.Conv2d(
+                4 * (hidden if level else channels), hidden, 3 if level == 0 else 1, padding="same"
+            )
+            for level in range(levels)
+        )
         self.down = nn.ModuleList(ResidualConvolutions(hidden, activation) for _ in range(levels))
         self.rise = nn.ModuleList(nn.Conv2d(hidden, hidden, 1) for _ in range(levels - 1))
         self.up = nn.ModuleList(ResidualConvolutions(hidden, activation) for _ in range(levels - 1))
 
-    def forward(self, y: Float[Tensor, "batch channels height width"]) -> list[Float[Tensor, "batch hidden ..."]]:
+    def forward(
+        self, y: Float[Tensor, "batch channels height width"]
+    ) -> list[Float[Tensor, "batch hidden ..."]]:
         """Features of each level, finest first."""
         features, current = [], y
         for enter, down in zip(self.enter, self.down, strict=True):
             current = down(enter(squeeze(current)))
             features.append(current)
         for level in reversed(range(len(self.up))):
-            coarse = F.interpolate(self.rise[level](features[level + 1]), scale_factor=2, mode="nearest")
+            coarse = F.interpolate(
+                self.rise[level](features[level + 1]), scale_factor=2, mode="nearest"
+            )
             features[level] = self.up[level](features[level] + coarse)
         return [self.activation(feature) for feature in features]
 

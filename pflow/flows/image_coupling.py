@@ -1,4 +1,6 @@
-"""`coupling` for images: wavelet levels of orthogonal mixings and affine couplings whose convolutions see the data image."""
+"""`coupling` for images: wavelet levels of orthogonal mixings and affine couplings whose
+convolutions see the data image.
+"""
 
 from __future__ import annotations
 
@@ -24,62 +26,75 @@ __all__ = ["ImageCouplingFlow", "require_image_shapes"]
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 
 
-def require_image_shapes(model_shape: Sequence[int], data_shape: Sequence[int], levels: int) -> None:
-    """Raise PflowError for sizes that `levels` halvings do not divide, and for data that are no image of the model's size."""
+def require_image_shapes(
+    model_shape: Sequence[int], data_shape: Sequence[int], levels: int
+) -> None:
+    """Raise PflowError for sizes that `levels` halvings do not divide, and for data that are no
+    image of the model's size.
+    """
     height, width = model_shape[1:]
     for name, size in (("height", height), ("width", width)):
         if size % 2**levels:
             raise PflowError(
-                f"the {name} of `model_shape` (={tuple(model_shape)}) must be divisible by {2**levels}, because each of the `levels` (={levels}) of "
-                f"a flow halves it: pad the images to {-(-size // 2**levels) * 2**levels}, or set fewer levels"
+                f"the {name} of `model_shape` (={tuple(model_shape)}) must be divisible by"
+                f" {2**levels}, because each of the `levels` (={levels}) of a flow halves it: pad"
+                f" the images to {-(-size // 2**levels) * 2**levels}, or set fewer levels"
             )
     if len(data_shape) != 3 or tuple(data_shape[1:]) != (height, width):
         raise PflowError(
-            f"`data_shape` (={tuple(data_shape)}) of a flow for images must be (channels, {height}, {width}), as large as `model_shape` "
-            f"(={tuple(model_shape)}): let the problem's `summary` map the data to an image, for example by the adjoint of the operator"
+            f"`data_shape` (={tuple(data_shape)}) of a flow for images must be (channels, {height},"
+            f" {width}), as large as `model_shape` (={tuple(model_shape)}): let the problem's"
+            " `summary` map the data to an image, for example by the adjoint of the operator"
         )
 
 
 class ImageCouplingFlow(Flow):
     r"""Conditional affine coupling flow for images.
 
-    With f_l features of the data at the resolution of level l (`DataPyramid`), each of the `levels` l = 1, 2, ... is
+    With f_l features of the data at the resolution of level l (`DataPyramid`), each of the `levels`
+    l = 1, 2, ... is
 
     .. math::
-        x &\leftarrow W x \\
-        x &\leftarrow x \odot \exp(\lambda_0 + s_0(f_l)) + \beta_0 + t_0(f_l) \\
-        (a, b) &= P_k x, \quad b' = b \exp(\lambda_k + s_k(a, f_l)) + \beta_k + t_k(a, f_l), \quad x \leftarrow (a, b')
-        \qquad k = 1 \ldots \mathrm{depth}
+        x &\leftarrow W x \\ x &\leftarrow x \odot \exp(\lambda_0 + s_0(f_l)) + \beta_0 + t_0(f_l)
+        \\ (a, b) &= P_k x, \quad b' = b \exp(\lambda_k + s_k(a, f_l)) + \beta_k + t_k(a, f_l),
+        \quad x
+        \leftarrow (a, b') \qquad k = 1 \ldots \mathrm{depth}
 
-    W is the orthonormal Haar transform and P an orthogonal 1x1 mixing of the channels. In the second line :math:`\lambda_0` and
-    :math:`\beta_0` are free at every pixel, so that training for one observation can move any of them. Every s is clamped
-    softly, :math:`c \tanh(s / c)`, and every s and t starts at zero.
+    W is the orthonormal Haar transform and P an orthogonal 1x1 mixing of the channels. In the
+    second line :math:`\lambda_0` and
+    :math:`\beta_0` are free at every pixel, so that training for one observation can move any of
+    them. Every s is clamped softly, :math:`c \tanh(s / c)`, and every s and t starts at zero.
 
-    With `multiscale` the second half of the channels leaves after each level but the last. Since W is orthonormal, what left
-    and what went on are put together by its inverse: z is an image of the size of x.
+    With `multiscale` the second half of the channels leaves after each level but the last. Since W
+    is orthonormal, what left and what went on are put together by its inverse: z is an image of the
+    size of x.
 
     Arguments:
-        model_shape: shape of x, (channels, height, width), with height and width divisible by 2^levels.
-        data_shape: shape of y, (channels, height, width) with the same height and width; normalised by the moments that
-            `initialise` saw.
+        model_shape: shape of x, (channels, height, width), with height and width divisible by
+            2^levels.
+        data_shape: shape of y, (channels, height, width) with the same height and width; normalised
+            by the moments that `initialise` saw.
         depth: blocks in each level.
         hidden: channels of the networks.
         levels: number of Haar transforms.
         multiscale: whether half of the channels leaves after a level.
-        mixing: P, "orthogonal" (Householder reflections, at most 16) or "permutation" (drawn from `seed`).
+        mixing: P, "orthogonal" (Householder reflections, at most 16) or "permutation" (drawn from
+            `seed`).
         actnorm: whether there are :math:`\lambda` and :math:`\beta`.
         kernel: width of the networks' first and last kernels.
         inner_kernel: width of the kernel between them.
         activation: "silu" or "relu".
         clamp: c, the bound of each log-scale.
         memory: what is kept for the backward pass, see `memory`: "store", "checkpoint" or "invert".
-        precision: of the networks in the couplings, "float32" or "bfloat16"; the couplings themselves and log-determinants are
-            in the precision of x always.
+        precision: of the networks in the couplings, "float32" or "bfloat16"; the couplings
+            themselves and log-determinants are in the precision of x always.
         seed: of the permutations.
 
     References:
-        | Glow: Generative Flow with Invertible 1x1 Convolutions (Kingma and Dhariwal, 2018), https://arxiv.org/abs/1807.03039
-        | Guided image generation with conditional invertible neural networks (Ardizzone et al., 2019)
+        | Glow: Generative Flow with Invertible 1x1 Convolutions (Kingma and Dhariwal, 2018),
+        https://arxiv.org/abs/1807.03039
+        | Guided image generation with conditional invertible neural networks (Ardizzone et al.,
+        2019)
         | https://arxiv.org/abs/1907.02392
     """
 
@@ -102,17 +117,31 @@ class ImageCouplingFlow(Flow):
         seed: int = 0,
     ) -> None:
         super().__init__(model_shape, data_shape)
-        require_at_least_one(depth=depth, hidden=hidden, levels=levels, kernel=kernel, inner_kernel=inner_kernel)
+        require_at_least_one(
+            depth=depth, hidden=hidden, levels=levels, kernel=kernel, inner_kernel=inner_kernel
+        )
         require_image_shapes(self.model_shape, self.data_shape, levels)
         require_memory_mode(memory)
         if mixing not in ("permutation", "orthogonal"):
-            raise PflowError(f"`mixing` (='{mixing}') of a flow must be permutation or orthogonal: choose one of these")
+            raise PflowError(
+                f"`mixing` (='{mixing}') of a flow must be permutation or orthogonal: choose one of"
+                " these"
+            )
         if not clamp > 0:
-            raise PflowError(f"`clamp` (={clamp}) of a flow bounds its log-scales and must be positive: 1.0 is a good value")
+            raise PflowError(
+                f"`clamp` (={clamp}) of a flow bounds its log-scales and must be positive: 1.0 is a"
+                " good value"
+            )
         if kernel % 2 == 0 or inner_kernel % 2 == 0:
-            raise PflowError(f"`kernel` (={kernel}) and `inner_kernel` (={inner_kernel}) of a flow must be odd: 3 is a good value")
+            raise PflowError(
+                f"`kernel` (={kernel}) and `inner_kernel` (={inner_kernel}) of a flow must be odd:"
+                " 3 is a good value"
+            )
         if precision not in PRECISIONS:
-            raise PflowError(f"`precision` (='{precision}') of a flow must be one of {', '.join(PRECISIONS)}: choose one of these")
+            raise PflowError(
+                f"`precision` (='{precision}') of a flow must be one of {', '.join(PRECISIONS)}:"
+                " choose one of these"
+            )
         self.multiscale, self.memory = multiscale, memory
         function = activation_named(activation)
         channels, height, width = self.model_shape
@@ -122,9 +151,25 @@ class ImageCouplingFlow(Flow):
         self.levels = nn.ModuleList()
         for level in range(levels):
             channels, height, width = 4 * channels, height // 2, width // 2
-            rotation = Householder(depth, channels, min(channels, 16)) if mixing == "orthogonal" else Permutation(depth, channels, seed + level)
-            conditioner = ImageConditioner(depth, channels // 2, hidden, channels, hidden, kernel, inner_kernel, function)
-            self.levels.append(Level((channels, height, width), depth, rotation, conditioner, actnorm, clamp, PRECISIONS[precision]))
+            rotation = (
+                Householder(depth, channels, min(channels, 16))
+                if mixing == "orthogonal"
+                else Permutation(depth, channels, seed + level)
+            )
+            conditioner = ImageConditioner(
+                depth, channels // 2, hidden, channels, hidden, kernel, inner_kernel, function
+            )
+            self.levels.append(
+                Level(
+                    (channels, height, width),
+                    depth,
+                    rotation,
+                    conditioner,
+                    actnorm,
+                    clamp,
+                    PRECISIONS[precision],
+                )
+            )
             channels = channels // 2 if multiscale else channels
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -153,8 +198,9 @@ class ImageCouplingFlow(Flow):
 
     @torch.no_grad()
     def initialise(self, x: Tensor, y: Tensor) -> None:
-        """Normalise y by its moments and, through ActNorm, what enters each level and the b of each block. The networks in
-        between start at zero and play no part. Does nothing on an initialised flow.
+        """Normalise y by its moments and, through ActNorm, what enters each level and the b of each
+        block. The networks in between start at zero and play no part. Does nothing on an
+        initialised flow.
         """
         if self.initialised:
             return
@@ -169,7 +215,9 @@ class ImageCouplingFlow(Flow):
         self.initialised.fill_(True)
 
     def _features(self, y: Tensor) -> list[Tensor]:
-        """Of each level. Computed again for the backward pass, from the weights that it saw, unless `memory` is "store"."""
+        """Of each level. Computed again for the backward pass, from the weights that it saw, unless
+        `memory` is "store".
+        """
         weights = dict(self.pyramid.named_parameters())
         if self.memory == "store" or not any(weight.requires_grad for weight in weights.values()):
             return self.pyramid(self._normalised(y))

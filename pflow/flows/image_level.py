@@ -1,4 +1,6 @@
-"""One level of the image flow `coupling`: an affine map given the data alone, then mixings and couplings in turns."""
+"""One level of the image flow `coupling`: an affine map given the data alone, then mixings and
+couplings in turns.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ __all__ = ["Coupling", "Level", "Reordering", "Rotation"]
 
 
 class Level(nn.Module):
-    """The map of one level after its Haar transform: an affine map given the data alone, then `depth` blocks.
+    """The map of one level after its Haar transform: an affine map given the data alone, then
+    `depth` blocks.
 
     Arguments:
         shape: channels, height and width.
@@ -54,10 +57,14 @@ class Level(nn.Module):
         """The inverse of `forward`, and its log-determinant."""
         halves, log_determinant = run(reverse(self.blocks(features)), z.chunk(2, 1), memory)
         log_scale, shift = self._entrance(features)
-        return (torch.cat(halves, 1) - shift) * torch.exp(-log_scale), log_determinant - log_scale.flatten(1).sum(1)
+        return (torch.cat(halves, 1) - shift) * torch.exp(
+            -log_scale
+        ), log_determinant - log_scale.flatten(1).sum(1)
 
     def initialise(self, x: Tensor) -> Tensor:
-        """Set the ActNorms from the x that enters, with the networks at zero, and return the result."""
+        """Set the ActNorms from the x that enters, with the networks at zero, and return the
+        result.
+        """
         if self.actnorm is None:
             return x
         mean, deviation = moments(x)
@@ -68,17 +75,26 @@ class Level(nn.Module):
         for index, mixing in enumerate(self._mixings()):
             (a, b), _ = mixing.forward(halves, mixing.tensors)
             self.actnorm.initialise(index, b)
-            halves = a, b * channelwise(self.actnorm.log_scale[index].exp(), b) + channelwise(self.actnorm.shift[index], b)
+            halves = (
+                a,
+                b * channelwise(self.actnorm.log_scale[index].exp(), b)
+                + channelwise(self.actnorm.shift[index], b),
+            )
         return torch.cat(halves, 1)
 
     def blocks(self, features: Tensor) -> list[Block]:
         """A mixing and a coupling for each block."""
         weights = self.conditioner.weights()
         if self.actnorm:
-            norms = list(zip(self.actnorm.log_scale.unbind(), self.actnorm.shift.unbind(), strict=True))
+            norms = list(
+                zip(self.actnorm.log_scale.unbind(), self.actnorm.shift.unbind(), strict=True)
+            )
         else:
             norms = [()] * len(weights)
-        couplings = [Coupling(self, features, *norm, *layers) for norm, layers in zip(norms, weights, strict=True)]
+        couplings = [
+            Coupling(self, features, *norm, *layers)
+            for norm, layers in zip(norms, weights, strict=True)
+        ]
         return list(zip(self._mixings(), couplings, strict=True))
 
     def _mixings(self) -> list[Step]:
@@ -90,7 +106,11 @@ class Level(nn.Module):
         """Log-scale and shift of the map that depends on the data alone."""
         log_scale, shift = self.affine(features)
         log_scale = self.clamp * torch.tanh(log_scale / self.clamp)
-        return (log_scale, shift) if self.log_scale is None else (log_scale + self.log_scale, shift + self.shift)
+        return (
+            (log_scale, shift)
+            if self.log_scale is None
+            else (log_scale + self.log_scale, shift + self.shift)
+        )
 
 
 class Rotation(Step):
@@ -121,12 +141,18 @@ class Coupling(Step):
 
     Arguments:
         level: whose conditioner it is.
-        tensors: features; log-scale and shift of the ActNorm, if there is one; weights of the conditioner.
+        tensors: features; log-scale and shift of the ActNorm, if there is one; weights of the
+            conditioner.
     """
 
     def __init__(self, level: Level, *tensors: Tensor) -> None:
         super().__init__(*tensors)
-        self.conditioner, self.clamp, self.precision, self.normalised = level.conditioner, level.clamp, level.precision, level.actnorm is not None
+        self.conditioner, self.clamp, self.precision, self.normalised = (
+            level.conditioner,
+            level.clamp,
+            level.precision,
+            level.actnorm is not None,
+        )
 
     def forward(self, state: State, tensors: State) -> tuple[State, Tensor]:
         a, b = state
@@ -158,7 +184,9 @@ class Coupling(Step):
     def _log_scale_and_shift(self, a: Tensor, tensors: State) -> tuple[Tensor, Tensor]:
         features, *weights = tensors
         norm, weights = (weights[:2], weights[2:]) if self.normalised else ((), weights)
-        with torch.autocast(a.device.type, dtype=self.precision, enabled=self.precision is not None):
+        with torch.autocast(
+            a.device.type, dtype=self.precision, enabled=self.precision is not None
+        ):
             result = self.conditioner(a, features, weights)
         log_scale, shift = result.to(a.dtype).chunk(2, 1)
         log_scale = self.clamp * torch.tanh(log_scale / self.clamp)

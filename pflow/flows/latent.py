@@ -1,7 +1,7 @@
 """`latent_gaussian`: a frozen flow whose latent is N(m, A A^T) instead of N(0, I).
 
-Fine-tuning then learns m and A alone, a handful of numbers that few evaluations determine, at the price of what an
-affine map of the latent can express.
+Fine-tuning then learns m and A alone, a handful of numbers that few evaluations determine, at the
+price of what an affine map of the latent can express.
 """
 
 from __future__ import annotations
@@ -28,12 +28,18 @@ class LatentGaussian(Flow):
         rank: directions of the low-rank part.
 
     References:
-        | Reliable amortized variational inference with physics-based latent distribution correction (Siahkoohi et al., 2023)
+        | Reliable amortized variational inference with physics-based latent distribution correction
+        (Siahkoohi et al., 2023)
         | https://arxiv.org/abs/2207.11640
     """
 
     def __init__(
-        self, model_shape: Sequence[int], data_shape: Sequence[int], base: Mapping[str, Any] | Flow, covariance: str = "low_rank", rank: int = 8
+        self,
+        model_shape: Sequence[int],
+        data_shape: Sequence[int],
+        base: Mapping[str, Any] | Flow,
+        covariance: str = "low_rank",
+        rank: int = 8,
     ) -> None:
         super().__init__(model_shape, data_shape)
         if not isinstance(base, Flow):
@@ -41,11 +47,21 @@ class LatentGaussian(Flow):
 
             base = build_flow(**base)
         size = math.prod(self.model_shape)
-        kinds = {"diagonal": lambda: LowRankAffine(size, 0), "low_rank": lambda: LowRankAffine(size, min(rank, size)), "dense": lambda: DenseAffine(size)}
+        kinds = {
+            "diagonal": lambda: LowRankAffine(size, 0),
+            "low_rank": lambda: LowRankAffine(size, min(rank, size)),
+            "dense": lambda: DenseAffine(size),
+        }
         if covariance not in kinds:
-            raise PflowError(f"`covariance` (='{covariance}') of a latent_gaussian flow must be one of {', '.join(kinds)}: choose one of these")
+            raise PflowError(
+                f"`covariance` (='{covariance}') of a latent_gaussian flow must be one of"
+                f" {', '.join(kinds)}: choose one of these"
+            )
         if rank < 0:
-            raise PflowError(f"`rank` (={rank}) of a latent_gaussian flow must be at least 0: give the number of directions")
+            raise PflowError(
+                f"`rank` (={rank}) of a latent_gaussian flow must be at least 0: give the number of"
+                " directions"
+            )
         self.base = base.requires_grad_(False)
         self.latent = kinds[covariance]()
         self.initialised.fill_(True)
@@ -65,7 +81,8 @@ class LatentGaussian(Flow):
 
 
 class DenseAffine(nn.Module):
-    r"""The map :math:`w \mapsto m + L w` with L lower triangular and of positive diagonal; the identity at first.
+    r"""The map :math:`w \mapsto m + L w` with L lower triangular and of positive diagonal; the
+    identity at first.
 
     Arguments:
         size: number of unknowns D; L has D^2 entries.
@@ -88,7 +105,10 @@ class DenseAffine(nn.Module):
 
     def undo(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """L^{-1} (z - m) and log det L."""
-        return torch.linalg.solve_triangular(self.factor, (z - self.mean).T, upper=False).T, self.log_diagonal.sum()
+        return (
+            torch.linalg.solve_triangular(self.factor, (z - self.mean).T, upper=False).T,
+            self.log_diagonal.sum(),
+        )
 
     @torch.no_grad()
     def set_moments(self, mean: Tensor, covariance: Tensor) -> None:
@@ -100,7 +120,8 @@ class DenseAffine(nn.Module):
 
 
 class LowRankAffine(nn.Module):
-    r"""The map :math:`w \mapsto m + s \odot (I + Q\,\mathrm{diag}(e^c - 1)\,Q^T) w`, Q with r orthonormal columns; the identity at first.
+    r"""The map :math:`w \mapsto m + s \odot (I + Q\,\mathrm{diag}(e^c - 1)\,Q^T) w`, Q with r
+    orthonormal columns; the identity at first.
 
     Its covariance is a scaled identity plus rank r, and inverse and determinant cost O(D r):
     the inverse has -c for c, and log det = sum log s + sum c.

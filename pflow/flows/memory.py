@@ -1,15 +1,18 @@
 """Chains of invertible steps, and how much of them is kept for the backward pass.
 
     store        everything: fastest, memory grows with every activation of every step
-    checkpoint   the state before each block of steps; a block, but for the last, with which the backward pass begins, is computed
-                 again when its gradient is asked for. Gradients are bit for bit those of `store`. Of more than 16 blocks, states
-                 are kept before 16 groups of them, and inside a group while it is computed again: memory then hardly grows with
-                 the number of blocks, for one more computation
-    invert       the last state alone: a step's input is computed from its output. Gradients have the rounding of that
+    checkpoint   the state before each block of steps; a block, but for the last, with which the
+                 backward pass begins, is computed again when its gradient is asked for. Gradients
+                 are bit for bit those of `store`. Of more than 16 blocks, states are kept before 16
+                 groups of them, and inside a group while it is computed again: memory then hardly
+                 grows with the number of blocks, for one more computation
+    invert       the last state alone: a step's input is computed from its output. Gradients have
+        the rounding of that
                  inverse, and cannot be differentiated again
 
-A step is a function of its state and of `tensors` and nothing else. What is computed again is therefore computed from what the
-first pass saw, whatever has become of the module's parameters in between (an optimiser's step, or torch.func.functional_call).
+A step is a function of its state and of `tensors` and nothing else. What is computed again is
+therefore computed from what the first pass saw, whatever has become of the module's parameters in
+between (an optimiser's step, or torch.func.functional_call).
 """
 
 from __future__ import annotations
@@ -47,11 +50,15 @@ class Step:
         raise NotImplementedError
 
     def inverse(self, state: State, tensors: State) -> Result:
-        """The state before, and the log-determinant of this map, which is minus that of `forward`."""
+        """The state before, and the log-determinant of this map, which is minus that of
+        `forward`.
+        """
         raise NotImplementedError
 
     def retrace(self, result: State, tensors: State) -> tuple[State, State, Tensor]:
-        """From the result of `forward`: its state as leaves of a new graph, and the result and log-determinant computed in it."""
+        """From the result of `forward`: its state as leaves of a new graph, and the result and
+        log-determinant computed in it.
+        """
         with torch.no_grad():
             state, _ = self.inverse(result, tensors)
         leaves = tuple(part.detach().requires_grad_() for part in state)
@@ -85,20 +92,28 @@ def reverse(blocks: Sequence[Block]) -> list[Block]:
 def require_memory_mode(memory: str) -> None:
     """Raise PflowError for anything that is not in `MEMORY`."""
     if memory not in MEMORY:
-        raise PflowError(f"`memory` (='{memory}') of a flow must be one of {', '.join(MEMORY)}: choose one of these")
+        raise PflowError(
+            f"`memory` (='{memory}') of a flow must be one of {', '.join(MEMORY)}: choose one of"
+            " these"
+        )
 
 
 def run(blocks: Sequence[Block], state: State, memory: str) -> Result:
     """The state after all steps of all blocks, and the sum of their log-determinants, (batch,).
 
     Arguments:
-        blocks: steps in the order of their application; `checkpoint` keeps the state before a block.
+        blocks: steps in the order of their application; `checkpoint` keeps the state before a
+            block.
         state: tensors (batch, ...), the first of the whole batch.
         memory: one of `MEMORY`.
     """
     steps = [step for block in blocks for step in block]
     tensors = list({id(t): t for step in steps for t in step.tensors}.values())
-    if memory == "store" or not torch.is_grad_enabled() or not any(t.requires_grad for t in (*state, *tensors)):
+    if (
+        memory == "store"
+        or not torch.is_grad_enabled()
+        or not any(t.requires_grad for t in (*state, *tensors))
+    ):
         return _plain(steps, state)
     if memory == "checkpoint":
         return _checkpointed(blocks, state)
@@ -109,7 +124,11 @@ def run(blocks: Sequence[Block], state: State, memory: str) -> Result:
 
 
 def _plain(steps: Sequence[Step], state: State) -> Result:
-    total = torch.zeros(len(state[0]), device=state[0].device, dtype=torch.promote_types(state[0].dtype, torch.float32))
+    total = torch.zeros(
+        len(state[0]),
+        device=state[0].device,
+        dtype=torch.promote_types(state[0].dtype, torch.float32),
+    )
     for step in steps:
         state, log_determinant = step.forward(state, step.tensors)
         total = total + log_determinant
@@ -120,13 +139,18 @@ def _checkpointed(blocks: Sequence[Block], state: State) -> Result:
     size = -(-len(blocks) // GROUPS)
     total: Tensor | float = 0.0
     for first in range(0, len(blocks), size):
-        inner, part = (_plain, blocks[first]) if size == 1 else (_checkpointed, blocks[first : first + size])
+        inner, part = (
+            (_plain, blocks[first]) if size == 1 else (_checkpointed, blocks[first : first + size])
+        )
         if first + size >= len(blocks):
             # the backward pass begins here, and would compute at once what had just been dropped
             state, log_determinant = inner(part, state)
         else:
-            # the state's tensors one by one: inside a tuple an outer checkpoint would not see them, and they would stay
-            state, log_determinant = checkpoint(partial(_spread, inner, part), *state, use_reentrant=False, preserve_rng_state=False)
+            # the state's tensors one by one: inside a tuple an outer checkpoint would not see them,
+            # and they would stay
+            state, log_determinant = checkpoint(
+                partial(_spread, inner, part), *state, use_reentrant=False, preserve_rng_state=False
+            )
         total = total + log_determinant
     return state, total
 
@@ -138,11 +162,14 @@ def _spread(inner: Callable[[Any, State], Result], part: Any, *state: Tensor) ->
 class _Inverted(torch.autograd.Function):
     """A chain that keeps its last state, and walks back through the inverses of its steps.
 
-    Its first argument holds, for each step, the step and the places of its tensors among the inputs after the state.
+    Its first argument holds, for each step, the step and the places of its tensors among the inputs
+    after the state.
     """
 
     @staticmethod
-    def forward(ctx: Any, chain: Sequence[tuple[Step, list[int]]], parts: int, *inputs: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, chain: Sequence[tuple[Step, list[int]]], parts: int, *inputs: Tensor
+    ) -> tuple[Tensor, ...]:
         ctx.chain, ctx.parts = chain, parts
         state, total = _plain([step for step, _ in chain], inputs[:parts])
         ctx.save_for_backward(*state, *inputs[parts:])
@@ -151,22 +178,40 @@ class _Inverted(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
-            raise PflowError("the gradient of a flow with `memory` (='invert') cannot be differentiated again: set `memory: checkpoint`")
+            raise PflowError(
+                "the gradient of a flow with `memory` (='invert') cannot be differentiated again:"
+                " set `memory: checkpoint`"
+            )
         parts = ctx.parts
         state = ctx.saved_tensors[:parts]
-        leaves = [t.detach().requires_grad_(want) for t, want in zip(ctx.saved_tensors[parts:], ctx.needs_input_grad[2 + parts :], strict=True)]
+        leaves = [
+            t.detach().requires_grad_(want)
+            for t, want in zip(
+                ctx.saved_tensors[parts:], ctx.needs_input_grad[2 + parts :], strict=True
+            )
+        ]
         collected: list[Tensor | None] = [None] * len(leaves)
         *state_gradients, total_gradient = gradients
         for step, places in reversed(ctx.chain):
             with torch.enable_grad():
-                before, after, log_determinant = step.retrace(state, tuple(leaves[k] for k in places))
+                before, after, log_determinant = step.retrace(
+                    state, tuple(leaves[k] for k in places)
+                )
             wanted = [k for k in places if leaves[k].requires_grad]
-            results = [*zip(after, state_gradients, strict=True), (log_determinant, total_gradient.sum_to_size(log_determinant.shape))]
+            results = [
+                *zip(after, state_gradients, strict=True),
+                (log_determinant, total_gradient.sum_to_size(log_determinant.shape)),
+            ]
             results = [(value, gradient) for value, gradient in results if value.requires_grad]
             values, value_gradients = zip(*results, strict=True)
-            found = torch.autograd.grad(values, [*before, *(leaves[k] for k in wanted)], value_gradients, allow_unused=True)
+            found = torch.autograd.grad(
+                values, [*before, *(leaves[k] for k in wanted)], value_gradients, allow_unused=True
+            )
             state = tuple(part.detach() for part in before)
-            state_gradients = [torch.zeros_like(part) if g is None else g for part, g in zip(state, found[:parts], strict=True)]
+            state_gradients = [
+                torch.zeros_like(part) if g is None else g
+                for part, g in zip(state, found[:parts], strict=True)
+            ]
             for k, gradient in zip(wanted, found[parts:], strict=True):
                 if gradient is not None:
                     collected[k] = gradient if collected[k] is None else collected[k] + gradient

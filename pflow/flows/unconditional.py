@@ -22,7 +22,9 @@ class Unconditional(Flow):
         base: T, as arguments of `build_flow`, or built.
     """
 
-    def __init__(self, model_shape: Sequence[int], data_shape: Sequence[int], base: Mapping[str, Any] | Flow) -> None:
+    def __init__(
+        self, model_shape: Sequence[int], data_shape: Sequence[int], base: Mapping[str, Any] | Flow
+    ) -> None:
         super().__init__(model_shape, data_shape)
         if not isinstance(base, Flow):
             from pflow.flows import build_flow
@@ -44,7 +46,11 @@ class Unconditional(Flow):
             return
         self._check_pairs(x, y)
         signs = x.new_ones(len(x), *self.base.data_shape)
-        signs[::2] = -1.0  # of mean 0 and variance 1, so that the base's normalisation of its data is the identity
+        signs[
+            ::2
+        ] = (
+            -1.0
+        )  # of mean 0 and variance 1, so that the base's normalisation of its data is the identity
         self.base.initialise(x, signs)
         self.initialised.fill_(True)
 

@@ -1,13 +1,15 @@
 """Closed-form score matching in latent space: a frozen flow, a Gaussian latent, no optimiser.
 
-With w the latent of the frozen flow T and p~_T(z) = p~(T^{-1}(z; y_obs)) |det dT^{-1}/dz| the posterior seen from there,
-each round draws M points of N(m, C), evaluates them once, and moves to the Gaussian that matches the M scores best while
-staying close to the last one:
+With w the latent of the frozen flow T and p~_T(z) = p~(T^{-1}(z; y_obs)) |det dT^{-1}/dz| the
+posterior seen from there, each round draws M points of N(m, C), evaluates them once, and moves to
+the Gaussian that matches the M scores best while staying close to the last one:
 
-    minimise over (m', C')   Fisher divergence to the scores, weighted, + 2/lambda KL( N(m, C) || N(m', C') )
+    minimise over (m', C')   Fisher divergence to the scores, weighted, + 2/lambda KL( N(m, C) ||
+                             N(m', C') )
 
-whose solution is closed (batch and match, Cai, Modi, Pillaud-Vivien, Margossian, Gower, Blei, Saul 2024, arXiv 2402.14758,
-section 3), with lambda = M D / round. Exact for Gaussian posteriors in the limit; nothing to tune.
+whose solution is closed (batch and match, Cai, Modi, Pillaud-Vivien, Margossian, Gower, Blei, Saul
+2024, arXiv 2402.14758, section 3), with lambda = M D / round. Exact for Gaussian posteriors in the
+limit; nothing to tune.
 """
 
 from __future__ import annotations
@@ -19,15 +21,16 @@ from torch import Tensor
 
 from pflow.flows.base import Flow, standard_normal_log_density
 from pflow.flows.latent import LatentGaussian
+from pflow.inference.target import Target
 from pflow.objectives.best_state import BestState
 from pflow.objectives.stopping import Stopping
-from pflow.target import Target
 
 __all__ = ["BatchAndMatch", "match_scores"]
 
 
 class BatchAndMatch:
-    """The Gaussian latent of a `LatentGaussian` flow with a dense covariance, by rounds of closed-form updates.
+    """The Gaussian latent of a `LatentGaussian` flow with a dense covariance, by rounds of
+    closed-form updates.
 
     Arguments:
         target: p~ and its ledger.
@@ -47,7 +50,9 @@ class BatchAndMatch:
             self.stop_reason += "; the run had left a better state behind, which was put back"
         return bool(self.stop_reason)
 
-    def loss(self, flow: LatentGaussian, generator: torch.Generator) -> tuple[None, dict[str, float]]:
+    def loss(
+        self, flow: LatentGaussian, generator: torch.Generator
+    ) -> tuple[None, dict[str, float]]:
         """One round; there is no loss to differentiate."""
         self.round += 1
         n = min(self.batch, self.stopping.points - self.target.ledger.points)
@@ -65,7 +70,9 @@ class BatchAndMatch:
         z, score = z.detach()[drawn.valid].double(), score[drawn.valid].double()
         factor = flow.latent.factor.detach().double()
         strength = len(z) * z.shape[1] / self.round
-        mean, covariance = match_scores(z, score, flow.latent.mean.detach().double(), factor @ factor.T, strength)
+        mean, covariance = match_scores(
+            z, score, flow.latent.mean.detach().double(), factor @ factor.T, strength
+        )
         flow.latent.set_moments(mean, covariance)
         return None, {"objective_nats": float((log_q - drawn.log_density)[drawn.valid].mean())}
 
@@ -83,14 +90,17 @@ class BatchAndMatch:
         self.best.load_state_dict(state["best"])
 
 
-def match_scores(z: Tensor, score: Tensor, mean: Tensor, covariance: Tensor, strength: float) -> tuple[Tensor, Tensor]:
+def match_scores(
+    z: Tensor, score: Tensor, mean: Tensor, covariance: Tensor, strength: float
+) -> tuple[Tensor, Tensor]:
     r"""The batch-and-match update of N(mean, covariance) from draws and their scores.
 
-    With the means :math:`\bar z, \bar g` and covariances C, Gamma of draws and scores, and l = `strength`,
+    With the means :math:`\bar z, \bar g` and covariances C, Gamma of draws and scores, and l =
+    `strength`,
 
     .. math::
-        U &= l\,\Gamma + \tfrac{l}{1+l} \bar g \bar g^T, \quad V = \Sigma + l\,C + \tfrac{l}{1+l} (m - \bar z)(m - \bar z)^T \\
-        \Sigma' &= 2 V \left(I + (I + 4 U V)^{1/2}\right)^{-1}, \quad
+        U &= l\,\Gamma + \tfrac{l}{1+l} \bar g \bar g^T, \quad V = \Sigma + l\,C + \tfrac{l}{1+l} (m
+        - \bar z)(m - \bar z)^T \\ \Sigma' &= 2 V \left(I + (I + 4 U V)^{1/2}\right)^{-1}, \quad
         m' = \tfrac{1}{1+l} m + \tfrac{l}{1+l} \left(\Sigma' \bar g + \bar z\right).
 
     Returns:
@@ -99,9 +109,16 @@ def match_scores(z: Tensor, score: Tensor, mean: Tensor, covariance: Tensor, str
     z_mean, score_mean = z.mean(0), score.mean(0)
     share = strength / (1 + strength)
     z_centred, score_centred = z - z_mean, score - score_mean
-    u = strength * score_centred.T @ score_centred / len(z) + share * torch.outer(score_mean, score_mean)
-    v = covariance + strength * z_centred.T @ z_centred / len(z) + share * torch.outer(mean - z_mean, mean - z_mean)
-    # with V = R R^T, V (I + (I + 4 U V)^(1/2))^(-1) = R (I + (I + 4 R^T U R)^(1/2))^(-1) R^T: symmetric throughout
+    u = strength * score_centred.T @ score_centred / len(z) + share * torch.outer(
+        score_mean, score_mean
+    )
+    v = (
+        covariance
+        + strength * z_centred.T @ z_centred / len(z)
+        + share * torch.outer(mean - z_mean, mean - z_mean)
+    )
+    # with V = R R^T, V (I + (I + 4 U V)^(1/2))^(-1) = R (I + (I + 4 R^T U R)^(1/2))^(-1) R^T:
+    # symmetric throughout
     root = torch.linalg.cholesky(v)
     values, vectors = torch.linalg.eigh(root.T @ u @ root)
     inner = vectors * (2 / (1 + (1 + 4 * values.clamp_min(0)).sqrt()))

@@ -1,11 +1,14 @@
 """The best state seen, told from draws that were evaluated anyway.
 
-A fresh draw of q comes with log p~ - log q, whose mean is the ELBO = log evidence - KL(q || posterior), and no training has seen it. A state
-whose ELBO is lower than the best one by more than noise explains is worse. Anything closer is taken for as good, and the newer state is
-kept: it has learnt from more. The best ELBO itself is remembered apart, so that many small losses do not add up unseen.
+A fresh draw of q comes with log p~ - log q, whose mean is the ELBO = log evidence - KL(q ||
+posterior), and no training has seen it. A state whose ELBO is lower than the best one by more than
+noise explains is worse. Anything closer is taken for as good, and the newer state is kept: it has
+learnt from more. The best ELBO itself is remembered apart, so that many small losses do not add up
+unseen.
 
-The draws of a run that diverges spread over so many nats that the standard error of their mean hides the loss. So medians may convict as well,
-with the confidence interval between two order statistics, which holds for every distribution; but not a state whose mean is no lower.
+The draws of a run that diverges spread over so many nats that the standard error of their mean
+hides the loss. So medians may convict as well, with the confidence interval between two order
+statistics, which holds for every distribution; but not a state whose mean is no lower.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ from pflow.flows.base import Flow
 
 __all__ = ["BestState", "weights_of"]
 
-SLACK = 0.1  # nats of the ELBO: below, heavy tails make a standard error of a few draws too small to judge by
+# Nats of the ELBO: below, heavy tails make a standard error of a few draws too small to judge by
+SLACK = 0.1
 STANDARD_ERRORS = 3.0
 
 
@@ -48,12 +52,15 @@ class BestState:
         self._waiting = torch.empty(0)
 
     def see(self, flow: Flow, log_weight: Tensor) -> bool:
-        """Take note of log p~ - log q at valid draws of `flow`; False where they complete a window that is clearly worse than the best."""
+        """Take note of log p~ - log q at valid draws of `flow`; False where they complete a window
+        that is clearly worse than the best.
+        """
         self._waiting = torch.cat([self._waiting, log_weight.detach().cpu().to(self._waiting)])
         return self._judge(flow) if len(self._waiting) >= max(2, self.window) else True
 
     def settle(self, flow: Flow, worse: bool = False) -> bool:
-        """At the end: judge what is left of a window, and put the best weights into `flow` where the newest draws were clearly worse.
+        """At the end: judge what is left of a window, and put the best weights into `flow` where
+        the newest draws were clearly worse.
 
         Arguments:
             worse: that they were is known already.
@@ -76,7 +83,9 @@ class BestState:
         draws, self._waiting = self._waiting, self._waiting[:0]
         mean, error = float(draws.mean()), float(draws.std() / math.sqrt(len(draws)))
         half = min(0.5, STANDARD_ERRORS * 0.5 / math.sqrt(len(draws)))
-        lowest_median, highest_median = draws.quantile(torch.tensor([0.5 - half, 0.5 + half])).tolist()
+        lowest_median, highest_median = draws.quantile(
+            torch.tensor([0.5 - half, 0.5 + half])
+        ).tolist()
         best, best_error = self.elbo
         lower = not mean > best - max(SLACK, STANDARD_ERRORS * math.hypot(error, best_error))
         lower = lower or (mean < best - SLACK and highest_median < self.lowest_median)

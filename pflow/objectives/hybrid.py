@@ -1,6 +1,8 @@
-"""Two objectives one after the other on one target: score replay, then path gradients with what is left of the budget.
+"""Two objectives one after the other on one target: score replay, then path gradients with what is
+left of the budget.
 
-The model of the score that replay follows has an error of its own; draws of the true target, at the end, do not.
+The model of the score that replay follows has an error of its own; draws of the true target, at the
+end, do not.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ import torch
 from torch import Tensor
 
 from pflow.flows.base import Flow
+from pflow.objectives.replay.score_replay import ScoreReplay
 from pflow.objectives.reverse_kl import ReverseKL
-from pflow.objectives.score_replay import ScoreReplay
 
 __all__ = ["Hybrid"]
 
@@ -45,7 +47,11 @@ class Hybrid:
     @property
     def learnt(self) -> int:
         """Evaluations that the flow has learnt from."""
-        return self.second.target.ledger.points + self.first.reused if self.finishing else self.first.learnt
+        return (
+            self.second.target.ledger.points + self.first.reused
+            if self.finishing
+            else self.first.learnt
+        )
 
     @property
     def learning_rate_factor(self) -> float:
@@ -73,7 +79,11 @@ class Hybrid:
         return self.second.fraction() if self.finishing else share * self.first.fraction()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"first": self.first.state_dict(), "second": self.second.state_dict(), "finishing": self.finishing}
+        return {
+            "first": self.first.state_dict(),
+            "second": self.second.state_dict(),
+            "finishing": self.finishing,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.first.load_state_dict(state["first"])

@@ -1,20 +1,25 @@
-"""Fine-tuning from values alone, for an operator without a gradient: forward KL over importance-weighted points.
+"""Fine-tuning from values alone, for an operator without a gradient: forward KL over
+importance-weighted points.
 
-Points x_i are drawn in rounds, evaluated once and kept. All N points together are draws of the mixture of the rounds'
-flows, so that with
+Points x_i are drawn in rounds, evaluated once and kept. All N points together are draws of the
+mixture of the rounds' flows, so that with
 
-    log w_i = log p~(x_i) - log sum_r (n_r / N) q_{theta_r}(x_i)        (deterministic-mixture weights)
+    log w_i = log p~(x_i) - log sum_r (n_r / N) q_{theta_r}(x_i)        (deterministic-mixture
+                                                                        weights)
 
-sum_i w_i log q_theta(x_i) / sum_i w_i estimates E_posterior[log q_theta], whose maximiser is the posterior. While the weights
-are so uneven that a few points would carry the fit, they are raised to the power b < 1 that leaves an effective sample
-size of a quarter of the points: the flow then moves towards the posterior by what the points can support.
+sum_i w_i log q_theta(x_i) / sum_i w_i estimates E_posterior[log q_theta], whose maximiser is the
+posterior. While the weights are so uneven that a few points would carry the fit, they are raised to
+the power b < 1 that leaves an effective sample size of a quarter of the points: the flow then moves
+towards the posterior by what the points can support.
 
-The same sum over all points, fresh ones included, says whether a round was for the better: one that raised it is undone, at its end or when
-the next draws show it, and the points are kept. (The ELBO would be the wrong judge: a flow that spreads over a second mode lowers it at first.)
+The same sum over all points, fresh ones included, says whether a round was for the better: one that
+raised it is undone, at its end or when the next draws show it, and the points are kept. (The ELBO
+would be the wrong judge: a flow that spreads over a second mode lowers it at first.)
 
 References:
     | Owen, Zhou (2000), Safe and effective importance sampling
-    | Cornuet, Marin, Mira, Robert (2012), Adaptive multiple importance sampling, https://arxiv.org/abs/0907.1254
+    | Cornuet, Marin, Mira, Robert (2012), Adaptive multiple importance sampling,
+    https://arxiv.org/abs/0907.1254
 """
 
 from __future__ import annotations
@@ -27,10 +32,10 @@ from torch import Tensor
 from torch.func import functional_call
 
 from pflow.flows.base import Flow, standard_normal_log_density
+from pflow.inference.target import Target
 from pflow.objectives.best_state import weights_of
 from pflow.objectives.reverse_kl import require_valid
 from pflow.objectives.stopping import Stopping, effective_fraction
-from pflow.target import Target
 
 __all__ = ["Importance", "tempering_power"]
 
@@ -48,10 +53,22 @@ class Importance:
         batch: points in a step, drawn in proportion to their weight.
     """
 
-    def __init__(self, target: Target, stopping: Stopping, draw: int, inner: int, batch: int) -> None:
-        self.target, self.stopping, self.draw, self.inner, self.batch = target, stopping, draw, inner, batch
+    def __init__(
+        self, target: Target, stopping: Stopping, draw: int, inner: int, batch: int
+    ) -> None:
+        self.target, self.stopping, self.draw, self.inner, self.batch = (
+            target,
+            stopping,
+            draw,
+            inner,
+            batch,
+        )
         self.step, self.power, self.stop_reason = 0, 0.0, ""
-        self.x, self.log_density, self.log_proposals = torch.empty(0), torch.empty(0), torch.empty(0, 0)
+        self.x, self.log_density, self.log_proposals = (
+            torch.empty(0),
+            torch.empty(0),
+            torch.empty(0, 0),
+        )
         self.counts: list[int] = []
         self.proposals: list[dict[str, Tensor]] = []
         self.weight = torch.empty(0)
@@ -78,7 +95,10 @@ class Importance:
         """Go back to the start of the round where it was better over all points."""
         if not self.round_start:
             return
-        before, after = (float(self.weight @ self._log_q(flow, weights, self.x).double()) for weights in (self.round_start, weights_of(flow)))
+        before, after = (
+            float(self.weight @ self._log_q(flow, weights, self.x).double())
+            for weights in (self.round_start, weights_of(flow))
+        )
         if not after >= before:
             flow.load_state_dict(self.round_start)
             self.undone += 1
@@ -97,27 +117,50 @@ class Importance:
         self.log_density = torch.cat([self.log_density, drawn.log_density[drawn.valid].cpu()])
         old = torch.stack(rows) if rows else torch.empty(0, len(new))
         self.log_proposals = torch.cat([self.log_proposals, old], 1) if rows else old
-        self.log_proposals = torch.cat([self.log_proposals, self._log_q(flow, self.proposals[-1], self.x)[None]])
+        self.log_proposals = torch.cat(
+            [self.log_proposals, self._log_q(flow, self.proposals[-1], self.x)[None]]
+        )
         self.counts.append(len(new))
         share = torch.tensor(self.counts, dtype=torch.float64).log() - math.log(sum(self.counts))
-        log_weight = self.log_density.double() - torch.logsumexp(self.log_proposals.double() + share[:, None], 0)
+        log_weight = self.log_density.double() - torch.logsumexp(
+            self.log_proposals.double() + share[:, None], 0
+        )
         self.power = tempering_power(log_weight)
         self.weight = torch.softmax(self.power * log_weight, 0)
         self._undo_what_did_harm(flow)
         self.round_start = weights_of(flow)
 
     def _log_q(self, flow: Flow, weights: dict[str, Tensor], x: Tensor) -> Tensor:
-        z, log_determinant = functional_call(flow, weights, (x.to(self.target.y.device), self.target.summary))
+        z, log_determinant = functional_call(
+            flow, weights, (x.to(self.target.y.device), self.target.summary)
+        )
         return (standard_normal_log_density(z) + log_determinant).cpu()
 
     def fraction(self) -> float:
-        rounds = self.target.ledger.points - self.draw * (1 - (self.step % self.inner or self.inner) / self.inner)
+        rounds = self.target.ledger.points - self.draw * (
+            1 - (self.step % self.inner or self.inner) / self.inner
+        )
         return min(1.0, max(0.0, rounds / self.stopping.points))
 
     def state_dict(self) -> dict[str, Any]:
-        kept = ("step", "power", "x", "log_density", "log_proposals", "counts", "proposals", "weight", "round_start", "undone")
+        kept = (
+            "step",
+            "power",
+            "x",
+            "log_density",
+            "log_proposals",
+            "counts",
+            "proposals",
+            "weight",
+            "round_start",
+            "undone",
+        )
         own = {name: getattr(self, name) for name in kept}
-        return {"own": own, "ledger": self.target.ledger.state_dict(), "stopping": self.stopping.state_dict()}
+        return {
+            "own": own,
+            "ledger": self.target.ledger.state_dict(),
+            "stopping": self.stopping.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         vars(self).update(state["own"])
@@ -126,11 +169,15 @@ class Importance:
 
 
 def tempering_power(log_weight: Tensor) -> float:
-    """The largest b <= 1 for which the weights w^b have an effective share of at least KEPT, by bisection."""
+    """The largest b <= 1 for which the weights w^b have an effective share of at least KEPT, by
+    bisection.
+    """
     if effective_fraction(log_weight) >= KEPT:
         return 1.0
     low, high = 0.0, 1.0
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (middle, high) if effective_fraction(middle * log_weight) >= KEPT else (low, middle)
+        low, high = (
+            (middle, high) if effective_fraction(middle * log_weight) >= KEPT else (low, middle)
+        )
     return low

@@ -1,24 +1,31 @@
-r"""After fine-tuning: the Gaussian of the flow's latent that explains all scores best, without another evaluation.
+r"""After fine-tuning: the Gaussian of the flow's latent that explains all scores best, without
+another evaluation.
 
 Seen in the latent z = T(x; y_obs), the posterior has the score
 
-    g(z) = grad_z [ log p~(T^{-1}(z)) + log |det dT^{-1} / dz| ],        which is -z where q is the posterior.
+    g(z) = grad_z [ log p~(T^{-1}(z)) + log |det dT^{-1} / dz| ],        which is -z where q is the
+                                                                         posterior.
 
-What is left of it, r(z) = g(z) + z, is what the flow could not express: a flow of local couplings, say, leaves correlations of distant
-pixels alone, and where those are strong the reverse KL makes every deviation too small. Each evaluated point gives one r(z_i), and
+What is left of it, r(z) = g(z) + z, is what the flow could not express: a flow of local couplings,
+say, leaves correlations of distant pixels alone, and where those are strong the reverse KL makes
+every deviation too small. Each evaluated point gives one r(z_i), and
 
-    minimise over b and symmetric M        sum_i w_i | r(z_i) - b + M z_i |^2 + l |M|^2        (Frobenius)
+    minimise over b and symmetric M        sum_i w_i | r(z_i) - b + M z_i |^2 + l |M|^2
+                                           (Frobenius)
 
 is linear: in the eigenbasis V of K = sum_i w_i (z_i - z-)(z_i - z-)^T, with eigenvalues k,
 
-    (V^T M V)_ab = - (V^T (B + B^T) V)_ab / (k_a + k_b + 2 l),        B = sum_i w_i (z_i - z-) (r(z_i) - r-)^T.
+    (V^T M V)_ab = - (V^T (B + B^T) V)_ab / (k_a + k_b + 2 l),        B = sum_i w_i (z_i - z-)
+                                                                      (r(z_i) - r-)^T.
 
-The posterior's latent is then N(P^{-1} b, P^{-1}), P = I + M. The ridge l is the smallest of those whose error at points left
-out, a tenth of the newer ones, is as good as the best; where none is clearly below the flow's own error, the flow stays as it is. Points
-that the flow has left behind count less, w_i = min(1, D / |z_i|^2)^2.
+The posterior's latent is then N(P^{-1} b, P^{-1}), P = I + M. The ridge l is the smallest of those
+whose error at points left out, a tenth of the newer ones, is as good as the best; where none is
+clearly below the flow's own error, the flow stays as it is. Points that the flow has left behind
+count less, w_i = min(1, D / |z_i|^2)^2.
 
 References:
-    | Reliable amortized variational inference with physics-based latent distribution correction (Siahkoohi et al., 2023)
+    | Reliable amortized variational inference with physics-based latent distribution correction
+    (Siahkoohi et al., 2023)
     | https://arxiv.org/abs/2207.11640
     | Batch and match (Cai et al., 2024), https://arxiv.org/abs/2402.14758
 """
@@ -35,14 +42,16 @@ import torch
 from torch import Tensor
 
 from pflow.flows.base import Flow
-from pflow.target import Evaluation
+from pflow.inference.target import Evaluation
 
 __all__ = ["MOST_UNKNOWNS", "TIE", "LatentCorrection", "fit_latent", "latent_scores"]
 
 MOST_UNKNOWNS = 6000  # M is dense: 0.3 GB there, in double precision
 RIDGES = tuple(10.0 ** (k / 8) for k in range(-24, 9))  # times the number of points
 LEFT_OUT = 10  # every tenth of the newer half
-TIE = 1.03  # errors that count as equal: of such ridges the smallest, since what a ridge shrinks are correlations, and with them deviations
+# Errors that count as equal: of such ridges the smallest, since what a ridge shrinks are
+# correlations, and with them deviations
+TIE = 1.03
 GAIN = 0.98  # of the error without a correction; above, it is not worth a matrix
 WIDEST = 10.0  # largest variance of a direction
 BATCH_ELEMENTS = 2**18  # of x in one batch: its graph is in memory
@@ -54,7 +63,8 @@ class LatentCorrection:
 
     Attributes:
         mean, covariance: (D,) and (D, D).
-        error, flow_error: mean of |r|^2 / D at the points left out, with and without the correction.
+        error, flow_error: mean of |r|^2 / D at the points left out, with and without the
+            correction.
         points: n, evaluations that it was fitted to.
     """
 
@@ -66,7 +76,9 @@ class LatentCorrection:
 
 
 def latent_scores(flow: Flow, summary: Tensor, x: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
-    """z = T(x) and the score g(z) of the module, both (batch, *model), for points `x` with the scores `score` of p~."""
+    """z = T(x) and the score g(z) of the module, both (batch, *model), for points `x` with the
+    scores `score` of p~.
+    """
     with torch.no_grad():
         z = flow(x, summary)[0]
     with torch.enable_grad():
@@ -76,17 +88,24 @@ def latent_scores(flow: Flow, summary: Tensor, x: Tensor, score: Tensor) -> tupl
     return z.detach(), pulled_back
 
 
-def fit_latent(flow: Flow, summary: Tensor, known: Evaluation, tie: float = TIE) -> list[Callable[[], LatentCorrection]]:
-    """The corrections that `known`, oldest evaluations first, asks for: that of the ridge of the module, then of ever larger ones.
+def fit_latent(
+    flow: Flow, summary: Tensor, known: Evaluation, tie: float = TIE
+) -> list[Callable[[], LatentCorrection]]:
+    """The corrections that `known`, oldest evaluations first, asks for: that of the ridge of the
+    module, then of ever larger ones.
 
-    Each is made when it is called. There is none where it would explain the points left out no better than the flow alone.
+    Each is made when it is called. There is none where it would explain the points left out no
+    better than the flow alone.
 
     Arguments:
         tie: errors up to so many times the smallest count as equal to it.
     """
     x, score = known.x[known.valid], known.score[known.valid]
     batch = max(1, BATCH_ELEMENTS // math.prod(flow.model_shape))
-    parts = [latent_scores(flow, summary, *part) for part in zip(x.split(batch), score.to(x).split(batch), strict=True)]
+    parts = [
+        latent_scores(flow, summary, *part)
+        for part in zip(x.split(batch), score.to(x).split(batch), strict=True)
+    ]
     if not parts:
         return []
     z, g = (torch.cat(values).flatten(1).double() for values in zip(*parts, strict=True))
@@ -124,12 +143,16 @@ def fit_latent(flow: Flow, summary: Tensor, known: Evaluation, tie: float = TIE)
 
     errors = [float((r_out + z_out @ turned(ridge)).square().sum() / unit) for ridge in RIDGES]
     first = next(k for k, error in enumerate(errors) if error <= tie * min(errors))
-    better = itertools.takewhile(lambda found: found[1] < GAIN * flow_error, zip(RIDGES[first:], errors[first:], strict=True))
+    better = itertools.takewhile(
+        lambda found: found[1] < GAIN * flow_error, zip(RIDGES[first:], errors[first:], strict=True)
+    )
     return [partial(correction, *found) for found in better]
 
 
 def _bounded_inverse(precision: Tensor) -> Tensor:
-    """The covariance, with no direction wider than `WIDEST`. Where none would be, which two Cholesky factors tell, it takes a tenth of the time."""
+    """The covariance, with no direction wider than `WIDEST`. Where none would be, which two
+    Cholesky factors tell, it takes a tenth of the time.
+    """
     narrow = precision.clone()
     narrow.diagonal().sub_(1 / WIDEST)
     if int(torch.linalg.cholesky_ex(narrow).info) == 0:

@@ -1,7 +1,7 @@
 """Stage 1, amortised over y: minimise -E[log q_theta(x given y)] over pairs.
 
-For a flow with a data lane (conditional HINT) the paper maximises the joint density of the pair, log q_theta(x given y)
-+ log q_theta(y); each flow says which through `log_prob_pairs`.
+For a flow with a data lane (conditional HINT) the paper maximises the joint density of the pair,
+log q_theta(x given y) + log q_theta(y); each flow says which through `log_prob_pairs`.
 """
 
 from __future__ import annotations
@@ -37,15 +37,27 @@ class MaximumLikelihood:
         pairs: models x and data y.
         batch: B; the last batch of an epoch is smaller where B does not divide the pairs.
         epochs: passes over the pairs.
-        share: (r, n): of n processes this is number r, and takes the rows r, r + n, ... of each batch. The mean of the n
-            losses is the loss of the whole batch, and so is that of their gradients.
+        share: (r, n): of n processes this is number r, and takes the rows r, r + n, ... of each
+            batch. The mean of the n losses is the loss of the whole batch, and so is that of their
+            gradients.
         log_prob_pairs: (x, y) -> log density, where another module stands before the flow's own.
     """
 
     def __init__(
-        self, pairs: Pairs, batch: int, epochs: int, share: tuple[int, int] = (0, 1), log_prob_pairs: Callable[[Tensor, Tensor], Tensor] | None = None
+        self,
+        pairs: Pairs,
+        batch: int,
+        epochs: int,
+        share: tuple[int, int] = (0, 1),
+        log_prob_pairs: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
-        self.pairs, self.batch, self.epochs, self.share, self.log_prob_pairs = pairs, batch, epochs, share, log_prob_pairs
+        self.pairs, self.batch, self.epochs, self.share, self.log_prob_pairs = (
+            pairs,
+            batch,
+            epochs,
+            share,
+            log_prob_pairs,
+        )
         self.steps_per_epoch = -(-len(pairs) // batch)
         self.step = -1
         self.order_seed = 0
@@ -88,4 +100,6 @@ class MaximumLikelihood:
 @torch.no_grad()
 def mean_negative_log_likelihood(flow: Flow, pairs: Pairs, batch: int = 4096) -> float:
     """-E[log q_theta] over held-out pairs, in batches."""
-    return -sum(float(flow.log_prob_pairs(x, y).double().sum()) for x, y in pairs.in_order(batch)) / len(pairs)
+    return -sum(
+        float(flow.log_prob_pairs(x, y).double().sum()) for x, y in pairs.in_order(batch)
+    ) / len(pairs)

@@ -1,16 +1,19 @@
-"""Stage 2, for one observation: minimise KL(q_theta(. given y_obs) || posterior) with fresh draws in every step.
+"""Stage 2, for one observation: minimise KL(q_theta(. given y_obs) || posterior) with fresh draws
+in every step.
 
     KL = E_z [ log q_theta(x) - log p~(x) ] + constant,   x = T_theta^{-1}(z; y_obs),   z ~ N(0, I)
 
-The total gradient is the paper's. It contains E[grad_theta log q_theta(x)] at fixed x, whose mean is zero and whose
-noise never vanishes; the path gradient drops it, so that its variance goes to zero with the divergence ("sticking the
-landing"; Roeder, Wu, Duvenaud 2017, arXiv 1703.09194).
+The total gradient is the paper's. It contains E[grad_theta log q_theta(x)] at fixed x, whose mean
+is zero and whose noise never vanishes; the path gradient drops it, so that its variance goes to
+zero with the divergence ("sticking the landing"; Roeder, Wu, Duvenaud 2017, arXiv 1703.09194).
 
 The operator is never differentiated through: with p~ and g known at the drawn x_i,
-log p~(x) is replaced by log p~(x_i) + g(x_i) . (x - x_i), which has the same value and the same first derivative.
+log p~(x) is replaced by log p~(x_i) + g(x_i) . (x - x_i), which has the same value and the same
+first derivative.
 
-The draws of every step are also fresh draws of the flow that it found, so their ELBO tells when a run has left a better state behind
-(`best_state`): at the end, that state is put back. The paper's recipe keeps the last state, whatever it is.
+The draws of every step are also fresh draws of the flow that it found, so their ELBO tells when a
+run has left a better state behind (`best_state`): at the end, that state is put back. The paper's
+recipe keeps the last state, whatever it is.
 """
 
 from __future__ import annotations
@@ -23,9 +26,9 @@ from torch.func import functional_call
 
 from pflow.errors import PflowError
 from pflow.flows.base import Flow, standard_normal_log_density
+from pflow.inference.target import Evaluation, Target
 from pflow.objectives.best_state import BestState
 from pflow.objectives.stopping import Stopping
-from pflow.target import Evaluation, Target
 
 __all__ = ["ReverseKL", "require_valid"]
 
@@ -38,36 +41,69 @@ class ReverseKL:
         stopping: budget and targets; the last batch is cut to what is left of the budget.
         batch: B.
         gradient: "path" or "total".
-        anneal: part of the budget over which b grows from 0.01 to 1, log p~_b = log prior + b log likelihood; 0 for b = 1.
+        anneal: part of the budget over which b grows from 0.01 to 1, log p~_b = log prior + b log
+            likelihood; 0 for b = 1.
         keep: "best" puts the best state seen back at the end, "last" does not.
     """
 
-    def __init__(self, target: Target, stopping: Stopping, batch: int, gradient: str, anneal: float = 0.0, keep: str = "best") -> None:
-        self.target, self.stopping, self.batch, self.gradient, self.anneal, self.keep = target, stopping, batch, gradient, anneal, keep
+    def __init__(
+        self,
+        target: Target,
+        stopping: Stopping,
+        batch: int,
+        gradient: str,
+        anneal: float = 0.0,
+        keep: str = "best",
+    ) -> None:
+        self.target, self.stopping, self.batch, self.gradient, self.anneal, self.keep = (
+            target,
+            stopping,
+            batch,
+            gradient,
+            anneal,
+            keep,
+        )
         self.best = BestState(stopping.window)
         self.failure = ""  # what ended the run before its budget
         self.stop_reason = ""
 
     def begin(self, flow: Flow, generator: torch.Generator) -> bool:
         self.stop_reason = self.failure or self.stopping.reason(self.target.ledger.points)
-        if self.stop_reason and self.keep == "best" and self.best.settle(flow, worse=bool(self.failure)):
+        if (
+            self.stop_reason
+            and self.keep == "best"
+            and self.best.settle(flow, worse=bool(self.failure))
+        ):
             self.stop_reason += "; the run had left a better state behind, which was put back"
         return bool(self.stop_reason)
 
-    def loss(self, flow: Flow, generator: torch.Generator) -> tuple[Tensor | None, dict[str, float]]:
+    def loss(
+        self, flow: Flow, generator: torch.Generator
+    ) -> tuple[Tensor | None, dict[str, float]]:
         spent = self.target.ledger.points
         z = flow.draw_latent(min(self.batch, self.stopping.points - spent), generator)
         wants_score_error = self.stopping.score_error is not None
         x, log_determinant = flow.inverse(z.requires_grad_(wants_score_error), self.target.summary)
         drawn = self.target.evaluate(x, spent // self.batch)
-        if self.keep == "best" and self.best.weights is not None and float(drawn.valid.float().mean()) < 0.5:
-            self.failure = f"the target was NaN or infinite at most draws after {self.target.ledger.evaluations} evaluations"
+        if (
+            self.keep == "best"
+            and self.best.weights is not None
+            and float(drawn.valid.float().mean()) < 0.5
+        ):
+            self.failure = (
+                "the target was NaN or infinite at most draws after"
+                f" {self.target.ledger.evaluations} evaluations"
+            )
             return None, {}
         require_valid(drawn.valid)
-        log_target = drawn.log_density + ((x - drawn.x) * drawn.score.nan_to_num(0.0, 0.0, 0.0)).flatten(1).sum(1)
+        log_target = drawn.log_density + (
+            (x - drawn.x) * drawn.score.nan_to_num(0.0, 0.0, 0.0)
+        ).flatten(1).sum(1)
         log_q = standard_normal_log_density(z) - log_determinant
         score_errors = None
-        if wants_score_error:  # J^T (grad log q - g) is the gradient by z, with the weights held fixed
+        if (
+            wants_score_error
+        ):  # J^T (grad log q - g) is the gradient by z, with the weights held fixed
             (residual,) = torch.autograd.grad((log_q - log_target).sum(), z, retain_graph=True)
             score_errors = residual.flatten(1).square().mean(1)
         self.stopping.record(drawn, log_q, score_errors)
@@ -95,7 +131,10 @@ class ReverseKL:
 
     def state_dict(self) -> dict[str, Any]:
         parts = {"ledger": self.target.ledger, "stopping": self.stopping, "best": self.best}
-        return {"failure": self.failure, **{name: part.state_dict() for name, part in parts.items()}}
+        return {
+            "failure": self.failure,
+            **{name: part.state_dict() for name, part in parts.items()},
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.failure = state["failure"]
@@ -109,6 +148,7 @@ def require_valid(valid: Tensor) -> None:
     share = 1 - float(valid.float().mean())
     if share > 0.5:
         raise PflowError(
-            f"the target is NaN or infinite at {share:.0%} of the draws, and at most half may be: check the operator on "
-            "draws of the prior (python -m pflow check_operator), or start from a flow closer to the physics' domain"
+            f"the target is NaN or infinite at {share:.0%} of the draws, and at most half may be:"
+            " check the operator on draws of the prior (python -m pflow check_operator), or start"
+            " from a flow closer to the physics' domain"
         )

@@ -1,7 +1,8 @@
 """When fine-tuning stops: a budget of evaluations, or a target reached before it is spent.
 
-Every draw that is evaluated also tells how good the flow that drew it is, at no extra cost: its log weight log p~ - log q
-was seen by no training. The last `window` of them estimate the effective sample size fraction and the ELBO.
+Every draw that is evaluated also tells how good the flow that drew it is, at no extra cost: its log
+weight log p~ - log q was seen by no training. The last `window` of them estimate the effective
+sample size fraction and the ELBO.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pflow.target import Evaluation
+from pflow.inference.target import Evaluation
 
 __all__ = ["Stopping", "effective_fraction"]
 
@@ -25,9 +26,10 @@ class Stopping:
     Arguments:
         evaluations: the budget.
         ess_fraction: stop when the effective sample size fraction of the window is at least this.
-        score_error: stop when the mean of |S^T (grad log q - g)|^2 / D over the window is at most this, S^T the metric of the flow.
-        elbo_change: stop when the ELBO of the window differs from that of the window before by at most this many nats (and
-            by no more than three standard errors).
+        score_error: stop when the mean of |S^T (grad log q - g)|^2 / D over the window is at most
+            this, S^T the metric of the flow.
+        elbo_change: stop when the ELBO of the window differs from that of the window before by at
+            most this many nats (and by no more than three standard errors).
         window: draws in the window.
         share: evaluations that one point costs.
     """
@@ -42,9 +44,15 @@ class Stopping:
         share: float = 1.0,
     ) -> None:
         self.evaluations, self.window, self.share = evaluations, window, share
-        self.ess_fraction, self.score_error, self.elbo_change = ess_fraction, score_error, elbo_change
+        self.ess_fraction, self.score_error, self.elbo_change = (
+            ess_fraction,
+            score_error,
+            elbo_change,
+        )
         self.log_weights, self.score_errors = torch.empty(0), torch.empty(0)
-        self.start: list[float] = []  # effective sample size fraction of the first draws, and how many they are
+        self.start: list[
+            float
+        ] = []  # effective sample size fraction of the first draws, and how many they are
 
     @property
     def points(self) -> int:
@@ -55,14 +63,19 @@ class Stopping:
         """Take note of freshly evaluated draws; invalid ones have weight zero.
 
         Arguments:
-            score_errors: |S^T (grad log q - g)|^2 / D of each draw, where `score_error` is a target.
+            score_errors: |S^T (grad log q - g)|^2 / D of each draw, where `score_error` is a
+                target.
         """
-        log_weight = torch.where(drawn.valid, drawn.log_density - log_q.detach(), -math.inf).float().cpu()
+        log_weight = (
+            torch.where(drawn.valid, drawn.log_density - log_q.detach(), -math.inf).float().cpu()
+        )
         self.log_weights = torch.cat([self.log_weights, log_weight])[-2 * self.window :]
         if not self.start:
             self.start = [effective_fraction(log_weight), len(log_weight)]
         if score_errors is not None:
-            self.score_errors = torch.cat([self.score_errors, score_errors.detach().float().cpu()])[-self.window :]
+            self.score_errors = torch.cat([self.score_errors, score_errors.detach().float().cpu()])[
+                -self.window :
+            ]
 
     def reason(self, points: int) -> str:
         """Why to stop after so many points, in words; empty to go on."""
@@ -70,38 +83,72 @@ class Stopping:
         if len(recent) == self.window:
             fraction = effective_fraction(recent)
             if self.ess_fraction is not None and fraction >= self.ess_fraction:
-                return f"the effective sample size fraction ({fraction:.2f} over {self.window} draws) reached its target {self.ess_fraction}"
-            error = float(self.score_errors.mean()) if len(self.score_errors) == self.window else math.inf
+                return (
+                    f"the effective sample size fraction ({fraction:.2f} over {self.window} draws)"
+                    f" reached its target {self.ess_fraction}"
+                )
+            error = (
+                float(self.score_errors.mean())
+                if len(self.score_errors) == self.window
+                else math.inf
+            )
             if self.score_error is not None and error <= self.score_error:
-                return f"the score error ({error:.3g} per unknown over {self.window} draws) reached its target {self.score_error}"
-            if self.elbo_change is not None and len(before) == self.window and torch.isfinite(self.log_weights).all():
+                return (
+                    f"the score error ({error:.3g} per unknown over {self.window} draws) reached"
+                    f" its target {self.score_error}"
+                )
+            if (
+                self.elbo_change is not None
+                and len(before) == self.window
+                and torch.isfinite(self.log_weights).all()
+            ):
                 change = abs(float(recent.mean() - before.mean()))
                 noise = 3 * math.sqrt(float(recent.var() + before.var()) / self.window)
                 if change <= min(self.elbo_change, noise) or max(change, noise) <= self.elbo_change:
-                    return f"the ELBO changed by {change:.3g} nats over {self.window} draws, at most {self.elbo_change} was asked for"
+                    return (
+                        f"the ELBO changed by {change:.3g} nats over {self.window} draws, at most"
+                        f" {self.elbo_change} was asked for"
+                    )
         if points >= self.points:
             targets = (self.ess_fraction, self.score_error, self.elbo_change)
-            missed = "; its target was not reached" if any(target is not None for target in targets) else ""
+            missed = (
+                "; its target was not reached"
+                if any(target is not None for target in targets)
+                else ""
+            )
             return f"the budget of {self.evaluations} evaluations is spent{missed}"
         return ""
 
     def diagnosis(self) -> str:
-        """Whether fine-tuning was needed at all, from the first draws, which the starting flow made."""
+        """Whether fine-tuning was needed at all, from the first draws, which the starting flow
+        made.
+        """
         if not self.start:
             return ""
         if self.share < 1:
             return "whether fine-tuning is needed cannot be told from random subsets of the sources"
         fraction, draws = self.start
         need = "is needed" if fraction < NEEDED else "is hardly needed"
-        return f"the starting flow has an effective sample size fraction of {fraction:.2g} over {int(draws)} draws: fine-tuning {need}"
+        return (
+            f"the starting flow has an effective sample size fraction of {fraction:.2g} over"
+            f" {int(draws)} draws: fine-tuning {need}"
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """The window."""
-        return {"log_weights": self.log_weights, "score_errors": self.score_errors, "start": self.start}
+        return {
+            "log_weights": self.log_weights,
+            "score_errors": self.score_errors,
+            "start": self.start,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with the window of `state`."""
-        self.log_weights, self.score_errors, self.start = state["log_weights"], state["score_errors"], state["start"]
+        self.log_weights, self.score_errors, self.start = (
+            state["log_weights"],
+            state["score_errors"],
+            state["start"],
+        )
 
 
 def effective_fraction(log_weight: Tensor) -> float:

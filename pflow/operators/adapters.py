@@ -1,14 +1,14 @@
 """Operators from code that exists; docs/operators.md shows each at work.
 
-    TorchOperator           a function in torch
-    ModuleOperator          a torch.nn.Module
-    PhysicsOperator         an object with A and A_adjoint, deepinv's convention
-    NumPyOperator           NumPy functions for F and, where there is one, its gradient
-    LinearOperatorAdapter   a LinearOperator of SciPy or PyLops
-    ProgramOperator         a program, through files
-    DeepwaveOperator        acoustic waves by deepwave
-    MatrixOperator          a matrix
-    ComposedOperator        an operator after a change of variables
+TorchOperator           a function in torch
+ModuleOperator          a torch.nn.Module
+PhysicsOperator         an object with A and A_adjoint, deepinv's convention
+NumPyOperator           NumPy functions for F and, where there is one, its gradient
+LinearOperatorAdapter   a LinearOperator of SciPy or PyLops
+ProgramOperator         a program, through files
+DeepwaveOperator        acoustic waves by deepwave
+MatrixOperator          a matrix
+ComposedOperator        an operator after a change of variables
 """
 
 from __future__ import annotations

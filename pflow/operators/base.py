@@ -1,7 +1,8 @@
 r"""Forward operators.
 
-An operator is a map :math:`F: x \mapsto y` from models to noise-free data, applied to a whole batch at once. What follows needs
-its Jacobian :math:`J(x) = dF/dx` only through products with :math:`J(x)^\top`, the *gradient* of F.
+An operator is a map :math:`F: x \mapsto y` from models to noise-free data, applied to a whole batch
+at once. What follows needs its Jacobian :math:`J(x) = dF/dx` only through products with
+:math:`J(x)^\top`, the *gradient* of F.
 """
 
 from __future__ import annotations
@@ -37,12 +38,14 @@ class _ForwardWithVjp(torch.autograd.Function):
 class Operator(ABC):
     r"""The map :math:`y = F(x)`, batch first.
 
-    A subclass writes `forward` in torch and has its gradient from autograd; it overrides `vjp` where it knows a better way, and
-    `adjoint` (with `linear = True`) where F is a matrix. It computes in the dtype and on the device of its input, and leaves
-    the input unchanged; `pflow.operators.check_operator` tests all of this.
+    A subclass writes `forward` in torch and has its gradient from autograd; it overrides `vjp`
+    where it knows a better way, and `adjoint` (with `linear = True`) where F is a matrix. It
+    computes in the dtype and on the device of its input, and leaves the input unchanged;
+    `pflow.operators.check_operator` tests all of this.
 
-    Where F is not defined for every x, a method `valid(x)`, (batch,) of booleans, says for which: the data of the others are NaN,
-    without a call of `forward`, and points whose data are NaN take no part in any fit.
+    Where F is not defined for every x, a method `valid(x)`, (batch,) of booleans, says for which:
+    the data of the others are NaN, without a call of `forward`, and points whose data are NaN take
+    no part in any fit.
 
     Arguments:
         model_shape: the shape of one model x.
@@ -53,7 +56,9 @@ class Operator(ABC):
     differentiable: bool = True  # whether gradients may be asked for
     sources: int = 1  # of a wave or travel-time experiment; data_shape[0] where there are several
     valid: Callable[[Float[Tensor, "batch *model"]], Bool[Tensor, " batch"]] | None = None
-    reference: Tensor | None = None  # the model at which `summary` linearises F; zero where there is none
+    reference: Tensor | None = (
+        None  # the model at which `summary` linearises F; zero where there is none
+    )
 
     def __init__(self, model_shape: Sequence[int], data_shape: Sequence[int]) -> None:
         self.model_shape = tuple(model_shape)
@@ -64,14 +69,24 @@ class Operator(ABC):
         """F(x) for each x of the batch."""
 
     def __call__(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, "batch *data"]:
-        """F(x), differentiable once by whichever gradient the operator has: its own `vjp`, or autograd through `forward`."""
+        """F(x), differentiable once by whichever gradient the operator has: its own `vjp`, or
+        autograd through `forward`.
+        """
         return self._where_valid(x, self.data_shape, lambda rows: self._with_gradient(x[rows]))
 
-    def subset(self, x: Float[Tensor, "batch *model"], sources: Int[Tensor, "batch k"]) -> Float[Tensor, "batch k *rest"]:
+    def subset(
+        self, x: Float[Tensor, "batch *model"], sources: Int[Tensor, "batch k"]
+    ) -> Float[Tensor, "batch k *rest"]:
         """`forward_sources` where F is defined, NaN elsewhere."""
-        return self._where_valid(x, (sources.shape[1], *self.data_shape[1:]), lambda rows: self.forward_sources(x[rows], sources[rows]))
+        return self._where_valid(
+            x,
+            (sources.shape[1], *self.data_shape[1:]),
+            lambda rows: self.forward_sources(x[rows], sources[rows]),
+        )
 
-    def _where_valid(self, x: Tensor, shape: tuple[int, ...], evaluate: Callable[[Tensor | slice], Tensor]) -> Tensor:
+    def _where_valid(
+        self, x: Tensor, shape: tuple[int, ...], evaluate: Callable[[Tensor | slice], Tensor]
+    ) -> Tensor:
         """What `evaluate` gives for the rows of x in the domain, NaN for the others."""
         if self.valid is None:
             return evaluate(slice(None))
@@ -89,30 +104,40 @@ class Operator(ABC):
         own = self._has_own_vjp and torch.is_grad_enabled() and x.requires_grad
         return _ForwardWithVjp.apply(x, self) if own else self.forward(x)
 
-    def forward_sources(self, x: Float[Tensor, "batch *model"], sources: Int[Tensor, "batch k"]) -> Float[Tensor, "batch k *data"]:
-        """The rows of F(x) for some of the sources, computed without the others where the operator knows how.
+    def forward_sources(
+        self, x: Float[Tensor, "batch *model"], sources: Int[Tensor, "batch k"]
+    ) -> Float[Tensor, "batch k *data"]:
+        """The rows of F(x) for some of the sources, computed without the others where the operator
+        knows how.
 
         Raises:
             PflowError: if it does not.
         """
         raise PflowError(
-            f"`{type(self).__name__}` has no `forward_sources(x, sources)`, which subsets of sources need: define it, or use all sources in every evaluation"
+            f"`{type(self).__name__}` has no `forward_sources(x, sources)`, which subsets of"
+            " sources need: define it, or use all sources in every evaluation"
         )
 
-    def vjp(self, x: Float[Tensor, "batch *model"], v: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *model"]:
+    def vjp(
+        self, x: Float[Tensor, "batch *model"], v: Float[Tensor, "batch *data"]
+    ) -> Float[Tensor, "batch *model"]:
         r"""The vector-Jacobian product :math:`J(x)^\top v`, by autograd through `forward`.
 
         Raises:
-            PflowError: if `forward` leaves torch, so that autograd cannot follow it from y back to x.
+            PflowError: if `forward` leaves torch, so that autograd cannot follow it from y back to
+                x.
         """
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             y = self.forward(x)
-            gradient = torch.autograd.grad(y, x, v, allow_unused=True)[0] if y.requires_grad else None
+            gradient = (
+                torch.autograd.grad(y, x, v, allow_unused=True)[0] if y.requires_grad else None
+            )
         if gradient is None:
             raise PflowError(
-                f"`{type(self).__name__}.forward` must be differentiable, and autograd finds no path from its result back to x: "
-                "compute in torch without .detach(), .numpy() or .item(), or define `vjp(x, v)`"
+                f"`{type(self).__name__}.forward` must be differentiable, and autograd finds no"
+                " path from its result back to x: compute in torch without .detach(), .numpy() or"
+                " .item(), or define `vjp(x, v)`"
             )
         return gradient
 
@@ -124,13 +149,15 @@ class Operator(ABC):
         """
         if not self.linear:
             raise PflowError(
-                f"only a linear operator has an adjoint, and `{type(self).__name__}.linear` is False: use `vjp(x, v)`"
+                f"only a linear operator has an adjoint, and `{type(self).__name__}.linear` is"
+                " False: use `vjp(x, v)`"
             )
         return self.vjp(v.new_zeros(len(v), *self.model_shape), v)
 
     def summary(self, y: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *model"]:
-        r"""The data as an image of the model, for a flow to look at: :math:`F^\top y` of a linear operator, and otherwise the residual
-        carried back from a reference model, :math:`J(x_0)^\top (y - F(x_0))`.
+        r"""The data as an image of the model, for a flow to look at: :math:`F^\top y` of a linear
+        operator, and otherwise the residual carried back from a reference model, :math:`J(x_0)^\top
+        (y - F(x_0))`.
         """
         if self.linear:
             return self.adjoint(y)

@@ -19,10 +19,11 @@ AT_ONCE = 64  # columns of the Jacobian in one call of deepwave
 
 
 class BornWaves(Operator):
-    r"""The Born approximation :math:`y = F(v_0) + J x` of recordings in a medium of velocity :math:`v_0 e^x`, with :math:`J = dF/dx` at x = 0.
+    r"""The Born approximation :math:`y = F(v_0) + J x` of recordings in a medium of velocity
+    :math:`v_0 e^x`, with :math:`J = dF/dx` at x = 0.
 
-    J is a dense matrix, computed once when it is first needed (one simulation of scattered waves for each cell); after that, data cost a
-    product with it.
+    J is a dense matrix, computed once when it is first needed (one simulation of scattered waves
+    for each cell); after that, data cost a product with it.
 
     Arguments:
         waves: F, of velocities.
@@ -33,10 +34,14 @@ class BornWaves(Operator):
         super().__init__((math.prod(waves.model_shape),), waves.data_shape)
         self._waves, self._velocity = waves, velocity
 
-    def forward(self, x: Float[Tensor, "batch cells"]) -> Float[Tensor, "batch shots receivers times"]:
+    def forward(
+        self, x: Float[Tensor, "batch cells"]
+    ) -> Float[Tensor, "batch shots receivers times"]:
         return self.background.like(x) + (x @ self.jacobian.like(x)).view(-1, *self.data_shape)
 
-    def vjp(self, x: Float[Tensor, "batch cells"], v: Float[Tensor, "batch shots receivers times"]) -> Float[Tensor, "batch cells"]:
+    def vjp(
+        self, x: Float[Tensor, "batch cells"], v: Float[Tensor, "batch shots receivers times"]
+    ) -> Float[Tensor, "batch cells"]:
         return v.flatten(1) @ self.jacobian.like(v).T
 
     @cached_property
@@ -50,7 +55,14 @@ class BornWaves(Operator):
         """J, transposed: (cells, data)."""
         cells = self._velocity * torch.eye(self.model_shape[0]).view(-1, *self._waves.model_shape)
         with torch.no_grad():
-            return Constant(torch.cat([self._waves.born(self._homogeneous, part).flatten(1) for part in cells.split(AT_ONCE)]))
+            return Constant(
+                torch.cat(
+                    [
+                        self._waves.born(self._homogeneous, part).flatten(1)
+                        for part in cells.split(AT_ONCE)
+                    ]
+                )
+            )
 
     @property
     def _homogeneous(self) -> Float[Tensor, "1 1 height width"]:

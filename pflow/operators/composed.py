@@ -19,11 +19,14 @@ class ComposedOperator(Operator):
 
     Arguments:
         operator: F.
-        transform: T, in torch, batch first; from (batch, *model_shape) to (batch, *operator.model_shape).
+        transform: T, in torch, batch first; from (batch, *model_shape) to (batch,
+            *operator.model_shape).
         model_shape: the shape of one x.
     """
 
-    def __init__(self, operator: Operator, transform: Callable[[Tensor], Tensor], model_shape: Sequence[int]) -> None:
+    def __init__(
+        self, operator: Operator, transform: Callable[[Tensor], Tensor], model_shape: Sequence[int]
+    ) -> None:
         super().__init__(model_shape, operator.data_shape)
         self.operator, self.transform = operator, transform
         self.sources, self.differentiable = operator.sources, operator.differentiable
@@ -31,5 +34,7 @@ class ComposedOperator(Operator):
     def forward(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, "batch *data"]:
         return self.operator(self.transform(x))
 
-    def forward_sources(self, x: Float[Tensor, "batch *model"], sources: Int[Tensor, "batch k"]) -> Float[Tensor, "batch k *data"]:
+    def forward_sources(
+        self, x: Float[Tensor, "batch *model"], sources: Int[Tensor, "batch k"]
+    ) -> Float[Tensor, "batch k *data"]:
         return self.operator.subset(self.transform(x), sources)

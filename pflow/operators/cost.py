@@ -1,4 +1,6 @@
-"""What an operator costs: seconds and memory of F, without and with gradient, at the batch sizes to be used."""
+"""What an operator costs: seconds and memory of F, without and with gradient, at the batch sizes to
+be used.
+"""
 
 from __future__ import annotations
 
@@ -24,24 +26,38 @@ Cost = dict[str, float | int | None]
 
 
 def measure_cost(
-    operator: Operator, x: Float[Tensor, "batch *model"], v: Float[Tensor, "batch *data"], batches: Sequence[int] = ()
+    operator: Operator,
+    x: Float[Tensor, "batch *model"],
+    v: Float[Tensor, "batch *data"],
+    batches: Sequence[int] = (),
 ) -> Cost | dict[str, list[Cost]]:
-    """Seconds of one model and bytes of a whole batch; a gradient includes the forward that it needs.
+    """Seconds of one model and bytes of a whole batch; a gradient includes the forward that it
+    needs.
 
     Arguments:
-        x, v: models and vectors of data; their number is the first batch size, and they are repeated to make the others.
+        x, v: models and vectors of data; their number is the first batch size, and they are
+            repeated to make the others.
         batches: other batch sizes.
 
     Returns:
-        `seconds_per_forward`, `seconds_per_gradient`, `bytes_saved_for_gradient` (what autograd keeps between forward and backward),
-        `peak_bytes_forward` and `peak_bytes_gradient` (the most memory above what was in use before; of this process alone, None where the
-        system does not tell), all at the first batch size; in `costs` for every batch size. What needs a gradient is None where there is none.
+        `seconds_per_forward`, `seconds_per_gradient`, `bytes_saved_for_gradient` (what autograd
+        keeps between forward and backward), `peak_bytes_forward` and `peak_bytes_gradient` (the
+        most memory above what was in use before; of this process alone, None where the system does
+        not tell), all at the first batch size; in `costs` for every batch size. What needs a
+        gradient is None where there is none.
     """
     first = _cost(operator, x, v)
     slowest = first["seconds_per_gradient"] or first["seconds_per_forward"]
-    others = [size for size in sorted(set(batches)) if size != len(x) and size * slowest <= LONGEST_S]
-    costs = [first, *(_cost(operator, *(_repeat(values, size) for values in (x, v))) for size in others)]
-    return {key: value for key, value in first.items() if key != "batch"} | {"costs": sorted(costs, key=lambda cost: cost["batch"])}
+    others = [
+        size for size in sorted(set(batches)) if size != len(x) and size * slowest <= LONGEST_S
+    ]
+    costs = [
+        first,
+        *(_cost(operator, *(_repeat(values, size) for values in (x, v))) for size in others),
+    ]
+    return {key: value for key, value in first.items() if key != "batch"} | {
+        "costs": sorted(costs, key=lambda cost: cost["batch"])
+    }
 
 
 def _cost(operator: Operator, x: Tensor, v: Tensor) -> Cost:
@@ -54,9 +70,17 @@ def _cost(operator: Operator, x: Tensor, v: Tensor) -> Cost:
             leaf = x.detach().requires_grad_()
             torch.autograd.grad(operator(leaf), leaf, v)
 
-    cost: Cost = {"batch": len(x), "peak_bytes_forward": _peak_bytes(forward, x.device), "seconds_per_forward": _seconds(forward, x.device) / len(x)}
+    cost: Cost = {
+        "batch": len(x),
+        "peak_bytes_forward": _peak_bytes(forward, x.device),
+        "seconds_per_forward": _seconds(forward, x.device) / len(x),
+    }
     if not operator.differentiable:
-        return cost | {"peak_bytes_gradient": None, "bytes_saved_for_gradient": None, "seconds_per_gradient": None}
+        return cost | {
+            "peak_bytes_gradient": None,
+            "bytes_saved_for_gradient": None,
+            "seconds_per_gradient": None,
+        }
     saved: dict[int, int] = {}
 
     def count(tensor: Tensor) -> Tensor:
@@ -66,7 +90,11 @@ def _cost(operator: Operator, x: Tensor, v: Tensor) -> Cost:
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         peak = _peak_bytes(evaluate, x.device)
-    return cost | {"peak_bytes_gradient": peak, "bytes_saved_for_gradient": sum(saved.values()), "seconds_per_gradient": _seconds(evaluate, x.device) / len(x)}
+    return cost | {
+        "peak_bytes_gradient": peak,
+        "bytes_saved_for_gradient": sum(saved.values()),
+        "seconds_per_gradient": _seconds(evaluate, x.device) / len(x),
+    }
 
 
 def _repeat(values: Tensor, size: int) -> Tensor:
@@ -89,7 +117,9 @@ def _seconds(call: Callable[[], object], device: torch.device) -> float:
 
 
 def _peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
-    """The most memory that a call used beyond what was used before: of the GPU, or on Linux of this process."""
+    """The most memory that a call used beyond what was used before: of the GPU, or on Linux of this
+    process.
+    """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
@@ -97,9 +127,13 @@ def _peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)  # freed memory that the C library holds back would hide what the call takes
+        ctypes.CDLL(None).malloc_trim(
+            0
+        )  # freed memory that the C library holds back would hide what the call takes
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark to what is in use now
+        Path("/proc/self/clear_refs").write_text(
+            "5"
+        )  # sets the high-water mark to what is in use now
         before = _resident("VmRSS")
     except OSError:
         call()

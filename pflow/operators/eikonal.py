@@ -1,23 +1,30 @@
 r"""First arrivals: the eikonal equation, with the exact gradient of its discretisation.
 
-The model is the logarithm x of the velocity relative to a background v0, at the centres of the cells of a grid of spacing h; the
-slowness is :math:`s = e^{-x} / v_0`. The travel time T of the first arrival from a source satisfies :math:`|\nabla T| = s`, discretised by
+The model is the logarithm x of the velocity relative to a background v0, at the centres of the
+cells of a grid of spacing h; the slowness is :math:`s = e^{-x} / v_0`. The travel time T of the
+first arrival from a source satisfies :math:`|\nabla T| = s`, discretised by
 
-.. math:: (T - a)_+^2 + (T - b)_+^2 = (h s)^2, \qquad a, b = \text{the smaller neighbour in each direction}
+.. math:: (T - a)_+^2 + (T - b)_+^2 = (h s)^2, \qquad a, b = \text{the smaller neighbour in each
+    direction}
 
-(Godunov's upwind scheme, first order) and solved by fast marching. Near the source, where wavefronts are too bent for the scheme, T is
-the integral of s along the straight ray, :math:`T = K s` with a matrix K of lengths in cells.
+(Godunov's upwind scheme, first order) and solved by fast marching. Near the source, where
+wavefronts are too bent for the scheme, T is the integral of s along the straight ray, :math:`T = K
+s` with a matrix K of lengths in cells.
 
-Elsewhere a node depends on one or two nodes reached earlier. Differentiated, with :math:`D = (T - a)_+ + (T - b)_+`,
+Elsewhere a node depends on one or two nodes reached earlier. Differentiated, with :math:`D = (T -
+a)_+ + (T - b)_+`,
 
-.. math:: dT = \frac{(T - a)_+}{D} da + \frac{(T - b)_+}{D} db + \frac{h^2 s}{D} ds, \qquad \text{or}\quad dT = W\, dT + M\, ds
+.. math:: dT = \frac{(T - a)_+}{D} da + \frac{(T - b)_+}{D} db + \frac{h^2 s}{D} ds, \qquad
+    \text{or}\quad dT = W\, dT + M\, ds
 
-where W is strictly triangular in the order of arrival. So :math:`J^\top v = M^\top \lambda` with :math:`(I - W)^\top \lambda = v`: one sparse
-triangular solve for all sources and models together, exact to rounding.
+where W is strictly triangular in the order of arrival. So :math:`J^\top v = M^\top \lambda` with
+:math:`(I - W)^\top \lambda = v`: one sparse triangular solve for all sources and models together,
+exact to rounding.
 
 References:
     | A fast marching level set method (Sethian, 1996), https://doi.org/10.1073/pnas.93.4.1591
-    | An adjoint state method for travel-time tomography (Leung, Qian, 2006), https://doi.org/10.4310/CMS.2006.v4.n1.a10
+    | An adjoint state method for travel-time tomography (Leung, Qian, 2006),
+    https://doi.org/10.4310/CMS.2006.v4.n1.a10
     | scikit-fmm, https://scikit-fmm.readthedocs.io
 """
 
@@ -42,8 +49,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Eikonal"]
 
-NEAR = 1.5  # spacings around a source, and the neighbours of the nodes therein, that straight rays serve
-NODES_AT_ONCE = 2**19  # of all models and sources in one call of fast marching or of the triangular solve
+# Spacings around a source, and the neighbours of the nodes therein, that straight rays serve
+NEAR = 1.5
+NODES_AT_ONCE = (
+    2**19
+)  # of all models and sources in one call of fast marching or of the triangular solve
 
 
 class _FirstArrivals(torch.autograd.Function):
@@ -63,15 +73,18 @@ class _FirstArrivals(torch.autograd.Function):
 
 
 class Eikonal(Operator):
-    """Delays of first arrivals at each receiver from each source, in milliseconds: travel times less those of the background.
+    """Delays of first arrivals at each receiver from each source, in milliseconds: travel times
+    less those of the background.
 
     It computes in float64 on the CPU, and returns the dtype and device of its input.
 
     Arguments:
         grid: cells down and across, (rows, columns).
         spacing: side of a cell in metres, h.
-        sources: positions (depth, distance) in metres from the upper left corner of the grid, (n, 2).
-        receivers: the same, not beyond the centres of the outermost cells; between centres, times are interpolated linearly.
+        sources: positions (depth, distance) in metres from the upper left corner of the grid, (n,
+            2).
+        receivers: the same, not beyond the centres of the outermost cells; between centres, times
+            are interpolated linearly.
         velocity: v0 in metres per second.
         model_shape: how a model arrives; by default flattened row by row, (rows * columns,).
 
@@ -90,7 +103,12 @@ class Eikonal(Operator):
     ) -> None:
         super().__init__(model_shape or (math.prod(grid),), (len(sources), len(receivers)))
         require_inside(grid, spacing, sources)
-        self.grid, self.spacing, self.velocity, self.sources = tuple(grid), spacing, velocity, len(sources)
+        self.grid, self.spacing, self.velocity, self.sources = (
+            tuple(grid),
+            spacing,
+            velocity,
+            len(sources),
+        )
         self._interpolation = _interpolation(self.grid, spacing, receivers.double())
         self._distance, self._near, self._lengths = _around(self.grid, spacing, sources.double())
         everywhere = torch.arange(self.sources)[None]
@@ -101,11 +119,15 @@ class Eikonal(Operator):
     def forward(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, "batch sources receivers"]:
         return self.forward_sources(x, torch.arange(self.sources).expand(len(x), -1))
 
-    def forward_sources(self, x: Float[Tensor, "batch *model"], sources: Int[Tensor, "batch k"]) -> Float[Tensor, "batch k receivers"]:
+    def forward_sources(
+        self, x: Float[Tensor, "batch *model"], sources: Int[Tensor, "batch k"]
+    ) -> Float[Tensor, "batch k receivers"]:
         """The rows of F(x) for those sources, other ones for each model."""
         return _FirstArrivals.apply(x, sources.cpu(), self)
 
-    def times(self, x: Float[Tensor, "batch *model"], sources: Int[Tensor, "batch k"]) -> Float[Tensor, "batch k nodes"]:
+    def times(
+        self, x: Float[Tensor, "batch *model"], sources: Int[Tensor, "batch k"]
+    ) -> Float[Tensor, "batch k nodes"]:
         """Travel time in milliseconds to every node, in float64 on the CPU.
 
         Raises:
@@ -115,18 +137,25 @@ class Eikonal(Operator):
 
         slowness = self._slowness(x).numpy()
         if not np.isfinite(slowness).all() or not (slowness > 0).all():
-            raise PflowError("the eikonal equation needs a finite, positive velocity everywhere, and `x`, its logarithm, is not finite or too large")
+            raise PflowError(
+                "the eikonal equation needs a finite, positive velocity everywhere, and `x`, its"
+                " logarithm, is not finite or too large"
+            )
         chosen = sources.numpy()
         times = np.empty((*chosen.shape, math.prod(self.grid)))
         for part in self._parts(*chosen.shape):
             times[part] = self._march(slowness[part], chosen[part])
         return torch.from_numpy(times)
 
-    def delays(self, times: Float[Tensor, "batch k nodes"], sources: Int[Tensor, "batch k"]) -> Float[Tensor, "batch k receivers"]:
+    def delays(
+        self, times: Float[Tensor, "batch k nodes"], sources: Int[Tensor, "batch k"]
+    ) -> Float[Tensor, "batch k receivers"]:
         """Times at the receivers less those of the background."""
         return times @ self._interpolation.T - self._background.value[sources]
 
-    def gradient(self, x: Tensor, sources: Tensor, times: Tensor, v: Float[Tensor, "batch k receivers"]) -> Float[Tensor, "batch *model"]:
+    def gradient(
+        self, x: Tensor, sources: Tensor, times: Tensor, v: Float[Tensor, "batch k receivers"]
+    ) -> Float[Tensor, "batch *model"]:
         """J(x)^T v, given the times at x."""
         import numpy as np
 
@@ -134,7 +163,9 @@ class Eikonal(Operator):
         arriving = (v.double().cpu() @ self._interpolation).numpy()
         found = np.empty((len(x), math.prod(self.grid)))
         for part in self._parts(*sources.shape):
-            found[part] = self._pull_back(times.numpy()[part], slowness.numpy()[part], sources.numpy()[part], arriving[part])
+            found[part] = self._pull_back(
+                times.numpy()[part], slowness.numpy()[part], sources.numpy()[part], arriving[part]
+            )
         return (-slowness * torch.from_numpy(found)).to(x).reshape(x.shape)
 
     def _slowness(self, x: Tensor) -> Float[Tensor, "batch nodes"]:
@@ -146,25 +177,39 @@ class Eikonal(Operator):
         return [slice(first, first + step) for first in range(0, batch, step)]
 
     def _march(self, slowness: ndarray, sources: ndarray) -> ndarray:
-        """Times (batch, k, nodes): one call of fast marching, all grids below each other with a masked row between."""
+        """Times (batch, k, nodes): one call of fast marching, all grids below each other with a
+        masked row between.
+        """
         import numpy as np
         import skfmm
 
         near_times = (self._lengths @ slowness.T).T.reshape(len(slowness), self.sources, -1)
         near_times = np.take_along_axis(near_times, sources[..., None], 1)
-        near, (contour, beside) = self._near[sources], (values[sources] for values in self._distance)
-        # A node beside the contour is given the time distance / speed: this speed makes it that of the straight ray.
+        near, (contour, beside) = (
+            self._near[sources],
+            (values[sources] for values in self._distance),
+        )
+        # A node beside the contour is given the time distance / speed: this speed makes it that of
+        # the straight ray.
         given = near & (near_times > 0)
         speed = np.where(given, beside / np.where(given, near_times, 1.0), 1 / slowness[:, None])
         rows, columns = self.grid
-        stacked = np.ones((3, *sources.shape, rows + 1, columns))  # contour function, speed, and whether a node is masked
-        stacked[:, :, :, :rows] = np.stack([contour, speed, np.zeros_like(speed)]).reshape(3, *sources.shape, rows, columns)
+        stacked = np.ones(
+            (3, *sources.shape, rows + 1, columns)
+        )  # contour function, speed, and whether a node is masked
+        stacked[:, :, :, :rows] = np.stack([contour, speed, np.zeros_like(speed)]).reshape(
+            3, *sources.shape, rows, columns
+        )
         phi, speed, mask = stacked.reshape(3, -1, columns)
-        found = skfmm.travel_time(np.ma.MaskedArray(phi, mask == 1), speed, dx=self.spacing, order=1)
+        found = skfmm.travel_time(
+            np.ma.MaskedArray(phi, mask == 1), speed, dx=self.spacing, order=1
+        )
         found = np.asarray(found).reshape(stacked.shape[1:])[:, :, :rows].reshape(near.shape)
         return np.where(near, near_times, found)
 
-    def _pull_back(self, times: ndarray, slowness: ndarray, sources: ndarray, arriving: ndarray) -> ndarray:
+    def _pull_back(
+        self, times: ndarray, slowness: ndarray, sources: ndarray, arriving: ndarray
+    ) -> ndarray:
         """The gradient with respect to slowness, (batch, nodes), of sum(arriving * times)."""
         import numpy as np
         from scipy.sparse import csr_array
@@ -176,8 +221,13 @@ class Eikonal(Operator):
         steps = [np.where(near, 0.0, step.reshape(near.shape)) for step in steps]
         total = np.where(near, 1.0, steps[0] + steps[1])
 
-        rank = np.empty(size, dtype=np.int64)  # place in the order of arrival, of each grid by itself
-        order = np.argsort(times.reshape(-1, times.shape[-1]), axis=1, kind="stable") + np.arange(0, size, times.shape[-1])[:, None]
+        rank = np.empty(
+            size, dtype=np.int64
+        )  # place in the order of arrival, of each grid by itself
+        order = (
+            np.argsort(times.reshape(-1, times.shape[-1]), axis=1, kind="stable")
+            + np.arange(0, size, times.shape[-1])[:, None]
+        )
         rank[order.ravel()] = np.arange(size)
         rows, columns, values = [np.arange(size)], [np.arange(size)], [np.ones(size)]
         for step, offset in zip(steps, offsets, strict=True):
@@ -185,10 +235,17 @@ class Eikonal(Operator):
             rows.append(rank[used + offset.ravel()[used]])
             columns.append(rank[used])
             values.append(-(step / total).ravel()[used])
-        upper = csr_array((np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), shape=(size, size))
-        adjoint = spsolve_triangular(upper, arriving.ravel()[order.ravel()], lower=False, unit_diagonal=True)[rank].reshape(times.shape)
+        upper = csr_array(
+            (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))),
+            shape=(size, size),
+        )
+        adjoint = spsolve_triangular(
+            upper, arriving.ravel()[order.ravel()], lower=False, unit_diagonal=True
+        )[rank].reshape(times.shape)
 
-        gradient = (np.where(near, 0.0, self.spacing**2 * slowness[:, None] / total) * adjoint).sum(1)
+        gradient = (np.where(near, 0.0, self.spacing**2 * slowness[:, None] / total) * adjoint).sum(
+            1
+        )
         at_sources = np.zeros((len(times), self.sources, times.shape[-1]))
         model = np.arange(len(times))[:, None]
         np.add.at(at_sources, (model, sources), np.where(near, adjoint, 0.0))
@@ -196,17 +253,23 @@ class Eikonal(Operator):
 
 
 def _upwind(times: ndarray, axis: int) -> tuple[ndarray, ndarray]:
-    """(T - a)_+ along one axis of (batch, k, rows, columns), and how far a lies from its node in the flattened array."""
+    """(T - a)_+ along one axis of (batch, k, rows, columns), and how far a lies from its node in
+    the flattened array.
+    """
     import numpy as np
 
     before, after = np.full_like(times, np.inf), np.full_like(times, np.inf)
     lower, upper = ([slice(None)] * axis + [part] for part in (slice(None, -1), slice(1, None)))
     before[tuple(upper)], after[tuple(lower)] = times[tuple(lower)], times[tuple(upper)]
     stride = times.shape[3] if axis == 2 else 1
-    return np.maximum(times - np.minimum(before, after), 0.0), np.where(before <= after, -stride, stride)
+    return np.maximum(times - np.minimum(before, after), 0.0), np.where(
+        before <= after, -stride, stride
+    )
 
 
-def _interpolation(grid: tuple[int, int], spacing: float, receivers: Float[Tensor, "receivers 2"]) -> Float[Tensor, "receivers nodes"]:
+def _interpolation(
+    grid: tuple[int, int], spacing: float, receivers: Float[Tensor, "receivers 2"]
+) -> Float[Tensor, "receivers nodes"]:
     """Bilinear interpolation from the centres of the cells.
 
     Raises:
@@ -216,16 +279,24 @@ def _interpolation(grid: tuple[int, int], spacing: float, receivers: Float[Tenso
     place = receivers / spacing - 0.5
     if ((place < -1e-9) | (place > last + 1e-9)).any():
         raise PflowError(
-            f"receivers must lie between the centres of the outermost cells, {spacing / 2:g} to {(grid[0] - 0.5) * spacing:g} metres deep and "
-            f"{spacing / 2:g} to {(grid[1] - 0.5) * spacing:g} metres across, and one does not: move it, or enlarge the grid"
+            f"receivers must lie between the centres of the outermost cells, {spacing / 2:g} to"
+            f" {(grid[0] - 0.5) * spacing:g} metres deep and {spacing / 2:g} to"
+            f" {(grid[1] - 0.5) * spacing:g} metres across, and one does not: move it, or enlarge"
+            " the grid"
         )
-    weights = [(1 - (place[:, axis, None] - torch.arange(count)).abs()).clamp(min=0) for axis, count in enumerate(grid)]
+    weights = [
+        (1 - (place[:, axis, None] - torch.arange(count)).abs()).clamp(min=0)
+        for axis, count in enumerate(grid)
+    ]
     return (weights[0][:, :, None] * weights[1][:, None, :]).flatten(1)
 
 
-def _around(grid: tuple[int, int], spacing: float, sources: Float[Tensor, "sources 2"]) -> tuple[ndarray, ndarray, object]:
-    """For each source: the function whose contour fast marching starts from, and what it takes for the distance to the contour at the
-    nodes beside; which nodes are near; and the lengths of the straight rays to these in each cell, as a sparse matrix.
+def _around(
+    grid: tuple[int, int], spacing: float, sources: Float[Tensor, "sources 2"]
+) -> tuple[ndarray, ndarray, object]:
+    """For each source: the function whose contour fast marching starts from, and what it takes for
+    the distance to the contour at the nodes beside; which nodes are near; and the lengths of the
+    straight rays to these in each cell, as a sparse matrix.
     """
     import numpy as np
     import skfmm
@@ -240,10 +311,19 @@ def _around(grid: tuple[int, int], spacing: float, sources: Float[Tensor, "sourc
     near[:, :, 1:] |= inside[:, :, :-1]
     near[:, :, :-1] |= inside[:, :, 1:]
     near = near.reshape(phi.shape)
-    beside = np.stack([np.abs(skfmm.travel_time(p.reshape(grid), np.ones(grid), dx=spacing, order=1)).ravel() for p in phi])
+    beside = np.stack(
+        [
+            np.abs(skfmm.travel_time(p.reshape(grid), np.ones(grid), dx=spacing, order=1)).ravel()
+            for p in phi
+        ]
+    )
     source, node = near.nonzero()
-    lengths = segment_lengths(grid, spacing, sources[torch.from_numpy(source)], nodes[torch.from_numpy(node)])
+    lengths = segment_lengths(
+        grid, spacing, sources[torch.from_numpy(source)], nodes[torch.from_numpy(node)]
+    )
     ray, cell = lengths.indices().numpy()
     flattened = (source * phi.shape[1] + node)[ray]
-    matrix = csr_array((lengths.values().numpy(), (flattened, cell)), shape=(phi.size, phi.shape[1]))
+    matrix = csr_array(
+        (lengths.values().numpy(), (flattened, cell)), shape=(phi.size, phi.shape[1])
+    )
     return np.stack([phi, beside]), near, matrix

@@ -1,4 +1,6 @@
-"""Operators from torch code that exists: functions, modules, and objects with `A` and `A_adjoint`."""
+"""Operators from torch code that exists: functions, modules, and objects with `A` and
+`A_adjoint`.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,14 @@ __all__ = ["ModuleOperator", "PhysicsOperator", "TorchOperator"]
 
 
 class TorchOperator(Operator):
-    """A function in torch; autograd gives the gradient, and the adjoint where the function is linear.
+    """A function in torch; autograd gives the gradient, and the adjoint where the function is
+    linear.
 
     Arguments:
-        function: x (batch, *model) -> F(x) (batch, *data), in the dtype and on the device of x. Complex results become real, with a last
-            axis (real, imaginary).
-        model_shape, data_shape: shapes of one x and of one F(x); of complex data with the last axis of size 2.
+        function: x (batch, *model) -> F(x) (batch, *data), in the dtype and on the device of x.
+            Complex results become real, with a last axis (real, imaginary).
+        model_shape, data_shape: shapes of one x and of one F(x); of complex data with the last axis
+            of size 2.
         linear: whether F(a x + b x') = a F(x) + b F(x').
         valid: x -> (batch,) booleans, where F is not defined for every x.
     """
@@ -46,11 +50,18 @@ class ModuleOperator(Operator):
     """A `torch.nn.Module` as it is: its weights are fixed, and it is in evaluation mode.
 
     Arguments:
-        module: the module; copied, so that later training of it has no effect, and once for each dtype and device it is used in.
+        module: the module; copied, so that later training of it has no effect, and once for each
+            dtype and device it is used in.
         model_shape, data_shape, linear: as for `TorchOperator`.
     """
 
-    def __init__(self, module: nn.Module, model_shape: Sequence[int], data_shape: Sequence[int], linear: bool = False) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        model_shape: Sequence[int],
+        data_shape: Sequence[int],
+        linear: bool = False,
+    ) -> None:
         super().__init__(model_shape, data_shape)
         self.linear = linear
         self._module = copy.deepcopy(module).eval().requires_grad_(False)
@@ -64,7 +75,8 @@ class ModuleOperator(Operator):
 
 
 class PhysicsOperator(Operator):
-    """An object with the methods of deepinv's physics: `A(x)`, and `A_adjoint(y)` of a linear one or `A_vjp(x, v)` of another.
+    """An object with the methods of deepinv's physics: `A(x)`, and `A_adjoint(y)` of a linear one
+    or `A_vjp(x, v)` of another.
 
     Without the last two, autograd differentiates `A`.
 
@@ -79,7 +91,10 @@ class PhysicsOperator(Operator):
     def __init__(self, physics: Any, model_shape: Sequence[int], data_shape: Sequence[int]) -> None:
         super().__init__(model_shape, data_shape)
         if not callable(getattr(physics, "A", None)):
-            raise PflowError(f"{type(physics).__name__} must have a method `A(x)`, and has none: pass an object with one, or use TorchOperator")
+            raise PflowError(
+                f"{type(physics).__name__} must have a method `A(x)`, and has none: pass an object"
+                " with one, or use TorchOperator"
+            )
         self.physics, self.linear = physics, hasattr(physics, "A_adjoint")
 
     @property
@@ -89,7 +104,9 @@ class PhysicsOperator(Operator):
     def forward(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, "batch *data"]:
         return self.physics.A(x)
 
-    def vjp(self, x: Float[Tensor, "batch *model"], v: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *model"]:
+    def vjp(
+        self, x: Float[Tensor, "batch *model"], v: Float[Tensor, "batch *data"]
+    ) -> Float[Tensor, "batch *model"]:
         if self.linear:
             return self.physics.A_adjoint(v)
         return self.physics.A_vjp(x, v) if self._has_own_vjp else super().vjp(x, v)

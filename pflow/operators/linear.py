@@ -30,7 +30,10 @@ class MatrixOperator(Operator):
 
     def __init__(self, matrix: Float[Tensor, "data model"]) -> None:
         if matrix.ndim != 2:
-            raise PflowError(f"`matrix` must have two axes (data, model), and has shape {tuple(matrix.shape)}: reshape it")
+            raise PflowError(
+                f"`matrix` must have two axes (data, model), and has shape {tuple(matrix.shape)}:"
+                " reshape it"
+            )
         rows, columns = matrix.shape
         super().__init__(model_shape=(columns,), data_shape=(rows,))
         self._matrix = Constant(matrix)
@@ -67,13 +70,16 @@ class IdentityOperator(Operator):
 
 
 def dense_matrix(operator: Operator) -> Float[Tensor, "data model"]:
-    """The matrix of a linear operator in float64, over flattened models and data: its columns are F of the unit vectors.
+    """The matrix of a linear operator in float64, over flattened models and data: its columns are F
+    of the unit vectors.
 
     Raises:
         PflowError: if the operator is not linear.
     """
     if not operator.linear:
-        raise PflowError(f"only a linear operator has a matrix, and `{type(operator).__name__}.linear` is False")
+        raise PflowError(
+            f"only a linear operator has a matrix, and `{type(operator).__name__}.linear` is False"
+        )
     size = math.prod(operator.model_shape)
     unit_vectors = torch.eye(size, dtype=torch.float64).reshape(size, *operator.model_shape)
     return operator(unit_vectors).reshape(size, -1).T

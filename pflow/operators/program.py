@@ -33,8 +33,9 @@ LAST_LINES = 20  # of what a failed program wrote
 class ProgramOperator(Operator):
     """A program that is run once for each model, several at a time, in any language.
 
-    Files are float64 arrays in NumPy's `.npy` format (16 lines of any language can read it), in a folder that is removed afterwards. The command is
-    split as a shell would, and run without one; in it stand the names of files to read and to write:
+    Files are float64 arrays in NumPy's `.npy` format (16 lines of any language can read it), in a
+    folder that is removed afterwards. The command is split as a shell would, and run without one;
+    in it stand the names of files to read and to write:
 
         {x}   one model, of the shape `model_shape`
         {y}   where to write F(x), of the shape `data_shape`
@@ -44,15 +45,15 @@ class ProgramOperator(Operator):
     Arguments:
         command: for example "wave_solver --model {x} --out {y}".
         model_shape, data_shape: shapes of one x and of one F(x).
-        gradient_command: for example "wave_solver --model {x} --residual {v} --gradient {g}"; None where there is none, and then methods
-            must have `objective: importance`.
+        gradient_command: for example "wave_solver --model {x} --residual {v} --gradient {g}"; None
+            where there is none, and then methods must have `objective: importance`.
         processes: how many run at a time.
         timeout_s: seconds after which a run has failed.
         linear: whether F is linear.
 
     Raises:
-        PflowError: for a command without its files; at use for a program that is missing, fails, takes too long or writes nothing sensible,
-            with its exit status and its last words.
+        PflowError: for a command without its files; at use for a program that is missing, fails,
+            takes too long or writes nothing sensible, with its exit status and its last words.
     """
 
     def __init__(
@@ -67,34 +68,56 @@ class ProgramOperator(Operator):
         linear: bool = False,
     ) -> None:
         super().__init__(model_shape, data_shape)
-        for name, text, files in (("command", command, "xy"), ("gradient_command", gradient_command, "xvg")):
-            missing = [f"{{{file}}}" for file in files if text is not None and f"{{{file}}}" not in text]
+        for name, text, files in (
+            ("command", command, "xy"),
+            ("gradient_command", gradient_command, "xvg"),
+        ):
+            missing = [
+                f"{{{file}}}" for file in files if text is not None and f"{{{file}}}" not in text
+            ]
             if missing:
                 raise PflowError(
-                    f"`{name}` (={text!r}) must name its files, and has no {' and no '.join(missing)}: write them where the program expects file names"
+                    f"`{name}` (={text!r}) must name its files, and has no"
+                    f" {' and no '.join(missing)}: write them where the program expects file names"
                 )
         if processes < 1 or timeout_s <= 0:
-            raise PflowError(f"`processes` (={processes}) must be at least 1 and `timeout_s` (={timeout_s}) positive: correct them")
-        self.command, self.gradient_command, self.processes, self.timeout_s = command, gradient_command, processes, timeout_s
+            raise PflowError(
+                f"`processes` (={processes}) must be at least 1 and `timeout_s` (={timeout_s})"
+                " positive: correct them"
+            )
+        self.command, self.gradient_command, self.processes, self.timeout_s = (
+            command,
+            gradient_command,
+            processes,
+            timeout_s,
+        )
         self.linear, self.differentiable = linear, gradient_command is not None
 
     def forward(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, "batch *data"]:
         return self._run_all(self.command, "y", self.data_shape, {"x": x})
 
-    def vjp(self, x: Float[Tensor, "batch *model"], v: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *model"]:
+    def vjp(
+        self, x: Float[Tensor, "batch *model"], v: Float[Tensor, "batch *data"]
+    ) -> Float[Tensor, "batch *model"]:
         if self.gradient_command is None:
             raise PflowError(
-                f"the program {self.command!r} has no gradient, and one was asked for: give `gradient_command`, or use methods with "
-                "`objective: importance`, which need none"
+                f"the program {self.command!r} has no gradient, and one was asked for: give"
+                " `gradient_command`, or use methods with `objective: importance`, which need none"
             )
         return self._run_all(self.gradient_command, "g", self.model_shape, {"x": x, "v": v})
 
-    def _run_all(self, command: str, output: str, shape: tuple[int, ...], inputs: dict[str, Tensor]) -> Tensor:
+    def _run_all(
+        self, command: str, output: str, shape: tuple[int, ...], inputs: dict[str, Tensor]
+    ) -> Tensor:
         arrays = {name: value.detach().double().cpu().numpy() for name, value in inputs.items()}
-        rows = [{name: values[i] for name, values in arrays.items()} for i in range(len(inputs["x"]))]
+        rows = [
+            {name: values[i] for name, values in arrays.items()} for i in range(len(inputs["x"]))
+        ]
         interrupted = Event()
         with ThreadPoolExecutor(self.processes) as pool:
-            waiting = [pool.submit(self._run, command, output, shape, row, interrupted) for row in rows]
+            waiting = [
+                pool.submit(self._run, command, output, shape, row, interrupted) for row in rows
+            ]
             try:
                 results = [one.result() for one in waiting]
             except BaseException:
@@ -103,7 +126,14 @@ class ProgramOperator(Operator):
                 raise
         return torch.stack([torch.from_numpy(result) for result in results]).to(inputs["x"])
 
-    def _run(self, command: str, output: str, shape: tuple[int, ...], inputs: dict[str, ndarray], interrupted: Event) -> ndarray:
+    def _run(
+        self,
+        command: str,
+        output: str,
+        shape: tuple[int, ...],
+        inputs: dict[str, ndarray],
+        interrupted: Event,
+    ) -> ndarray:
         import numpy as np
 
         with tempfile.TemporaryDirectory(prefix="pflow-") as folder:
@@ -117,10 +147,14 @@ class ProgramOperator(Operator):
             try:
                 result = np.load(paths[output], allow_pickle=False)
             except (OSError, ValueError) as error:
-                raise PflowError(f"{shlex.join(words)} must write {output}.npy, and it cannot be read ({error}): check where the program writes") from error
+                raise PflowError(
+                    f"{shlex.join(words)} must write {output}.npy, and it cannot be read ({error}):"
+                    " check where the program writes"
+                ) from error
         if result.shape != shape or np.iscomplexobj(result):
             raise PflowError(
-                f"{shlex.join(words)} must write real numbers of shape {shape}, and wrote {result.dtype} of shape {result.shape}: correct it, or the shapes"
+                f"{shlex.join(words)} must write real numbers of shape {shape}, and wrote"
+                f" {result.dtype} of shape {result.shape}: correct it, or the shapes"
             )
         return result.astype(np.float64)
 
@@ -130,10 +164,21 @@ class ProgramOperator(Operator):
         with said.open("w") as output:
             try:
                 # A session of its own, so that what the program has started can be ended with it.
-                process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+                process = subprocess.Popen(
+                    words,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
             except OSError as error:
-                raise PflowError(f"{shlex.join(words)} cannot be started ({error.strerror}): give the path of the program") from error
-            while process.poll() is None and not interrupted.is_set() and time.monotonic() < deadline:
+                raise PflowError(
+                    f"{shlex.join(words)} cannot be started ({error.strerror}): give the path of"
+                    " the program"
+                ) from error
+            while (
+                process.poll() is None and not interrupted.is_set() and time.monotonic() < deadline
+            ):
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(min(0.2, max(0.0, deadline - time.monotonic())))
             ended = process.poll() is not None
@@ -142,10 +187,14 @@ class ProgramOperator(Operator):
                 process.wait()
         if not ended:
             raise PflowError(
-                f"{shlex.join(words)} must end within `timeout_s` (={self.timeout_s:g}) seconds, and did not: raise it, or look for why\n{_end_of(said)}"
+                f"{shlex.join(words)} must end within `timeout_s` (={self.timeout_s:g}) seconds,"
+                f" and did not: raise it, or look for why\n{_end_of(said)}"
             )
         if process.returncode != 0:
-            raise PflowError(f"{shlex.join(words)} failed with exit status {process.returncode}; its last words:\n{_end_of(said)}")
+            raise PflowError(
+                f"{shlex.join(words)} failed with exit status {process.returncode}; its last"
+                f" words:\n{_end_of(said)}"
+            )
 
 
 def _end_of(said: Path) -> str:

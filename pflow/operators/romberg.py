@@ -1,4 +1,6 @@
-r"""Compressed sensing by random convolution (Romberg 2009, SIAM J. Imaging Sci. 2, 1098, https://doi.org/10.1137/08072975X)."""
+r"""Compressed sensing by random convolution (Romberg 2009, SIAM J. Imaging Sci. 2, 1098,
+https://doi.org/10.1137/08072975X).
+"""
 
 from __future__ import annotations
 
@@ -17,19 +19,23 @@ __all__ = ["RombergOperator"]
 
 
 class RombergOperator(Operator):
-    r"""A random convolution of the whole image, of which some entries are kept, without ever forming a matrix.
+    r"""A random convolution of the whole image, of which some entries are kept, without ever
+    forming a matrix.
 
     .. math::
         R x = (H x)_{kept}, \qquad H = F^{-1} \mathrm{diag}(e^{i \theta}) F
 
-    with F the DFT of the flattened image and theta uniform phases, odd in frequency so that H x is real. H is orthogonal, so
-    :math:`R R^\top = I`, and :math:`A = R^\top R` is a symmetric projector: :math:`A = A^\top = A^2`.
+    with F the DFT of the flattened image and theta uniform phases, odd in frequency so that H x is
+    real. H is orthogonal, so
+    :math:`R R^\top = I`, and :math:`A = R^\top R` is a symmetric projector: :math:`A = A^\top =
+    A^2`.
 
     Arguments:
         shape: of one image, (channels, height, width).
         ratio: unknowns for each measurement: 2 keeps half of the entries; 1 all of them.
         seed: of the phases and of the kept entries.
-        measurements: True for the measurements R x, a vector; False for their back-projection A x, an image, as in the paper.
+        measurements: True for the measurements R x, a vector; False for their back-projection A x,
+            an image, as in the paper.
 
     Raises:
         PflowError: for a ratio below 1.
@@ -37,10 +43,15 @@ class RombergOperator(Operator):
 
     linear = True
 
-    def __init__(self, shape: Sequence[int], ratio: float = 2.0, seed: int = 0, measurements: bool = False) -> None:
+    def __init__(
+        self, shape: Sequence[int], ratio: float = 2.0, seed: int = 0, measurements: bool = False
+    ) -> None:
         size = math.prod(shape)
         if not 1 <= ratio <= size:
-            raise PflowError(f"`ratio` (={ratio}) of a random convolution must be from 1 (nothing is left out) to the {size} unknowns")
+            raise PflowError(
+                f"`ratio` (={ratio}) of a random convolution must be from 1 (nothing is left out)"
+                f" to the {size} unknowns"
+            )
         kept = math.ceil(size / ratio)
         super().__init__(model_shape=shape, data_shape=(kept,) if measurements else shape)
         generator = torch.Generator().manual_seed(seed)
@@ -60,7 +71,9 @@ class RombergOperator(Operator):
     def adjoint(self, v: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *model"]:
         return self.back_project(v) if self.measurements else self.forward(v)
 
-    def vjp(self, x: Float[Tensor, "batch *model"], v: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *model"]:
+    def vjp(
+        self, x: Float[Tensor, "batch *model"], v: Float[Tensor, "batch *data"]
+    ) -> Float[Tensor, "batch *model"]:
         return self.adjoint(v)
 
     def measure(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, "batch kept"]:
@@ -72,7 +85,9 @@ class RombergOperator(Operator):
         full = b.new_zeros(len(b), self.size).index_copy(1, self._kept_on(b.device), b)
         return self._convolve(full, -1.0).view(len(b), *self.model_shape)
 
-    def _convolve(self, vectors: Float[Tensor, "batch size"], direction: float) -> Float[Tensor, "batch size"]:
+    def _convolve(
+        self, vectors: Float[Tensor, "batch size"], direction: float
+    ) -> Float[Tensor, "batch size"]:
         """H v, or for direction -1 its inverse and transpose."""
         factor = torch.complex(self._cosine.like(vectors), direction * self._sine.like(vectors))
         return torch.fft.irfft(factor * torch.fft.rfft(vectors), n=self.size)

@@ -19,12 +19,15 @@ __all__ = ["DeepwaveOperator"]
 
 
 class DeepwaveOperator(Operator):
-    r"""Recordings of the scalar wave equation :math:`v^{-2} \partial_t^2 u = \nabla^2 u + f` for a velocity model v, by `deepwave.scalar`.
+    r"""Recordings of the scalar wave equation :math:`v^{-2} \partial_t^2 u = \nabla^2 u + f` for a
+    velocity model v, by `deepwave.scalar`.
 
-    The model has one channel, (1, height, width), in the units of `spacing` and `time_step`; for a log-velocity compose with its exponential
-    (`ComposedOperator`). Data are (shots, receivers, times). The time step inside depends on the largest velocity, so that one is fixed
-    here, and models beyond it (or not above zero) are not valid: otherwise a model's data would depend on the others in its batch.
-    `time_step` must not exceed it: deepwave would divide it, and sum its gradients at whole time steps only, with errors near 1 %.
+    The model has one channel, (1, height, width), in the units of `spacing` and `time_step`; for a
+    log-velocity compose with its exponential (`ComposedOperator`). Data are (shots, receivers,
+    times). The time step inside depends on the largest velocity, so that one is fixed here, and
+    models beyond it (or not above zero) are not valid: otherwise a model's data would depend on the
+    others in its batch. `time_step` must not exceed it: deepwave would divide it, and sum its
+    gradients at whole time steps only, with errors near 1 %.
 
     Arguments:
         grid: (height, width), in cells.
@@ -34,11 +37,13 @@ class DeepwaveOperator(Operator):
         sources: cell of each shot's source, (shots, 2).
         receivers: cells of the receivers, (receivers, 2), the same for each shot.
         largest_velocity: no valid model has a larger one.
-        every: time steps from one datum to the next; the data are (shots, receivers, ceil(times / every)).
+        every: time steps from one datum to the next; the data are (shots, receivers, ceil(times /
+            every)).
         **settings: of `deepwave.scalar`, such as accuracy, pml_width, pml_freq.
 
     Raises:
-        PflowError: if deepwave is not installed, or the time step too long for the largest velocity.
+        PflowError: if deepwave is not installed, or the time step too long for the largest
+            velocity.
     """
 
     def __init__(
@@ -56,39 +61,76 @@ class DeepwaveOperator(Operator):
         try:
             import deepwave  # noqa: F401
         except ImportError as error:
-            raise PflowError("DeepwaveOperator needs deepwave, and it is not installed: pip install 'pflow[wave]'") from error
+            raise PflowError(
+                "DeepwaveOperator needs deepwave, and it is not installed: pip install"
+                " 'pflow[wave]'"
+            ) from error
         longest = 0.6 * spacing / (math.sqrt(2) * largest_velocity)
         if time_step > longest:
             raise PflowError(
-                f"`time_step` (={time_step:g}) must be at most 0.6 `spacing` / (sqrt(2) `largest_velocity`) (={longest:g}), where waves are stable: "
-                "sample the wavelet more finely"
+                f"`time_step` (={time_step:g}) must be at most 0.6 `spacing` / (sqrt(2)"
+                f" `largest_velocity`) (={longest:g}), where waves are stable: sample the wavelet"
+                " more finely"
             )
         super().__init__((1, *grid), (len(sources), len(receivers), len(wavelet[::every])))
         self.sources = len(sources)
-        self.spacing, self.time_step, self.largest_velocity, self.every, self.settings = spacing, time_step, largest_velocity, every, settings
-        self._wavelet, self._source_cells, self._receiver_cells = Constant(wavelet), sources.cpu().long(), receivers.cpu().long()
+        self.spacing, self.time_step, self.largest_velocity, self.every, self.settings = (
+            spacing,
+            time_step,
+            largest_velocity,
+            every,
+            settings,
+        )
+        self._wavelet, self._source_cells, self._receiver_cells = (
+            Constant(wavelet),
+            sources.cpu().long(),
+            receivers.cpu().long(),
+        )
 
     def valid(self, x: Float[Tensor, "batch 1 height width"]) -> Bool[Tensor, " batch"]:
         return ((x > 0) & (x <= self.largest_velocity)).flatten(1).all(1)
 
-    def forward(self, x: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, "batch shots receivers times"]:
+    def forward(
+        self, x: Float[Tensor, "batch 1 height width"]
+    ) -> Float[Tensor, "batch shots receivers times"]:
         return self.forward_sources(x, torch.arange(self.sources).expand(len(x), -1))
 
-    def forward_sources(self, x: Float[Tensor, "batch 1 height width"], sources: Int[Tensor, "batch k"]) -> Float[Tensor, "batch k receivers times"]:
+    def forward_sources(
+        self, x: Float[Tensor, "batch 1 height width"], sources: Int[Tensor, "batch k"]
+    ) -> Float[Tensor, "batch k receivers times"]:
         import deepwave
 
         return self._recordings(x, sources, deepwave.scalar)
 
-    def born(self, x: Float[Tensor, "1 1 height width"], change: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, "batch shots receivers times"]:
-        """The change of the recordings that a small change of the velocities x makes, to first order: J(x) change, by `deepwave.scalar_born`."""
+    def born(
+        self, x: Float[Tensor, "1 1 height width"], change: Float[Tensor, "batch 1 height width"]
+    ) -> Float[Tensor, "batch shots receivers times"]:
+        """The change of the recordings that a small change of the velocities x makes, to first
+        order: J(x) change, by `deepwave.scalar_born`.
+        """
         import deepwave
 
         everywhere = torch.arange(self.sources).expand(len(change), -1)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", deepwave.MigrationWarning)  # tells how releases before 0.1 treated the outermost cells
-            return self._recordings(x.expand_as(change), everywhere, deepwave.scalar_born, "sc_", dv=change[:, 0].repeat_interleave(self.sources, 0))
+            warnings.simplefilter(
+                "ignore", deepwave.MigrationWarning
+            )  # tells how releases before 0.1 treated the outermost cells
+            return self._recordings(
+                x.expand_as(change),
+                everywhere,
+                deepwave.scalar_born,
+                "sc_",
+                dv=change[:, 0].repeat_interleave(self.sources, 0),
+            )
 
-    def _recordings(self, x: Tensor, sources: Tensor, propagate: Callable[..., Any], kind: str = "", **more: Tensor) -> Float[Tensor, "batch k receivers times"]:
+    def _recordings(
+        self,
+        x: Tensor,
+        sources: Tensor,
+        propagate: Callable[..., Any],
+        kind: str = "",
+        **more: Tensor,
+    ) -> Float[Tensor, "batch k receivers times"]:
         shots = sources.shape[1]
         at = self._source_cells[sources.flatten().cpu()][:, None].to(x.device)
         found = propagate(
@@ -97,7 +139,11 @@ class DeepwaveOperator(Operator):
             self.time_step,
             source_amplitudes=self._wavelet.like(x).expand(len(at), 1, -1),
             source_locations=at,
-            **{f"{kind}receiver_locations": self._receiver_cells.expand(len(at), -1, -1).to(x.device)},
+            **{
+                f"{kind}receiver_locations": (
+                    self._receiver_cells.expand(len(at), -1, -1).to(x.device)
+                )
+            },
             max_vel=self.largest_velocity,
             **more,
             **self.settings,

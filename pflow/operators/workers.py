@@ -1,7 +1,8 @@
 """An operator in worker processes: each batch is shared among them.
 
-For operators that keep one core busy and cannot share it out themselves. The processes are started at the first call and stay; each has
-one thread. A batch is cut into pieces of the same few models whatever the number of workers, so results do not depend on it.
+For operators that keep one core busy and cannot share it out themselves. The processes are started
+at the first call and stay; each has one thread. A batch is cut into pieces of the same few models
+whatever the number of workers, so results do not depend on it.
 """
 
 from __future__ import annotations
@@ -30,10 +31,14 @@ __all__ = ["Workers"]
 
 
 class _Shared(torch.autograd.Function):
-    """Forward in the workers, which keep what the gradient needs; its backward asks the same ones."""
+    """Forward in the workers, which keep what the gradient needs; its backward asks the same
+    ones.
+    """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, operator: Workers, arguments: tuple[Tensor, ...]) -> Tensor:
+    def forward(
+        ctx: FunctionCtx, x: Tensor, operator: Workers, arguments: tuple[Tensor, ...]
+    ) -> Tensor:
         ctx.save_for_backward(x)
         ctx.operator, ctx.arguments = operator, arguments
         ctx.ticket = next(operator.tickets)
@@ -42,7 +47,11 @@ class _Shared(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, v: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.operator.ask("gradient", *ctx.saved_tensors, *ctx.arguments, v, ticket=ctx.ticket), None, None
+        return (
+            ctx.operator.ask("gradient", *ctx.saved_tensors, *ctx.arguments, v, ticket=ctx.ticket),
+            None,
+            None,
+        )
 
 
 class Workers(Operator):
@@ -56,7 +65,11 @@ class Workers(Operator):
 
     def __init__(self, operator: Operator, count: int, piece: int = 2) -> None:
         super().__init__(operator.model_shape, operator.data_shape)
-        self.linear, self.sources, self.differentiable = operator.linear, operator.sources, operator.differentiable
+        self.linear, self.sources, self.differentiable = (
+            operator.linear,
+            operator.sources,
+            operator.differentiable,
+        )
         self.valid, self.reference = operator.valid, operator.reference
         self.name, self.count, self.piece = type(operator).__name__, count, piece
         self.tickets: Iterator[int] = itertools.count()
@@ -66,8 +79,12 @@ class Workers(Operator):
     def forward(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, "batch *data"]:
         return self._differentiable(x)
 
-    def forward_sources(self, x: Float[Tensor, "batch *model"], sources: Int[Tensor, "batch k"]) -> Float[Tensor, "batch k *rest"]:
-        """The rows of F(x) for those sources, other ones for each model, where the operator has them."""
+    def forward_sources(
+        self, x: Float[Tensor, "batch *model"], sources: Int[Tensor, "batch k"]
+    ) -> Float[Tensor, "batch k *rest"]:
+        """The rows of F(x) for those sources, other ones for each model, where the operator has
+        them.
+        """
         return self._differentiable(x, sources)
 
     def adjoint(self, v: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *model"]:
@@ -88,9 +105,18 @@ class Workers(Operator):
         if self._pool is None:
             self._pool = _Pool(self._pickled, self.count, self.name)
         batch, like = len(tensors[0]), tensors[0]
-        pieces = [slice(first, first + self.piece) for first in range(0, batch, self.piece)] or [slice(0, 0)]
+        pieces = [slice(first, first + self.piece) for first in range(0, batch, self.piece)] or [
+            slice(0, 0)
+        ]
         arrays = [tensor.detach().cpu().numpy() for tensor in tensors]
-        messages = [(task, None if ticket is None else (ticket, part.start), [array[part] for array in arrays]) for part in pieces]
+        messages = [
+            (
+                task,
+                None if ticket is None else (ticket, part.start),
+                [array[part] for array in arrays],
+            )
+            for part in pieces
+        ]
         try:
             answers = self._pool.run(messages)
         except BaseException:  # a worker has died, or is still at work for this call
@@ -111,14 +137,18 @@ class Workers(Operator):
 
 
 class _Pool:
-    """The processes. They end with this object, with the program, and with the death of the program."""
+    """The processes. They end with this object, with the program, and with the death of the
+    program.
+    """
 
     def __init__(self, pickled: bytes, count: int, name: str) -> None:
         context = multiprocessing.get_context("spawn")
         self.name, self.connections, processes = name, [], []
         for _ in range(count):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, pickled, os.getpid()), daemon=True)
+            process = context.Process(
+                target=_work, args=(theirs, pickled, os.getpid()), daemon=True
+            )
             process.start()
             theirs.close()
             self.connections.append(ours)
@@ -127,8 +157,13 @@ class _Pool:
         self.close = weakref.finalize(self, _end, self.connections, processes)
 
     def run(self, messages: Sequence[tuple]) -> list[tuple[bool, Any]]:
-        """The answers, in order. Piece i belongs to worker i modulo their number, which may hold what its gradient needs."""
-        queues = {connection: list(range(k, len(messages), len(self.connections)))[::-1] for k, connection in enumerate(self.connections)}
+        """The answers, in order. Piece i belongs to worker i modulo their number, which may hold
+        what its gradient needs.
+        """
+        queues = {
+            connection: list(range(k, len(messages), len(self.connections)))[::-1]
+            for k, connection in enumerate(self.connections)
+        }
         answers: dict[int, tuple[bool, Any]] = {}
         waiting: dict[Connection, int] = {}
         try:
@@ -139,12 +174,27 @@ class _Pool:
                     answers[waiting.pop(connection)] = pickle.loads(connection.recv_bytes())
                     self._send(connection, queues, waiting, messages)
         except (EOFError, OSError) as error:
-            codes = sorted({process.exitcode for process in self.processes if process.join(0.5) or process.exitcode is not None})
-            told = f" (exit status {', '.join(map(str, codes))}; -9 is mostly a lack of memory)" if codes else ""
-            raise PflowError(f"a worker process of `{self.name}` died{told}: run it with `workers: 1` to see why, or ask for more memory") from error
+            codes = sorted(
+                {
+                    process.exitcode
+                    for process in self.processes
+                    if process.join(0.5) or process.exitcode is not None
+                }
+            )
+            told = (
+                f" (exit status {', '.join(map(str, codes))}; -9 is mostly a lack of memory)"
+                if codes
+                else ""
+            )
+            raise PflowError(
+                f"a worker process of `{self.name}` died{told}: run it with `workers: 1` to see"
+                " why, or ask for more memory"
+            ) from error
         return [answers[k] for k in range(len(messages))]
 
-    def _send(self, connection: Connection, queues: dict, waiting: dict, messages: Sequence[tuple]) -> None:
+    def _send(
+        self, connection: Connection, queues: dict, waiting: dict, messages: Sequence[tuple]
+    ) -> None:
         if queues[connection]:
             waiting[connection] = queues[connection].pop()
             connection.send_bytes(pickle.dumps(messages[waiting[connection]]))
@@ -176,19 +226,33 @@ def _work(connection: Connection, pickled: bytes, parent: int) -> None:
             return
         try:
             operator = operator or pickle.loads(pickled)
-            answer = True, _answer(operator, task, ticket, [torch.from_numpy(array.copy()) for array in arrays], kept)
+            answer = (
+                True,
+                _answer(
+                    operator,
+                    task,
+                    ticket,
+                    [torch.from_numpy(array.copy()) for array in arrays],
+                    kept,
+                ),
+            )
         except PflowError as error:
             answer = False, str(error)
         except Exception as error:
             place = traceback.extract_tb(error.__traceback__)[-1]
-            answer = False, f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
+            answer = (
+                False,
+                f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})",
+            )
         try:
             connection.send_bytes(pickle.dumps(answer))
         except OSError:
             return
 
 
-def _answer(operator: Operator, task: str, ticket: tuple[int, int] | None, tensors: list[Tensor], kept: dict) -> Any:
+def _answer(
+    operator: Operator, task: str, ticket: tuple[int, int] | None, tensors: list[Tensor], kept: dict
+) -> Any:
     if task == "adjoint":
         return operator.adjoint(*tensors).numpy()
     if task == "forward" and ticket is None:

@@ -1,4 +1,6 @@
-"""Bayesian inverse problems: a prior, a low- and a high-fidelity operator, noise, and where known the exact posterior."""
+"""Bayesian inverse problems: a prior, a low- and a high-fidelity operator, noise, and where known
+the exact posterior.
+"""
 
 from __future__ import annotations
 
@@ -18,24 +20,45 @@ from pflow.problems.seismic import Seismic
 from pflow.problems.traveltime import TravelTime
 from pflow.problems.waveform import Waveform
 
-__all__ = ["PROBLEMS", "Bimodal", "ExactPosterior", "Gaussian", "LogNormal", "PriorProblem", "Problem", "Rosenbrock", "Seismic", "TravelTime", "Waveform", "build_problem"]
+__all__ = [
+    "PROBLEMS",
+    "Bimodal",
+    "ExactPosterior",
+    "Gaussian",
+    "LogNormal",
+    "PriorProblem",
+    "Problem",
+    "Rosenbrock",
+    "Seismic",
+    "TravelTime",
+    "Waveform",
+    "build_problem",
+]
 
-PROBLEMS: dict[str, type[Problem]] = {problem.name: problem for problem in (Bimodal, Gaussian, LogNormal, Rosenbrock, Seismic, TravelTime, Waveform)}
+PROBLEMS: dict[str, type[Problem]] = {
+    problem.name: problem
+    for problem in (Bimodal, Gaussian, LogNormal, Rosenbrock, Seismic, TravelTime, Waveform)
+}
 
 
 def build_problem(name: str, **settings: Any) -> Problem:
     """The problem of that name, with its settings.
 
     Raises:
-        PflowError: for a name or a setting that does not exist, naming the nearest, and for impossible values.
+        PflowError: for a name or a setting that does not exist, naming the nearest, and for
+            impossible values.
     """
     if name not in PROBLEMS:
-        raise PflowError(f"`problem.name` (={name!r}) must be one of {_choices(PROBLEMS)}{_nearest(name, PROBLEMS)}")
+        raise PflowError(
+            f"`problem.name` (={name!r}) must be one of"
+            f" {_choices(PROBLEMS)}{_nearest(name, PROBLEMS)}"
+        )
     known = inspect.signature(PROBLEMS[name]).parameters
     for setting in settings:
         if setting not in known:
             raise PflowError(
-                f"`problem.{setting}` is not a setting of {name!r}, which has {_choices(known)}{_nearest(setting, known)}"
+                f"`problem.{setting}` is not a setting of {name!r}, which has"
+                f" {_choices(known)}{_nearest(setting, known)}"
             )
     return PROBLEMS[name](**settings)
 

@@ -2,8 +2,8 @@ r"""Bayesian inverse problems.
 
     x ~ p(x),    y = F(x) + noise
 
-with two versions of F: one of low fidelity, in which pairs (x, y) are cheap, and one of high fidelity, in which the posterior
-p(x given y) is wanted.
+with two versions of F: one of low fidelity, in which pairs (x, y) are cheap, and one of high
+fidelity, in which the posterior p(x given y) is wanted.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ Fidelity = Literal["low", "high"]
 
 @runtime_checkable
 class ExactPosterior(Protocol):
-    """The posterior p(x given y) of one observation, computed in float64 without approximation beyond rounding.
+    """The posterior p(x given y) of one observation, computed in float64 without approximation
+    beyond rounding.
 
-    Tensors come in the dtype and on the device of the observation; log densities in those of the points.
+    Tensors come in the dtype and on the device of the observation; log densities in those of the
+    points.
 
     Attributes:
         log_evidence: log p(y); None where it is too costly, and then `log_density` is unknown too.
@@ -55,12 +57,15 @@ class Problem(ABC):
     Arguments:
         low_fidelity: the cheap operator.
         high_fidelity: the expensive operator, with the same model and data shapes.
-        noise_std: standard deviation of independent Gaussian noise on each datum; None where `noise` is given.
-        parameter_names: a label for each element of the flattened model, with its unit if it has one.
+        noise_std: standard deviation of independent Gaussian noise on each datum; None where
+            `noise` is given.
+        parameter_names: a label for each element of the flattened model, with its unit if it has
+            one.
         noise: any other model of noise, see `pflow.problems.noise`.
 
     Raises:
-        PflowError: if `noise_std` is not positive, if not exactly one of it and `noise` is given, or if shapes do not agree.
+        PflowError: if `noise_std` is not positive, if not exactly one of it and `noise` is given,
+            or if shapes do not agree.
     """
 
     name: ClassVar[str]
@@ -78,22 +83,29 @@ class Problem(ABC):
         self.low_fidelity = low_fidelity
         self.high_fidelity = high_fidelity
         if (noise_std is None) == (noise is None):
-            raise PflowError("a problem needs either `noise_std`, a positive number, or `noise`, a model of noise: give one of the two")
+            raise PflowError(
+                "a problem needs either `noise_std`, a positive number, or `noise`, a model of"
+                " noise: give one of the two"
+            )
         self.noise = IndependentNoise(self.data_shape, noise_std) if noise is None else noise
         self.noise_std = self.noise.std if isinstance(self.noise, IndependentNoise) else None
         if self.noise.shape != self.data_shape:
-            raise PflowError(f"`noise.shape` (={self.noise.shape}) must be the shape of the data {self.data_shape}: build the noise with it")
+            raise PflowError(
+                f"`noise.shape` (={self.noise.shape}) must be the shape of the data"
+                f" {self.data_shape}: build the noise with it"
+            )
         self.parameter_names = tuple(parameter_names)
         for shape in ("model_shape", "data_shape"):
             low, high = getattr(low_fidelity, shape), getattr(high_fidelity, shape)
             if low != high:
                 raise PflowError(
-                    f"`{shape}` must be the same for both operators, and is {low} (low) and {high} (high fidelity): adapt one"
+                    f"`{shape}` must be the same for both operators, and is {low} (low) and {high}"
+                    " (high fidelity): adapt one"
                 )
         if len(self.parameter_names) != math.prod(self.model_shape):
             raise PflowError(
-                f"`parameter_names` must have one name for each of the {math.prod(self.model_shape)} unknowns, "
-                f"and has {len(self.parameter_names)}"
+                "`parameter_names` must have one name for each of the"
+                f" {math.prod(self.model_shape)} unknowns, and has {len(self.parameter_names)}"
             )
 
     @property
@@ -112,41 +124,57 @@ class Problem(ABC):
         return self.model_shape if self._needs_image else self.data_shape
 
     def summary(self, y: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *summary"]:
-        """What a flow sees of the data: y itself; of data that are no image on the model's grid, where the model is an image, the low-fidelity
-        operator's `summary`: back-projected or migrated data.
+        """What a flow sees of the data: y itself; of data that are no image on the model's grid,
+        where the model is an image, the low-fidelity operator's `summary`: back-projected or
+        migrated data.
 
-        A problem that knows better overrides this and `summary_shape`; it costs no high-fidelity evaluation.
+        A problem that knows better overrides this and `summary_shape`; it costs no high-fidelity
+        evaluation.
         """
         return self.low_fidelity.summary(y) if self._needs_image else y
 
     @property
     def _needs_image(self) -> bool:
-        """Whether models are images (channels, height, width) and data are not images of that height and width."""
+        """Whether models are images (channels, height, width) and data are not images of that
+        height and width.
+        """
         return len(self.model_shape) == 3 and self.data_shape[-2:] != self.model_shape[-2:]
 
     def physical(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, "batch *physical"]:
-        """What x stands for: x itself, unless the problem is posed in other coordinates, such as unbounded ones of bounded parameters."""
+        """What x stands for: x itself, unless the problem is posed in other coordinates, such as
+        unbounded ones of bounded parameters.
+        """
         return x
 
     @abstractmethod
     def sample_prior(
         self, n: int, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "n *model"]:
-        """Independent draws from p(x), on the generator's device; the same draws in every dtype, up to rounding."""
+        """Independent draws from p(x), on the generator's device; the same draws in every dtype, up
+        to rounding.
+        """
 
-    def sample_truth(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n *model"]:
-        """True models of simulated observations: draws of the prior, unless what is observed is of another kind than the training models."""
+    def sample_truth(
+        self, n: int, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "n *model"]:
+        """True models of simulated observations: draws of the prior, unless what is observed is of
+        another kind than the training models.
+        """
         return self.sample_prior(n, generator)
 
     def for_split(self, split: Literal["train", "validation", "test"]) -> Problem:
-        """The problem that draws the models of one split: itself, unless models come from a file, whose parts must not mix."""
+        """The problem that draws the models of one split: itself, unless models come from a file,
+        whose parts must not mix.
+        """
         return self
 
     @abstractmethod
     def log_prior(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, " batch"]:
         """log p(x), normalised."""
 
-    def exact_posterior(self, y: Float[Tensor, "1 *data"], fidelity: Fidelity = "high") -> ExactPosterior | None:
+    def exact_posterior(
+        self, y: Float[Tensor, "1 *data"], fidelity: Fidelity = "high"
+    ) -> ExactPosterior | None:
         """The exact posterior of one observation where it is known, otherwise None."""
         return None
 
@@ -169,7 +197,9 @@ class Problem(ABC):
         fidelity: Fidelity = "low",
         dtype: torch.dtype = torch.float32,
     ) -> tuple[Float[Tensor, "n *model"], Float[Tensor, "n *data"]]:
-        """Independent pairs (x, y): x from the prior, y = F(x) + noise, 0 where data are missing."""
+        """Independent pairs (x, y): x from the prior, y = F(x) + noise, 0 where data are
+        missing.
+        """
         x = self.sample_prior(n, generator, dtype)
         prediction = self.operator(fidelity)(x)
         return x, self.noise.add_to(prediction, generator)
@@ -177,7 +207,9 @@ class Problem(ABC):
     def log_likelihood(
         self, y: Float[Tensor, "#batch *data"], prediction: Float[Tensor, "batch *data"]
     ) -> Float[Tensor, " batch"]:
-        """log p(y given x) with prediction = F(x), normalised; a single y serves the whole batch."""
+        """log p(y given x) with prediction = F(x), normalised; a single y serves the whole
+        batch.
+        """
         return self.noise.log_likelihood(y - prediction)
 
     def observed(self, y: Tensor) -> Float[Tensor, "*data"]:
@@ -188,8 +220,8 @@ class Problem(ABC):
         """
         if tuple(y.shape) not in (self.data_shape, (1, *self.data_shape)):
             raise PflowError(
-                f"an exact posterior needs a single `y` of shape {(1, *self.data_shape)}, and got {tuple(y.shape)}: "
-                "take one row of it"
+                f"an exact posterior needs a single `y` of shape {(1, *self.data_shape)}, and got"
+                f" {tuple(y.shape)}: take one row of it"
             )
         if not y.isfinite().all():
             raise PflowError("`y` must be finite, and holds NaN or infinity: check the observation")

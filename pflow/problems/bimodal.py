@@ -1,4 +1,6 @@
-"""Two separated posterior modes: the sign of x1 cannot be told from the data. Exact by quadrature."""
+"""Two separated posterior modes: the sign of x1 cannot be told from the data. Exact by
+quadrature.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ class FoldOperator(Operator):
 
 
 class Bimodal(Problem):
-    r"""Two unknowns :math:`x \sim N(0, I)` seen through :math:`F(x) = (x_1^2 + 0.5 x_2, x_2)`, at low fidelity
+    r"""Two unknowns :math:`x \sim N(0, I)` seen through :math:`F(x) = (x_1^2 + 0.5 x_2, x_2)`, at
+    low fidelity
     :math:`(0.8 x_1^2, x_2)`.
 
     For y1 well above the noise the posterior has one mode for each sign of x1.
@@ -63,8 +66,14 @@ class Bimodal(Problem):
     def log_prior(self, x: Float[Tensor, "batch 2"]) -> Float[Tensor, " batch"]:
         return -0.5 * x.square().sum(-1) - math.log(2 * math.pi)
 
-    def exact_posterior(self, y: Float[Tensor, "1 2"], fidelity: Fidelity = "high") -> GridPosterior:
+    def exact_posterior(
+        self, y: Float[Tensor, "1 2"], fidelity: Fidelity = "high"
+    ) -> GridPosterior:
         """The posterior, by quadrature in two dimensions."""
         observation, operator = self.observed(y).double().cpu(), self.operator(fidelity)
         box = ((-12.0, 12.0), (-12.0, 12.0))
-        return GridPosterior(lambda x: self.log_likelihood(observation[None], operator(x)) + self.log_prior(x), box, y)
+        return GridPosterior(
+            lambda x: self.log_likelihood(observation[None], operator(x)) + self.log_prior(x),
+            box,
+            y,
+        )

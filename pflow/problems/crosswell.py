@@ -1,4 +1,6 @@
-"""What all tomography between two wells has in common: a square section, its rough velocities, and where the wells stand."""
+"""What all tomography between two wells has in common: a square section, its rough velocities, and
+where the wells stand.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,15 @@ __all__ = ["Crosswell", "wells_of"]
 
 
 class Crosswell(PriorProblem):
-    r"""The log-velocity of a square section of the earth, :math:`v = v_0 e^x` on side x side cells, flattened row by row.
+    r"""The log-velocity of a square section of the earth, :math:`v = v_0 e^x` on side x side cells,
+    flattened row by row.
 
     .. math::
-        x \sim N(0, C), \qquad C_{ij} = \varsigma^2 (1 + \sqrt 3 r_{ij} / \ell)\, e^{- \sqrt 3 r_{ij} / \ell}
+        x \sim N(0, C), \qquad C_{ij} = \varsigma^2 (1 + \sqrt 3 r_{ij} / \ell)\, e^{- \sqrt 3
+        r_{ij} / \ell}
 
-    a Matern field of smoothness 3/2, with :math:`r_{ij}` the distance of cells i and j. What a flow sees of the data is an image of the shape of x.
+    a Matern field of smoothness 3/2, with :math:`r_{ij}` the distance of cells i and j. What a flow
+    sees of the data is an image of the shape of x.
 
     Arguments:
         side: cells along each side.
@@ -35,7 +40,14 @@ class Crosswell(PriorProblem):
     field_colours = "RdBu"  # red is slow, as everywhere in tomography
 
     def __init__(
-        self, side: int, spacing_m: float, std: float, length_m: float, low_fidelity: Operator, high_fidelity: Operator, noise_std: float
+        self,
+        side: int,
+        spacing_m: float,
+        std: float,
+        length_m: float,
+        low_fidelity: Operator,
+        high_fidelity: Operator,
+        noise_std: float,
     ) -> None:
         super().__init__(
             prior=MaternField((side, side), length_m, nu=1.5, std=std, spacing=spacing_m),
@@ -45,7 +57,12 @@ class Crosswell(PriorProblem):
             parameter_names=[f"x[{row},{column}]" for row in range(side) for column in range(side)],
         )
         self.field_shape = (side, side)
-        self.field_extent = (0.0, side * spacing_m, side * spacing_m, 0.0)  # left, right, bottom, top
+        self.field_extent = (
+            0.0,
+            side * spacing_m,
+            side * spacing_m,
+            0.0,
+        )  # left, right, bottom, top
 
     @property
     def summary_shape(self) -> tuple[int, ...]:
@@ -53,10 +70,14 @@ class Crosswell(PriorProblem):
 
 
 def wells_of(side: int, sources: int, receivers: int) -> dict[str, Int[Tensor, "count 2"]]:
-    """(row, column) of the cells of sources, spread evenly over the left-most column, and of receivers, over the right-most one."""
+    """(row, column) of the cells of sources, spread evenly over the left-most column, and of
+    receivers, over the right-most one.
+    """
     return {
         "sources": _well(whole_number("sources", sources, minimum=1, maximum=side), side, column=0),
-        "receivers": _well(whole_number("receivers", receivers, minimum=1, maximum=side), side, column=side - 1),
+        "receivers": _well(
+            whole_number("receivers", receivers, minimum=1, maximum=side), side, column=side - 1
+        ),
     }
 
 

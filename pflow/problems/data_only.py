@@ -1,4 +1,6 @@
-"""Pairs (x, y) without an operator: shapes, names and units, and a plain word to whoever asks for more."""
+"""Pairs (x, y) without an operator: shapes, names and units, and a plain word to whoever asks for
+more.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,10 @@ class UnknownOperator(Operator):
     """An operator of which only the shapes are known."""
 
     def forward(self, x: Tensor) -> NoReturn:
-        raise PflowError("an experiment of pairs alone has no operator to evaluate: use methods with `objective: none`, or give a `problem` with one")
+        raise PflowError(
+            "an experiment of pairs alone has no operator to evaluate: use methods with `objective:"
+            " none`, or give a `problem` with one"
+        )
 
 
 class DataOnly(Problem):
@@ -38,7 +43,12 @@ class DataOnly(Problem):
     name = "pairs_only"
 
     def __init__(
-        self, model_shape: Sequence[int], data_shape: Sequence[int], parameter_names: Sequence[str] | None = None, model_unit: str = "1", data_unit: str = "1"
+        self,
+        model_shape: Sequence[int],
+        data_shape: Sequence[int],
+        parameter_names: Sequence[str] | None = None,
+        model_unit: str = "1",
+        data_unit: str = "1",
     ) -> None:
         self.low_fidelity = self.high_fidelity = UnknownOperator(model_shape, data_shape)
         self.noise = self.noise_std = None
@@ -46,10 +56,19 @@ class DataOnly(Problem):
         size = math.prod(model_shape)
         self.parameter_names = tuple(parameter_names or (f"x{i + 1}" for i in range(size)))
         if len(self.parameter_names) != size:
-            raise PflowError(f"`problem.parameter_names` must have one name for each of the {size} unknowns, and has {len(self.parameter_names)}")
+            raise PflowError(
+                f"`problem.parameter_names` must have one name for each of the {size} unknowns, and"
+                f" has {len(self.parameter_names)}"
+            )
 
-    def sample_prior(self, n: int, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32) -> NoReturn:
-        raise PflowError("an experiment of pairs alone has no prior to draw from: give a `problem` with one")
+    def sample_prior(
+        self, n: int, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32
+    ) -> NoReturn:
+        raise PflowError(
+            "an experiment of pairs alone has no prior to draw from: give a `problem` with one"
+        )
 
     def log_prior(self, x: Tensor) -> NoReturn:
-        raise PflowError("an experiment of pairs alone has no prior density: give a `problem` with one")
+        raise PflowError(
+            "an experiment of pairs alone has no prior density: give a `problem` with one"
+        )

@@ -1,4 +1,6 @@
-"""A Gaussian random field seen through linear operators: the posterior is exact in any dimension."""
+"""A Gaussian random field seen through linear operators: the posterior is exact in any
+dimension.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +21,15 @@ __all__ = ["Gaussian"]
 
 
 class Gaussian(PriorProblem):
-    r"""A smooth random field on a grid of side x side points, flattened row by row to a vector of d = side^2 unknowns.
+    r"""A smooth random field on a grid of side x side points, flattened row by row to a vector of d
+    = side^2 unknowns.
 
     .. math::
-        x \sim N(0, C), \qquad C_{ij} = \exp\left(- \frac{|r_i - r_j|^2}{2 \ell^2}\right) + \tau \delta_{ij}
+        x \sim N(0, C), \qquad C_{ij} = \exp\left(- \frac{|r_i - r_j|^2}{2 \ell^2}\right) + \tau
+        \delta_{ij}
 
-    with r_i the grid points. The low-fidelity operator is the identity, the high-fidelity operator the dense matrix
+    with r_i the grid points. The low-fidelity operator is the identity, the high-fidelity operator
+    the dense matrix
     :math:`B = 0.8 I + 0.5 G / \mathrm{side}`, where G has standard normal elements.
 
     Arguments:
@@ -41,22 +46,35 @@ class Gaussian(PriorProblem):
     name = "gaussian"
 
     def __init__(
-        self, side: int = 8, length: float = 1.5, noise_std: float = 0.4, jitter: float = 1e-2, operator_seed: int = 3
+        self,
+        side: int = 8,
+        length: float = 1.5,
+        noise_std: float = 0.4,
+        jitter: float = 1e-2,
+        operator_seed: int = 3,
     ) -> None:
-        side = whole_number("side", side, minimum=1, maximum=64)  # Matrices are dense: 64 means 4096 x 4096, 134 MB each.
-        generator = torch.Generator().manual_seed(whole_number("operator_seed", operator_seed, minimum=0, maximum=2**63 - 1))
+        side = whole_number(
+            "side", side, minimum=1, maximum=64
+        )  # Matrices are dense: 64 means 4096 x 4096, 134 MB each.
+        generator = torch.Generator().manual_seed(
+            whole_number("operator_seed", operator_seed, minimum=0, maximum=2**63 - 1)
+        )
         size = side * side
         # Drawn in float32: these are the matrices of the numbers in DESIGN section 5.
         disturbance = torch.randn(size, size, generator=generator).double()
         super().__init__(
             prior=MaternField((side, side), length, nu=math.inf, jitter=jitter),
             low_fidelity=IdentityOperator((size,)),
-            high_fidelity=MatrixOperator(0.8 * torch.eye(size, dtype=torch.float64) + 0.5 * disturbance / side),
+            high_fidelity=MatrixOperator(
+                0.8 * torch.eye(size, dtype=torch.float64) + 0.5 * disturbance / side
+            ),
             noise_std=noise_std,
             parameter_names=[f"x[{row},{column}]" for row in range(side) for column in range(side)],
         )
 
-    def exact_posterior(self, y: Float[Tensor, "1 size"], fidelity: Fidelity = "high") -> LinearGaussianPosterior:
+    def exact_posterior(
+        self, y: Float[Tensor, "1 size"], fidelity: Fidelity = "high"
+    ) -> LinearGaussianPosterior:
         """The posterior, by linear algebra: see `pflow.problems.normal`."""
         matrix = dense_matrix(self.operator(fidelity))
         return linear_gaussian_posterior(self.prior.root, matrix, self.noise_std, self.observed(y))

@@ -1,18 +1,25 @@
-r"""Synthetic seismic images by retro-deformation: the Earth's history undone, youngest event first, down to flat layers.
+r"""Synthetic seismic images by retro-deformation: the Earth's history undone, youngest event first,
+down to flat layers.
 
 Each pixel (z, x) of today's section is moved back to where its rock was deposited:
 
-    faults      slip along a curved plane, dying out away from it, is undone one fault at a time, the youngest first
-    erosion     above an unconformity lies a younger sequence that has seen less tilting and folding than the one below
-    folds, tilt the relative geologic time  tau(z, x) = z + s x + sum_k a_k(z) exp(-(x - c_k)^2 / 2 w_k^2) + smooth disturbance
+    faults      slip along a curved plane, dying out away from it, is undone one fault at a time,
+                the youngest first
+    erosion     above an unconformity lies a younger sequence that has seen less tilting and folding
+                than the one below
+    folds, tilt the relative geologic time  tau(z, x) = z + s x + sum_k a_k(z) exp(-(x - c_k)^2 / 2
+                                            w_k^2) + smooth disturbance
 
-and takes the value of a trace at its tau: sparse, heavy-tailed reflectivity in packages of strong and weak layers, convolved with a
-Ricker wavelet that loses its high frequencies with depth. Lateral changes of amplitude and band-limited noise follow. Images have mean 0
-and variance 1. Depth and lateral distance are in units of the image's height, wavelengths and correlation lengths in pixels.
+and takes the value of a trace at its tau: sparse, heavy-tailed reflectivity in packages of strong
+and weak layers, convolved with a Ricker wavelet that loses its high frequencies with depth. Lateral
+changes of amplitude and band-limited noise follow. Images have mean 0 and variance 1. Depth and
+lateral distance are in units of the image's height, wavelengths and correlation lengths in pixels.
 
-Two families: `shallow` layers are nearly flat, thin and continuous; `deep` ones are tilted, folded, faulted, thicker and noisier. How much
-a place has been deformed varies from image to image with heavy tails, and noise varies widely, so a few shallow images are as steep and as
-noisy as typical deep ones: the shift from one family to the other is one of frequency, as between the depths of one survey.
+Two families: `shallow` layers are nearly flat, thin and continuous; `deep` ones are tilted, folded,
+faulted, thicker and noisier. How much a place has been deformed varies from image to image with
+heavy tails, and noise varies widely, so a few shallow images are as steep and as noisy as typical
+deep ones: the shift from one family to the other is one of frequency, as between the depths of one
+survey.
 """
 
 from __future__ import annotations
@@ -32,13 +39,17 @@ Range = tuple[float, float]
 
 PIXELS_AT_ONCE = 2**20
 OVERSAMPLING = 4  # samples of a trace in a pixel, so that linear interpolation is enough
-TIMES = (-1.5, 2.5)  # relative geologic times that a trace covers; an image covers (0, 1) before it is deformed
+TIMES = (
+    -1.5,
+    2.5,
+)  # relative geologic times that a trace covers; an image covers (0, 1) before it is deformed
 PACKAGES = 16  # changes of layering along a trace
 
 
 @dataclass(frozen=True)
 class Family:
-    """What a kind of geology looks like. Two numbers are the ends of a uniform distribution over images.
+    """What a kind of geology looks like. Two numbers are the ends of a uniform distribution over
+    images.
 
     Arguments:
         deformation: median over images of a factor of tilts, folds and throws.
@@ -51,9 +62,11 @@ class Family:
         fault_dip: angle of a fault against the horizontal, degrees.
         unconformity_probability: how probable an erosion surface is.
         period: wavelength of the wavelet's peak frequency, in pixels.
-        stretch: factor of that wavelength at the bottom of the image, where attenuation is strongest.
+        stretch: factor of that wavelength at the bottom of the image, where attenuation is
+            strongest.
         lateral: standard deviation of the logarithm of lateral amplitude changes.
-        resolution: standard deviation of the lateral blur of imaging, in pixels; the vertical one is half of it.
+        resolution: standard deviation of the lateral blur of imaging, in pixels; the vertical one
+            is half of it.
         signal_to_noise: dB.
     """
 
@@ -88,7 +101,9 @@ FAMILIES = {
 }  # fmt: skip
 
 
-def seismic_images(n: int, height: int, width: int, family: str, generator: torch.Generator | None = None) -> Float[Tensor, "n height width"]:
+def seismic_images(
+    n: int, height: int, width: int, family: str, generator: torch.Generator | None = None
+) -> Float[Tensor, "n height width"]:
     """n independent images of a family, in float32, each of mean 0 and variance 1.
 
     Raises:
@@ -97,16 +112,25 @@ def seismic_images(n: int, height: int, width: int, family: str, generator: torc
     if family not in FAMILIES:
         raise PflowError(f"`geology` (={family!r}) must be one of {', '.join(FAMILIES)}")
     if min(height, width) < 8:
-        raise PflowError(f"a seismic image must have at least 8 pixels along each side, and {height} x {width} were asked for")
+        raise PflowError(
+            f"a seismic image must have at least 8 pixels along each side, and {height} x {width}"
+            " were asked for"
+        )
     size = max(1, PIXELS_AT_ONCE // (height * width))
     section = _Section(height, width, FAMILIES[family], generator)
-    return torch.cat([section.draw(min(size, n - first)) for first in range(0, n, size)]) if n else torch.empty(0, height, width)
+    return (
+        torch.cat([section.draw(min(size, n - first)) for first in range(0, n, size)])
+        if n
+        else torch.empty(0, height, width)
+    )
 
 
 class _Section:
     """Sections of one size and family; every random number comes from `generator`."""
 
-    def __init__(self, height: int, width: int, family: Family, generator: torch.Generator | None) -> None:
+    def __init__(
+        self, height: int, width: int, family: Family, generator: torch.Generator | None
+    ) -> None:
         self.height, self.width, self.family, self.generator = height, width, family, generator
         self.depth = ((torch.arange(height) + 0.5) / height)[:, None].expand(height, width)
         self.lateral = ((torch.arange(width) + 0.5) / height)[None].expand(height, width)
@@ -118,7 +142,11 @@ class _Section:
         family = self.family
         factor = torch.exp(family.variability * self._normal(n)).clamp(max=6.0) * family.deformation
         z, x = self._before_faults(n, factor)
-        surface = self._uniform(n, 0.15, 0.7) + 0.1 * self._normal(n) * (x - self.extent / 2) + 0.03 * self._smooth(n, (1, self.height / 8), 1)
+        surface = (
+            self._uniform(n, 0.15, 0.7)
+            + 0.1 * self._normal(n) * (x - self.extent / 2)
+            + 0.03 * self._smooth(n, (1, self.height / 8), 1)
+        )
         eroded = self._uniform(n, 0, 1) < family.unconformity_probability
         older = ~eroded | (z > surface)
         period = self._uniform(n, *family.period)
@@ -127,8 +155,12 @@ class _Section:
         for sequence, share in ((~older, 0.4), (older, 1.0)):
             time = self._geologic_time(n, z, x, share * factor)
             sharp, dull = self._traces(n, period)
-            image = image + sequence * torch.lerp(_read(sharp, time), _read(dull, time), attenuation)
-        image = image * torch.exp(family.lateral * self._smooth(n, (self.height / 5, self.height / 4)))
+            image = image + sequence * torch.lerp(
+                _read(sharp, time), _read(dull, time), attenuation
+            )
+        image = image * torch.exp(
+            family.lateral * self._smooth(n, (self.height / 5, self.height / 4))
+        )
         noise = 10 ** (-self._uniform(n, *family.signal_to_noise) / 20)
         return _standardised(_standardised(self._blurred(image)) + noise * self._noise(n, period))
 
@@ -141,11 +173,17 @@ class _Section:
             dip = torch.deg2rad(self._uniform(n, *family.fault_dip))
             place, depth = self._uniform(n, 0, 1) * self.extent, self._uniform(n, 0.1, 0.9)
             bend = self._uniform(n, -0.3, 0.3)
-            across = side * (x - place) - (z - depth) / torch.tan(dip) - bend * (z - 0.5).square()  # distance to its plane
+            across = (
+                side * (x - place) - (z - depth) / torch.tan(dip) - bend * (z - 0.5).square()
+            )  # distance to its plane
             active = self._uniform(n, 0, 1) < family.fault_probability
             normal_fault = torch.where(self._uniform(n, 0, 1) < 0.8, 1.0, -1.0)
             throw = active * normal_fault * self._uniform(n, *family.throw) * factor.clamp(max=2.0)
-            slip = throw * torch.sigmoid(3 * self.height * across) * torch.exp(-across.clamp_min(0) / self._uniform(n, 0.25, 1.5))
+            slip = (
+                throw
+                * torch.sigmoid(3 * self.height * across)
+                * torch.exp(-across.clamp_min(0) / self._uniform(n, 0.25, 1.5))
+            )
             z, x = z - slip * torch.sin(dip), x - side * slip * torch.cos(dip)
         return z, x
 
@@ -156,25 +194,47 @@ class _Section:
         for _ in range(family.folds):
             centre, width = self._uniform(n, -0.1, 1.1) * self.extent, self._uniform(n, 0.08, 0.35)
             shallower = 1 - self._uniform(n, 0, 0.7) * (1 - z)  # folds grow with depth
-            time = time + factor * family.fold * self._normal(n) * shallower * torch.exp(-((x - centre) / width).square() / 2)
-        return time + 0.1 * factor * family.fold * self._smooth(n, (self.height / 12, self.height / 6))
+            time = time + factor * family.fold * self._normal(n) * shallower * torch.exp(
+                -((x - centre) / width).square() / 2
+            )
+        return time + 0.1 * factor * family.fold * self._smooth(
+            n, (self.height / 12, self.height / 6)
+        )
 
     def _traces(self, n: int, period: Tensor) -> tuple[Tensor, Tensor]:
-        """Two traces of each image from the same reflectivity, (n, samples): with the wavelet at the top, and at the bottom."""
-        layered = torch.rand(n, self.samples, generator=self.generator) < self._uniform(n, 0.2, 0.5)[:, 0]
-        strength = torch.randn(n, self.samples, generator=self.generator) * torch.rand(n, self.samples, generator=self.generator).square()
-        packages = torch.nn.functional.interpolate(torch.randn(n, 1, PACKAGES, generator=self.generator), size=self.samples, mode="linear")[:, 0]
+        """Two traces of each image from the same reflectivity, (n, samples): with the wavelet at
+        the top, and at the bottom.
+        """
+        layered = (
+            torch.rand(n, self.samples, generator=self.generator) < self._uniform(n, 0.2, 0.5)[:, 0]
+        )
+        strength = (
+            torch.randn(n, self.samples, generator=self.generator)
+            * torch.rand(n, self.samples, generator=self.generator).square()
+        )
+        packages = torch.nn.functional.interpolate(
+            torch.randn(n, 1, PACKAGES, generator=self.generator), size=self.samples, mode="linear"
+        )[:, 0]
         reflectivity = torch.fft.rfft(layered * strength * (1 + 0.6 * torch.tanh(packages)))
         frequency = torch.fft.rfftfreq(self.samples, 1 / OVERSAMPLING)  # cycles in a pixel
-        wavelets = (_ricker(frequency * period[:, 0] * stretch) for stretch in (1.0, self.family.stretch))
-        sharp, dull = (torch.fft.irfft(reflectivity * wavelet, n=self.samples) for wavelet in wavelets)
+        wavelets = (
+            _ricker(frequency * period[:, 0] * stretch) for stretch in (1.0, self.family.stretch)
+        )
+        sharp, dull = (
+            torch.fft.irfft(reflectivity * wavelet, n=self.samples) for wavelet in wavelets
+        )
         return sharp, dull
 
     def _noise(self, n: int, period: Tensor) -> Tensor:
         """Noise in the band of the wavelet, laterally a little continuous, of unit variance."""
         kz, kx = torch.fft.fftfreq(self.height)[:, None], torch.fft.rfftfreq(self.width)[None]
         white = torch.fft.rfft2(torch.randn(n, self.height, self.width, generator=self.generator))
-        return _standardised(torch.fft.irfft2(white * _ricker(kz.abs() * period) * torch.exp(-((3 * kx) ** 2)), s=(self.height, self.width)))
+        return _standardised(
+            torch.fft.irfft2(
+                white * _ricker(kz.abs() * period) * torch.exp(-((3 * kx) ** 2)),
+                s=(self.height, self.width),
+            )
+        )
 
     def _blurred(self, image: Tensor) -> Tensor:
         """The image as waves resolve it: faults and unconformities have no sharp edges."""
@@ -183,10 +243,14 @@ class _Section:
         return torch.fft.irfft2(torch.fft.rfft2(image) * pass_band, s=(self.height, self.width))
 
     def _smooth(self, n: int, lengths: tuple[float, float], height: int | None = None) -> Tensor:
-        """A smooth Gaussian field of unit variance with these correlation lengths (vertical, lateral) in pixels."""
+        """A smooth Gaussian field of unit variance with these correlation lengths (vertical,
+        lateral) in pixels.
+        """
         height = height or self.height
         kz, kx = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(self.width)[None]
-        pass_band = torch.exp(-((math.pi * lengths[0] * kz) ** 2) - (math.pi * lengths[1] * kx) ** 2)
+        pass_band = torch.exp(
+            -((math.pi * lengths[0] * kz) ** 2) - (math.pi * lengths[1] * kx) ** 2
+        )
         white = torch.fft.rfft2(torch.randn(n, height, self.width, generator=self.generator))
         return _standardised(torch.fft.irfft2(white * pass_band, s=(height, self.width)))
 

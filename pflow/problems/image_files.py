@@ -1,8 +1,10 @@
-"""Seismic images of your own: stacks of sections, SEG-Y lines and volumes, cut into patches by depth.
+"""Seismic images of your own: stacks of sections, SEG-Y lines and volumes, cut into patches by
+depth.
 
-Neighbouring patches show the same rock, so training, validation and test images never share a section (where there are `SECTIONS` or
-more) or, of fewer sections, a block of columns: the first 80 % are for training, the next 10 % for validation, the last 10 % for tests
-and true models of observations.
+Neighbouring patches show the same rock, so training, validation and test images never share a
+section (where there are `SECTIONS` or more) or, of fewer sections, a block of columns: the first 80
+% are for training, the next 10 % for validation, the last 10 % for tests and true models of
+observations.
 """
 
 from __future__ import annotations
@@ -17,13 +19,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pflow.data_files import header, open_array
 from pflow.errors import PflowError
+from pflow.storage.formats import header, open_array
 
 __all__ = ["ImageFile", "Split"]
 
 Split = Literal["train", "validation", "test"]
-PARTS: dict[str, tuple[float, float]] = {"train": (0.0, 0.8), "validation": (0.8, 0.9), "test": (0.9, 1.0)}
+PARTS: dict[str, tuple[float, float]] = {
+    "train": (0.0, 0.8),
+    "validation": (0.8, 0.9),
+    "test": (0.9, 1.0),
+}
 SECTIONS = 10  # from so many on, sections are split instead of columns
 SEG_Y = (".sgy", ".segy")
 SMALLEST_STD = 1e-6  # of the largest amplitude of its section: a patch below it is blank
@@ -33,8 +39,8 @@ class ImageFile:
     """Patches of one file.
 
     Arguments:
-        path: a SEG-Y file (`.sgy`, `.segy`; sections are inlines, or all traces of a 2-D line), or a stack of sections (section, depth,
-            trace) as .npy, .npz, Zarr, NetCDF or HDF5.
+        path: a SEG-Y file (`.sgy`, `.segy`; sections are inlines, or all traces of a 2-D line), or
+            a stack of sections (section, depth, trace) as .npy, .npz, Zarr, NetCDF or HDF5.
         array: name of the stack, where the file has several arrays.
         height, width: of a patch.
         stride: steps between patches, along depth and traces.
@@ -44,16 +50,31 @@ class ImageFile:
     """
 
     def __init__(self, path: str | Path, array: str, height: int, width: int, stride: int) -> None:
-        self.path, self.array, self.height, self.width, self.stride = Path(path), array, height, width, stride
+        self.path, self.array, self.height, self.width, self.stride = (
+            Path(path),
+            array,
+            height,
+            width,
+            stride,
+        )
         if not self.path.exists():
-            raise PflowError(f"`problem.images` (={self.path}) does not exist: give the path of a SEG-Y file or of a stack of images, from the folder where you run pflow")
+            raise PflowError(
+                f"`problem.images` (={self.path}) does not exist: give the path of a SEG-Y file or"
+                " of a stack of images, from the folder where you run pflow"
+            )
         with self._sections() as sections:
             self.sections, self.depth, self.traces = sections.shape
         if self.depth < height or self.traces < width:
-            raise PflowError(f"{self.path} has sections of {self.depth} x {self.traces} samples, smaller than an image of {height} x {width}: set a smaller `problem.height` and `problem.width`")
+            raise PflowError(
+                f"{self.path} has sections of {self.depth} x {self.traces} samples, smaller than an"
+                f" image of {height} x {width}: set a smaller `problem.height` and `problem.width`"
+            )
 
-    def draw(self, n: int, split: Split, rows: tuple[int, int], generator: torch.Generator | None = None) -> Float[Tensor, "n height width"]:
-        """n different patches of a part of the file, in random order, each with mean 0 and variance 1; blank ones are left out.
+    def draw(
+        self, n: int, split: Split, rows: tuple[int, int], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "n height width"]:
+        """n different patches of a part of the file, in random order, each with mean 0 and variance
+        1; blank ones are left out.
 
         Arguments:
             rows: first row and the row after the last, of the depths that patches may touch.
@@ -66,11 +87,14 @@ class ImageFile:
         found: list[np.ndarray] = []
         while order and len(found) < n:
             wanted, order = order[: n - len(found)], order[n - len(found) :]
-            found += [patch for patch in self._read([places[i] for i in wanted]) if patch is not None]
+            found += [
+                patch for patch in self._read([places[i] for i in wanted]) if patch is not None
+            ]
         if len(found) < n:
             raise PflowError(
-                f"{self.path} gives {len(found)} {split} images of {self.height} x {self.width} at rows {rows[0]} to {rows[1]}, and {n} are wanted: "
-                f"lower `problem.stride` (={self.stride}), widen the rows, or ask for fewer in `simulate`"
+                f"{self.path} gives {len(found)} {split} images of {self.height} x {self.width} at"
+                f" rows {rows[0]} to {rows[1]}, and {n} are wanted: lower `problem.stride`"
+                f" (={self.stride}), widen the rows, or ask for fewer in `simulate`"
             )
         return torch.from_numpy(np.stack(found))
 
@@ -78,11 +102,22 @@ class ImageFile:
         """(section, first row, first trace) of each patch."""
         first_row, end_row = rows
         if not 0 <= first_row < end_row <= self.depth or end_row - first_row < self.height:
-            raise PflowError(f"rows {first_row} to {end_row} of {self.path} must lie within 0 to {self.depth} and hold an image of {self.height} rows: correct them")
+            raise PflowError(
+                f"rows {first_row} to {end_row} of {self.path} must lie within 0 to {self.depth}"
+                f" and hold an image of {self.height} rows: correct them"
+            )
         low, high = PARTS[split]
         by_section = self.sections >= SECTIONS
-        sections = range(round(low * self.sections), round(high * self.sections)) if by_section else range(self.sections)
-        traces = (0, self.traces) if by_section else (round(low * self.traces), round(high * self.traces))
+        sections = (
+            range(round(low * self.sections), round(high * self.sections))
+            if by_section
+            else range(self.sections)
+        )
+        traces = (
+            (0, self.traces)
+            if by_section
+            else (round(low * self.traces), round(high * self.traces))
+        )
         return [
             (section, row, trace)
             for section in sections
@@ -99,7 +134,9 @@ class ImageFile:
                 smallest = SMALLEST_STD * np.abs(section[np.isfinite(section)]).max(initial=0.0)
                 for place in (place for place in places if place[0] == number):
                     _, row, trace = place
-                    patches[place] = _whitened(section[row : row + self.height, trace : trace + self.width], smallest)
+                    patches[place] = _whitened(
+                        section[row : row + self.height, trace : trace + self.width], smallest
+                    )
         return [patches[place] for place in places]
 
     @contextmanager
@@ -110,7 +147,10 @@ class ImageFile:
             return
         name, found = header(self.path, self.array, "problem.array")
         if len(found.shape) != 3:
-            raise PflowError(f"{self.path}: `{name}` must be a stack (section, depth, trace), and has the shape {found.shape}: add the axes that it lacks")
+            raise PflowError(
+                f"{self.path}: `{name}` must be a stack (section, depth, trace), and has the shape"
+                f" {found.shape}: add the axes that it lacks"
+            )
         with open_array(self.path, name) as stack:
             yield _Sections(found.shape, lambda number: stack[number])
 
@@ -127,21 +167,31 @@ class _Sections:
 
 @contextmanager
 def _seg_y(path: Path) -> Iterator[_Sections]:
-    """Inlines of a volume, or the one section of a line whose headers have no inlines and crosslines."""
+    """Inlines of a volume, or the one section of a line whose headers have no inlines and
+    crosslines.
+    """
     try:
         import segyio
     except ImportError as error:
-        raise PflowError(f"{path} is a SEG-Y file, and the library that reads them is not installed: pip install 'pflow[seismic]'") from error
+        raise PflowError(
+            f"{path} is a SEG-Y file, and the library that reads them is not installed: pip install"
+            " 'pflow[seismic]'"
+        ) from error
     try:
         file = segyio.open(str(path), strict=False)
     except (OSError, RuntimeError, ValueError) as error:
         raise PflowError(f"{path} cannot be read as SEG-Y ({error}): check the file") from error
     with file:
         if file.unstructured or len(file.ilines) < 2:
-            yield _Sections((1, len(file.samples), file.tracecount), lambda number: file.trace.raw[:].T)
+            yield _Sections(
+                (1, len(file.samples), file.tracecount), lambda number: file.trace.raw[:].T
+            )
         else:
             lines = [int(line) for line in file.ilines]
-            yield _Sections((len(lines), len(file.samples), len(file.xlines)), lambda number: file.iline[lines[number]].T)
+            yield _Sections(
+                (len(lines), len(file.samples), len(file.xlines)),
+                lambda number: file.iline[lines[number]].T,
+            )
 
 
 def _whitened(patch: np.ndarray, smallest: float) -> np.ndarray | None:

@@ -1,4 +1,6 @@
-"""A positive random field seen through a matrix: nonlinear in any dimension, without an exact posterior."""
+"""A positive random field seen through a matrix: nonlinear in any dimension, without an exact
+posterior.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +33,11 @@ class ExponentialOperator(Operator):
 
 
 class LogNormal(PriorProblem):
-    r"""The Gaussian problem with :math:`F(x) = B (e^{a x} - 1) / a` instead of B x; at low fidelity the identity.
+    r"""The Gaussian problem with :math:`F(x) = B (e^{a x} - 1) / a` instead of B x; at low fidelity
+    the identity.
 
-    Parameters that must be positive, such as a conductivity or a slowness, are modelled by their logarithm, and this is
-    the nonlinearity that follows.
+    Parameters that must be positive, such as a conductivity or a slowness, are modelled by their
+    logarithm, and this is the nonlinearity that follows.
 
     Arguments:
         side, length, noise_std, operator_seed: those of `Gaussian`.
@@ -46,12 +49,23 @@ class LogNormal(PriorProblem):
 
     name = "lognormal"
 
-    def __init__(self, side: int = 8, length: float = 1.5, noise_std: float = 0.4, strength: float = 0.5, operator_seed: int = 3) -> None:
-        gaussian = Gaussian(side=side, length=length, noise_std=noise_std, operator_seed=operator_seed)
+    def __init__(
+        self,
+        side: int = 8,
+        length: float = 1.5,
+        noise_std: float = 0.4,
+        strength: float = 0.5,
+        operator_seed: int = 3,
+    ) -> None:
+        gaussian = Gaussian(
+            side=side, length=length, noise_std=noise_std, operator_seed=operator_seed
+        )
         super().__init__(
             prior=gaussian.prior,
             low_fidelity=IdentityOperator(gaussian.model_shape),
-            high_fidelity=ExponentialOperator(gaussian.high_fidelity.matrix, positive_number("strength", strength)),
+            high_fidelity=ExponentialOperator(
+                gaussian.high_fidelity.matrix, positive_number("strength", strength)
+            ),
             noise_std=noise_std,
             parameter_names=gaussian.parameter_names,
         )

@@ -1,7 +1,7 @@
 r"""Multivariate normal distributions, and what a linear observation makes of them.
 
-With a prior :math:`x = L w`, :math:`w \sim N(0, I)`, and an observation :math:`y = A x + \sigma \epsilon`, everything is simple
-in w, where M = A L:
+With a prior :math:`x = L w`, :math:`w \sim N(0, I)`, and an observation :math:`y = A x + \sigma
+\epsilon`, everything is simple in w, where M = A L:
 
     precision of w given y    P = I + M^T M / sigma^2 = R R^T
     mean                      w* = P^-1 M^T y / sigma^2,   x* = L w*
@@ -38,12 +38,21 @@ class Normal:
     """
 
     def __init__(
-        self, mean: Float[Tensor, " size"], root: Float[Tensor, "size size"], whitening: Float[Tensor, "size size"]
+        self,
+        mean: Float[Tensor, " size"],
+        root: Float[Tensor, "size size"],
+        whitening: Float[Tensor, "size size"],
     ) -> None:
         self.shape: tuple[int, ...] = (len(mean),)
-        self._mean, self._root, self._whitening = Constant(mean), Constant(root), Constant(whitening)
+        self._mean, self._root, self._whitening = (
+            Constant(mean),
+            Constant(root),
+            Constant(whitening),
+        )
         # The density of w at 0, times |det S^-1|.
-        self._log_peak = torch.linalg.slogdet(self._whitening.value).logabsdet.item() - 0.5 * len(mean) * math.log(2 * math.pi)
+        self._log_peak = torch.linalg.slogdet(self._whitening.value).logabsdet.item() - 0.5 * len(
+            mean
+        ) * math.log(2 * math.pi)
 
     @property
     def mean(self) -> Float[Tensor, " size"]:
@@ -100,7 +109,10 @@ class LinearGaussianPosterior:
 
 
 def linear_gaussian_posterior(
-    prior_root: Float[Tensor, "size size"], matrix: Float[Tensor, "data size"], noise_std: float, y: Float[Tensor, " data"]
+    prior_root: Float[Tensor, "size size"],
+    matrix: Float[Tensor, "data size"],
+    noise_std: float,
+    y: Float[Tensor, " data"],
 ) -> LinearGaussianPosterior:
     """The posterior of x ~ N(0, L L^T) given y = A x + noise_std * noise.
 

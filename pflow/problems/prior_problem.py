@@ -21,8 +21,8 @@ __all__ = ["PriorProblem"]
 class PriorProblem(Problem):
     """A prior from `pflow.problems.priors`, two operators and noise.
 
-    With an `Unconstrained` prior the operators take physical parameters, and the model x of everything else has no bounds;
-    `physical(x)` maps back.
+    With an `Unconstrained` prior the operators take physical parameters, and the model x of
+    everything else has no bounds; `physical(x)` maps back.
 
     Arguments:
         prior: p(x).
@@ -30,7 +30,8 @@ class PriorProblem(Problem):
         parameter_names: see `Problem`; by default those of the prior, or x[i,j].
 
     Raises:
-        PflowError: for impossible values, or if the prior is not one of models that the operators take.
+        PflowError: for impossible values, or if the prior is not one of models that the operators
+            take.
     """
 
     def __init__(
@@ -47,13 +48,19 @@ class PriorProblem(Problem):
         for operator in (low_fidelity, high_fidelity):
             if operator.model_shape != physical_shape:
                 raise PflowError(
-                    f"the prior is one of models of shape {physical_shape}, and `{type(operator).__name__}.model_shape` is "
-                    f"{operator.model_shape}: make them equal"
+                    f"the prior is one of models of shape {physical_shape}, and"
+                    f" `{type(operator).__name__}.model_shape` is {operator.model_shape}: make them"
+                    " equal"
                 )
         if isinstance(prior, Unconstrained):
-            low_fidelity, high_fidelity = (ComposedOperator(operator, prior.physical, prior.shape) for operator in (low_fidelity, high_fidelity))
+            low_fidelity, high_fidelity = (
+                ComposedOperator(operator, prior.physical, prior.shape)
+                for operator in (low_fidelity, high_fidelity)
+            )
         if parameter_names is None:
-            parameter_names = getattr(prior, "parameter_names", None) or [f"x[{','.join(map(str, index))}]" for index in product(*map(range, prior.shape))]
+            parameter_names = getattr(prior, "parameter_names", None) or [
+                f"x[{','.join(map(str, index))}]" for index in product(*map(range, prior.shape))
+            ]
         super().__init__(low_fidelity, high_fidelity, noise_std, parameter_names, noise)
 
     def physical(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, "batch *physical"]:

@@ -1,4 +1,6 @@
-"""Compressed sensing of seismic images: learnt from shallow geology, wanted for deep geology (the paper's second experiment)."""
+"""Compressed sensing of seismic images: learnt from shallow geology, wanted for deep geology (the
+paper's second experiment).
+"""
 
 from __future__ import annotations
 
@@ -20,14 +22,16 @@ __all__ = ["Seismic"]
 
 
 class Seismic(Problem):
-    r"""A seismic image x, (1, height, width), seen through a random convolution of which one entry in `ratio` is kept.
+    r"""A seismic image x, (1, height, width), seen through a random convolution of which one entry
+    in `ratio` is kept.
 
     .. math::
         y = A x + \sigma \epsilon
 
-    with A as `RombergOperator` defines it. Low and high fidelity have the same operator: what differs is the geology. Pairs show
-    shallow layers, observations deep ones. Training images come from a generator or from a file, so their distribution has no density;
-    fine-tuning needs one of the priors that are estimated from them (`pflow.config_priors`).
+    with A as `RombergOperator` defines it. Low and high fidelity have the same operator: what
+    differs is the geology. Pairs show shallow layers, observations deep ones. Training images come
+    from a generator or from a file, so their distribution has no density; fine-tuning needs one of
+    the priors that are estimated from them (`pflow.config.priors`).
 
     Arguments:
         height, width: of the image.
@@ -38,7 +42,8 @@ class Seismic(Problem):
         training, target: families of the generator, see `pflow.problems.geology`.
         images: file with seismic sections, which takes the place of the generator.
         array: name of the array in that file.
-        training_rows, target_rows: depths of training images and of the observations' true models, in samples: first, and one after the last.
+        training_rows, target_rows: depths of training images and of the observations' true models,
+            in samples: first, and one after the last.
         stride: samples between neighbouring patches.
 
     Raises:
@@ -65,25 +70,45 @@ class Seismic(Problem):
         target_rows: Sequence[int] | None = None,
         stride: int = 32,
     ) -> None:
-        height, width = (whole_number(name, size, minimum=8, maximum=4096) for name, size in (("height", height), ("width", width)))
-        operator = RombergOperator((1, height, width), positive_number("ratio", ratio), seed=operator_seed, measurements=measurements)
+        height, width = (
+            whole_number(name, size, minimum=8, maximum=4096)
+            for name, size in (("height", height), ("width", width))
+        )
+        operator = RombergOperator(
+            (1, height, width),
+            positive_number("ratio", ratio),
+            seed=operator_seed,
+            measurements=measurements,
+        )
         names = [f"x[{row},{column}]" for row in range(height) for column in range(width)]
         super().__init__(operator, operator, noise_std, names)
         self.field_shape = (height, width)
         self.field_extent = (0.0, float(width), float(height), 0.0)  # left, right, bottom, top
         self.families, self.split, self.file = (training, target), "train", None
         if images is not None:
-            self.file = ImageFile(images, array, height, width, whole_number("stride", stride, minimum=1, maximum=4096))
+            self.file = ImageFile(
+                images,
+                array,
+                height,
+                width,
+                whole_number("stride", stride, minimum=1, maximum=4096),
+            )
             self.rows = _rows("training_rows", training_rows), _rows("target_rows", target_rows)
 
-    def sample_prior(self, n: int, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32) -> Float[Tensor, "n 1 height width"]:
+    def sample_prior(
+        self, n: int, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32
+    ) -> Float[Tensor, "n 1 height width"]:
         """Training images: of the generator, or different patches of the file from this split."""
         if self.file is not None:
             return self.file.draw(n, self.split, self.rows[0], generator)[:, None].to(dtype)
         return seismic_images(n, *self.field_shape, self.families[0], generator)[:, None].to(dtype)
 
-    def sample_truth(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n 1 height width"]:
-        """True models of observations: of the target geology; of a file, from its test part and the target depths."""
+    def sample_truth(
+        self, n: int, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "n 1 height width"]:
+        """True models of observations: of the target geology; of a file, from its test part and the
+        target depths.
+        """
         if self.file is not None:
             return self.file.draw(n, "test", self.rows[1], generator)[:, None]
         return seismic_images(n, *self.field_shape, self.families[1], generator)[:, None]
@@ -101,12 +126,16 @@ class Seismic(Problem):
             PflowError: always, with the way out.
         """
         raise PflowError(
-            "the problem `seismic` has images to learn from and no formula for their density: set the `prior` of the experiment or of the method to "
-            "`{name: flow, flow: ...}`, `{name: gaussian}` or `{name: lowfi_posterior}`"
+            "the problem `seismic` has images to learn from and no formula for their density: set"
+            " the `prior` of the experiment or of the method to `{name: flow, flow: ...}`, `{name:"
+            " gaussian}` or `{name: lowfi_posterior}`"
         )
 
 
 def _rows(name: str, rows: Sequence[int] | None) -> tuple[int, int]:
     if rows is None or len(rows) != 2:
-        raise PflowError(f"`problem.{name}` (={rows}) must say the depths of the images in samples, as [first, one after the last]: the file in `problem.images` needs it")
+        raise PflowError(
+            f"`problem.{name}` (={rows}) must say the depths of the images in samples, as [first,"
+            " one after the last]: the file in `problem.images` needs it"
+        )
     return int(rows[0]), int(rows[1])

@@ -1,15 +1,17 @@
 r"""Stationary Gaussian images, and what a linear observation makes of them.
 
-With F the unitary DFT over height and width, the prior :math:`x \sim N(0, \Sigma)`, :math:`\Sigma = F^* \mathrm{diag}(S) F`, has
-one number for each frequency, its spectrum S: the variance of that frequency's coefficient. Edges are periodic. For an observation
+With F the unitary DFT over height and width, the prior :math:`x \sim N(0, \Sigma)`, :math:`\Sigma =
+F^* \mathrm{diag}(S) F`, has one number for each frequency, its spectrum S: the variance of that
+frequency's coefficient. Edges are periodic. For an observation
 :math:`y = A x + \sigma \epsilon` and :math:`K = A \Sigma A^\top + \sigma^2 I`,
 
     mean        E[x given y] = Sigma A^T K^-1 y
-    samples     x0 + Sigma A^T K^-1 (y - A x0 - sigma e0)    with x0 ~ prior, e0 ~ N(0, I)     (Matheron's rule)
+    samples     x0 + Sigma A^T K^-1 (y - A x0 - sigma e0)    with x0 ~ prior, e0 ~ N(0, I)
+                (Matheron's rule)
     evidence    log p(y) = log N(y; 0, K)
 
-K is never formed for large images: conjugate gradients need its products alone. For small ones a Cholesky factor is faster, and gives
-the determinant.
+K is never formed for large images: conjugate gradients need its products alone. For small ones a
+Cholesky factor is faster, and gives the determinant.
 """
 
 from __future__ import annotations
@@ -25,7 +27,14 @@ from pflow.errors import PflowError
 from pflow.operators import Constant, Operator
 from pflow.problems.noise import standard_normal
 
-__all__ = ["StationaryGaussian", "StationaryPosterior", "conjugate_gradients", "estimate_spectrum", "floored", "periodogram"]
+__all__ = [
+    "StationaryGaussian",
+    "StationaryPosterior",
+    "conjugate_gradients",
+    "estimate_spectrum",
+    "floored",
+    "periodogram",
+]
 
 FLOOR = 1e-3  # of the average spectrum: no frequency is known to be absent
 DENSE = 4096  # data up to which K has a Cholesky factor
@@ -60,7 +69,10 @@ class StationaryGaussian:
 
     def __init__(self, spectrum: Float[Tensor, "*model"]) -> None:
         if not (spectrum > 0).all():
-            raise PflowError("the spectrum of a stationary Gaussian prior must be positive at each frequency: estimate it with `estimate_spectrum`")
+            raise PflowError(
+                "the spectrum of a stationary Gaussian prior must be positive at each frequency:"
+                " estimate it with `estimate_spectrum`"
+            )
         self.model_shape = tuple(spectrum.shape)
         self._spectrum, self._amplitude = Constant(spectrum), Constant(spectrum.double().sqrt())
         self._log_peak = -0.5 * float((2 * math.pi * spectrum.double()).log().sum())
@@ -75,7 +87,9 @@ class StationaryGaussian:
         white = torch.fft.fft2(x, norm="ortho").abs().square() / self._spectrum.like(x)
         return self._log_peak - 0.5 * white.flatten(1).sum(1)
 
-    def sample(self, n: int, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32) -> Float[Tensor, "n *model"]:
+    def sample(
+        self, n: int, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32
+    ) -> Float[Tensor, "n *model"]:
         """Independent draws, on the generator's device."""
         white = standard_normal((n, *self.model_shape), generator)
         return torch.fft.ifft2(self._amplitude.like(white) * torch.fft.fft2(white)).real.to(dtype)
@@ -98,9 +112,19 @@ class StationaryPosterior:
     `log_evidence` is None, and `log_density` unknown, for more data than that.
     """
 
-    def __init__(self, prior: StationaryGaussian, operator: Operator, noise_std: float, y: Float[Tensor, "*data"], dense: int = DENSE) -> None:
+    def __init__(
+        self,
+        prior: StationaryGaussian,
+        operator: Operator,
+        noise_std: float,
+        y: Float[Tensor, "*data"],
+        dense: int = DENSE,
+    ) -> None:
         if not operator.linear:
-            raise PflowError(f"a Gaussian posterior needs a linear operator, and `{type(operator).__name__}.linear` is False")
+            raise PflowError(
+                "a Gaussian posterior needs a linear operator, and"
+                f" `{type(operator).__name__}.linear` is False"
+            )
         self.prior, self.operator, self.noise_std, self.like = prior, operator, noise_std, y
         self.y = y.double()[None]
         self.size = y.numel()
@@ -120,10 +144,18 @@ class StationaryPosterior:
         variance = torch.empty(size, dtype=torch.float64)
         for first in range(0, size, AT_ONCE):
             chosen = torch.arange(first, min(size, first + AT_ONCE))
-            unit = torch.zeros(len(chosen), size, dtype=torch.float64).scatter_(1, chosen[:, None], 1.0).view(-1, *self.prior.model_shape)
+            unit = (
+                torch.zeros(len(chosen), size, dtype=torch.float64)
+                .scatter_(1, chosen[:, None], 1.0)
+                .view(-1, *self.prior.model_shape)
+            )
             of_prior = self.prior.covariance_times(unit)
-            seen = torch.linalg.solve_triangular(self.factor, self.operator(of_prior).flatten(1).T, upper=False)
-            variance[chosen] = of_prior.flatten(1)[torch.arange(len(chosen)), chosen] - seen.square().sum(0)
+            seen = torch.linalg.solve_triangular(
+                self.factor, self.operator(of_prior).flatten(1).T, upper=False
+            )
+            variance[chosen] = of_prior.flatten(1)[
+                torch.arange(len(chosen)), chosen
+            ] - seen.square().sum(0)
         return variance.clamp_min(0).sqrt().view(self.prior.model_shape).to(self.like)
 
     def log_density(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, " batch"]:
@@ -133,10 +165,15 @@ class StationaryPosterior:
             PflowError: for too many data to know the evidence.
         """
         if self.log_evidence is None:
-            raise PflowError(f"the posterior density of {self.size} data is not normalised: its evidence is computed up to {DENSE} data")
+            raise PflowError(
+                f"the posterior density of {self.size} data is not normalised: its evidence is"
+                f" computed up to {DENSE} data"
+            )
         wide = x.double()
         misfit = (self.y - self.operator(wide)).flatten(1).square().sum(1) / self.noise_std**2
-        log_likelihood = -0.5 * misfit - self.size * (math.log(self.noise_std) + 0.5 * math.log(2 * math.pi))
+        log_likelihood = -0.5 * misfit - self.size * (
+            math.log(self.noise_std) + 0.5 * math.log(2 * math.pi)
+        )
         return (log_likelihood + self.prior.log_density(wide) - self.log_evidence).to(x.dtype)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n *model"]:
@@ -157,7 +194,10 @@ class StationaryPosterior:
         return self.prior.covariance_times(self.operator.adjoint(weights))
 
     def _k_times(self, v: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
-        return self.operator(self.prior.covariance_times(self.operator.adjoint(v))) + self.noise_std**2 * v
+        return (
+            self.operator(self.prior.covariance_times(self.operator.adjoint(v)))
+            + self.noise_std**2 * v
+        )
 
     def _factor(self) -> Float[Tensor, "size size"]:
         unit = torch.eye(self.size, dtype=torch.float64).view(self.size, *self.like.shape)
@@ -166,11 +206,18 @@ class StationaryPosterior:
 
     def _log_evidence(self) -> float:
         white = torch.linalg.solve_triangular(self.factor, self.y.reshape(-1, 1), upper=False)
-        return float(-0.5 * white.square().sum() - self.factor.diagonal().log().sum() - 0.5 * self.size * math.log(2 * math.pi))
+        return float(
+            -0.5 * white.square().sum()
+            - self.factor.diagonal().log().sum()
+            - 0.5 * self.size * math.log(2 * math.pi)
+        )
 
 
-def conjugate_gradients(times, data: Float[Tensor, "batch *data"], tolerance: float = 1e-8, steps: int = 2000) -> Float[Tensor, "batch *data"]:
-    """The solutions of K v = data for a positive definite K, each to |residual| <= tolerance |data|.
+def conjugate_gradients(
+    times, data: Float[Tensor, "batch *data"], tolerance: float = 1e-8, steps: int = 2000
+) -> Float[Tensor, "batch *data"]:
+    """The solutions of K v = data for a positive definite K, each to |residual| <= tolerance
+    |data|.
 
     Arguments:
         times: v -> K v, batch first.
@@ -193,4 +240,7 @@ def conjugate_gradients(times, data: Float[Tensor, "batch *data"], tolerance: fl
         solution, residual = solution + step * direction, residual - step * image
         new = dot(residual, residual)
         direction, size = residual + torch.where(size > goal, new / size, 0.0) * direction, new
-    raise PflowError(f"conjugate gradients did not reach a residual of {tolerance:g} in {steps} steps: the noise is very small beside the prior; raise `noise_std`")
+    raise PflowError(
+        f"conjugate gradients did not reach a residual of {tolerance:g} in {steps} steps: the noise"
+        " is very small beside the prior; raise `noise_std`"
+    )

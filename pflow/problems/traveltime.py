@@ -1,4 +1,6 @@
-"""Crosswell travel-time tomography: velocities between two wells from the first arrivals of sources in one and receivers in the other."""
+"""Crosswell travel-time tomography: velocities between two wells from the first arrivals of sources
+in one and receivers in the other.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,19 @@ __all__ = ["TravelTime"]
 
 
 class TravelTime(Crosswell):
-    r"""The log-velocity of a square section of the earth, :math:`v = v_0 e^x` on side x side cells, flattened row by row.
+    r"""The log-velocity of a square section of the earth, :math:`v = v_0 e^x` on side x side cells,
+    flattened row by row.
 
     .. math::
-        x \sim N(0, C), \qquad C_{ij} = \varsigma^2 (1 + \sqrt 3 r_{ij} / \ell)\, e^{- \sqrt 3 r_{ij} / \ell}
+        x \sim N(0, C), \qquad C_{ij} = \varsigma^2 (1 + \sqrt 3 r_{ij} / \ell)\, e^{- \sqrt 3
+        r_{ij} / \ell}
 
-    a Matern field of smoothness 3/2, with :math:`r_{ij}` the distance of cells i and j. Sources stand evenly in the left-most column of
-    cells, receivers in the right-most one. The data are delays of first arrivals against the background v0, in milliseconds: at low
-    fidelity along straight rays, at high fidelity by the eikonal equation, where rays bend towards high velocity. First
-    arrivals are never later than along any other path, so straight rays find velocities too high, most of all where the field is rough.
+    a Matern field of smoothness 3/2, with :math:`r_{ij}` the distance of cells i and j. Sources
+    stand evenly in the left-most column of cells, receivers in the right-most one. The data are
+    delays of first arrivals against the background v0, in milliseconds: at low fidelity along
+    straight rays, at high fidelity by the eikonal equation, where rays bend towards high velocity.
+    First arrivals are never later than along any other path, so straight rays find velocities too
+    high, most of all where the field is rough.
 
     Flows see the delays projected back along straight rays, an image of the shape of x.
 
@@ -56,14 +62,35 @@ class TravelTime(Crosswell):
         noise_std: float = 1.0,
         workers: int = 1,
     ) -> None:
-        side = whole_number("side", side, minimum=4, maximum=64)  # The prior is dense: 64 means 4096 x 4096.
-        spacing_m, velocity_m_s = positive_number("spacing_m", spacing_m), positive_number("velocity_m_s", velocity_m_s)
-        positions = {well: (cells.double() + 0.5) * spacing_m for well, cells in wells_of(side, sources, receivers).items()}
-        geometry = {"grid": (side, side), "spacing": spacing_m, "velocity": velocity_m_s, **positions}
+        side = whole_number(
+            "side", side, minimum=4, maximum=64
+        )  # The prior is dense: 64 means 4096 x 4096.
+        spacing_m, velocity_m_s = (
+            positive_number("spacing_m", spacing_m),
+            positive_number("velocity_m_s", velocity_m_s),
+        )
+        positions = {
+            well: (cells.double() + 0.5) * spacing_m
+            for well, cells in wells_of(side, sources, receivers).items()
+        }
+        geometry = {
+            "grid": (side, side),
+            "spacing": spacing_m,
+            "velocity": velocity_m_s,
+            **positions,
+        }
         rays, eikonal = StraightRays(**geometry), Eikonal(**geometry)
         if whole_number("workers", workers, minimum=1, maximum=1024) > 1:
             eikonal = Workers(eikonal, workers)
-        super().__init__(side, spacing_m, std, length_m, low_fidelity=rays, high_fidelity=eikonal, noise_std=noise_std)
+        super().__init__(
+            side,
+            spacing_m,
+            std,
+            length_m,
+            low_fidelity=rays,
+            high_fidelity=eikonal,
+            noise_std=noise_std,
+        )
 
     def summary(self, y: Float[Tensor, "batch sources receivers"]) -> Float[Tensor, "batch cells"]:
         """Delays projected back along straight rays, an image about the size of x."""

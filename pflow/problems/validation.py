@@ -37,5 +37,6 @@ def _is(kind: type, value: object) -> bool:
 
 def _broken(setting: str, value: object, rule: str) -> PflowError:
     return PflowError(
-        f"`problem.{setting}` (={value!r}) must be {rule}: correct `problem.{setting}`, or leave it out for the default"
+        f"`problem.{setting}` (={value!r}) must be {rule}: correct `problem.{setting}`, or leave it"
+        " out for the default"
     )

@@ -1,4 +1,6 @@
-"""Full-waveform inversion between two wells: velocities from everything that receivers record, by the acoustic wave equation."""
+"""Full-waveform inversion between two wells: velocities from everything that receivers record, by
+the acoustic wave equation.
+"""
 
 from __future__ import annotations
 
@@ -18,20 +20,26 @@ from pflow.problems.validation import positive_number, whole_number
 __all__ = ["Waveform"]
 
 FASTEST = 2.0  # times the background: no velocity of a valid model is larger
-SAMPLES_PER_PERIOD = 12.0  # of the data, at the peak frequency; a Ricker wavelet has next to nothing above three times that frequency
+# Of the data, at the peak frequency; a Ricker wavelet has next to nothing above three times that
+# frequency
+SAMPLES_PER_PERIOD = 12.0
 ABSORBING_CELLS = 8
 
 
 class Waveform(Crosswell):
-    r"""The log-velocity of a square section of the earth, :math:`v = v_0 e^x` on side x side cells, flattened row by row.
+    r"""The log-velocity of a square section of the earth, :math:`v = v_0 e^x` on side x side cells,
+    flattened row by row.
 
-    x is a Matern field of smoothness 3/2, :math:`C_{ij} = \varsigma^2 (1 + \sqrt 3 r_{ij} / \ell)\, e^{- \sqrt 3 r_{ij} / \ell}`. Sources
-    stand evenly in the left-most column of cells, receivers in the right-most one. The data are the pressures that each receiver records from each
-    source, in units of the standard deviation of the recordings in the background v0: at high fidelity by the acoustic wave equation (deepwave), at
-    low fidelity by its Born approximation, which scatters waves once and leaves their arrival times alone.
+    x is a Matern field of smoothness 3/2, :math:`C_{ij} = \varsigma^2 (1 + \sqrt 3 r_{ij} / \ell)\,
+    e^{- \sqrt 3 r_{ij} / \ell}`. Sources stand evenly in the left-most column of cells, receivers
+    in the right-most one. The data are the pressures that each receiver records from each source,
+    in units of the standard deviation of the recordings in the background v0: at high fidelity by
+    the acoustic wave equation (deepwave), at low fidelity by its Born approximation, which scatters
+    waves once and leaves their arrival times alone.
 
-    Flows see the mean of the posterior under the Born approximation (regularised least-squares migration), :math:`C J^\top (J C J^\top + \sigma^2)^{-1} (y - F(0))`,
-    an image of the shape of x: under that approximation it holds all that y tells about x.
+    Flows see the mean of the posterior under the Born approximation (regularised least-squares
+    migration), :math:`C J^\top (J C J^\top + \sigma^2)^{-1} (y - F(0))`, an image of the shape of
+    x: under that approximation it holds all that y tells about x.
 
     Arguments:
         side: cells along each side.
@@ -62,43 +70,78 @@ class Waveform(Crosswell):
         noise_std: float = 0.2,
     ) -> None:
         side = whole_number("side", side, minimum=4, maximum=32)  # The Jacobian is dense.
-        spacing_m, velocity_m_s = positive_number("spacing_m", spacing_m), positive_number("velocity_m_s", velocity_m_s)
-        waves = _waves(side, spacing_m, velocity_m_s, positive_number("frequency_hz", frequency_hz), wells_of(side, sources, receivers))
+        spacing_m, velocity_m_s = (
+            positive_number("spacing_m", spacing_m),
+            positive_number("velocity_m_s", velocity_m_s),
+        )
+        waves = _waves(
+            side,
+            spacing_m,
+            velocity_m_s,
+            positive_number("frequency_hz", frequency_hz),
+            wells_of(side, sources, receivers),
+        )
         super().__init__(
             side,
             spacing_m,
             std,
             length_m,
             low_fidelity=BornWaves(waves, velocity_m_s),
-            high_fidelity=ComposedOperator(waves, lambda x: velocity_m_s * torch.exp(x).view(-1, *waves.model_shape), (side**2,)),
+            high_fidelity=ComposedOperator(
+                waves,
+                lambda x: velocity_m_s * torch.exp(x).view(-1, *waves.model_shape),
+                (side**2,),
+            ),
             noise_std=noise_std,
         )
 
-    def summary(self, y: Float[Tensor, "batch sources receivers times"]) -> Float[Tensor, "batch cells"]:
+    def summary(
+        self, y: Float[Tensor, "batch sources receivers times"]
+    ) -> Float[Tensor, "batch cells"]:
         """The posterior mean under the Born approximation."""
         return (y - self.low_fidelity.background.like(y)).flatten(1) @ self._migration.like(y)
 
     @cached_property
     def _migration(self) -> Constant:
-        """C J^T (J C J^T + sigma^2)^-1, transposed: (data, cells), by the root L of C, through a matrix of the size of the model alone."""
+        """C J^T (J C J^T + sigma^2)^-1, transposed: (data, cells), by the root L of C, through a
+        matrix of the size of the model alone.
+        """
         root = self.prior.root
         seen = root.T @ self.low_fidelity.jacobian.value / self.noise_std
         precision = torch.eye(len(root), dtype=torch.float64) + seen @ seen.T
         return Constant((root @ torch.linalg.solve(precision, seen / self.noise_std)).T)
 
 
-def _waves(side: int, spacing: float, velocity: float, frequency: float, wells: dict[str, Int[Tensor, "count 2"]]) -> DeepwaveOperator:
-    """Recordings from before the first wave until the last has crossed the section, with a standard deviation of 1 in the background."""
+def _waves(
+    side: int,
+    spacing: float,
+    velocity: float,
+    frequency: float,
+    wells: dict[str, Int[Tensor, "count 2"]],
+) -> DeepwaveOperator:
+    """Recordings from before the first wave until the last has crossed the section, with a standard
+    deviation of 1 in the background.
+    """
     step = 0.6 * spacing / (math.sqrt(2) * FASTEST * velocity)
     peak = 1.2 / frequency
-    times = torch.arange(math.ceil((2 * peak + math.sqrt(2) * side * spacing / velocity) / step)) * step
+    times = (
+        torch.arange(math.ceil((2 * peak + math.sqrt(2) * side * spacing / velocity) / step)) * step
+    )
     phase = (math.pi * frequency * (times - peak)).square()
     ricker = (1 - 2 * phase) * torch.exp(-phase)
 
     def recorded_of(wavelet: Tensor) -> DeepwaveOperator:
         every = max(1, math.floor(1 / (SAMPLES_PER_PERIOD * frequency * step)))
         return DeepwaveOperator(
-            (side, side), spacing, step, wavelet, **wells, largest_velocity=FASTEST * velocity, every=every, pml_width=ABSORBING_CELLS, pml_freq=frequency
+            (side, side),
+            spacing,
+            step,
+            wavelet,
+            **wells,
+            largest_velocity=FASTEST * velocity,
+            every=every,
+            pml_width=ABSORBING_CELLS,
+            pml_freq=frequency,
         )
 
     waves = recorded_of(ricker)

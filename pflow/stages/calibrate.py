@@ -1,4 +1,6 @@
-"""calibrate: is a pretrained flow right on average over held-out pairs, and does it know each observation's neighbourhood?"""
+"""calibrate: is a pretrained flow right on average over held-out pairs, and does it know each
+observation's neighbourhood?
+"""
 
 from __future__ import annotations
 
@@ -9,19 +11,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from pflow.device import select_device
+from pflow.config.jobs import CalibrateJobSettings
 from pflow.diagnostics.local import local_c2st_p_values
 from pflow.diagnostics.novelty import novelty_p_value
-from pflow.diagnostics.pair_ranks import JOINT, calibration_numbers, evenly_spread, other_truths, rank_columns
+from pflow.diagnostics.pair_ranks import (
+    JOINT,
+    calibration_numbers,
+    evenly_spread,
+    other_truths,
+    rank_columns,
+)
 from pflow.errors import PflowError
+from pflow.execution.device import select_device
+from pflow.execution.progress import Progress
+from pflow.execution.seeds import generator_for
 from pflow.flows.base import Flow
 from pflow.problems.base import Problem
-from pflow.progress import Progress
-from pflow.seeds import generator_for
-from pflow.stage_settings import CalibrateSettings
-from pflow.stages.inputs import problem_from, read_observation
-from pflow.stages.weights import load_flow
-from pflow.store import read_pairs, write_arrays, write_json
+from pflow.stages.io.inputs import problem_from, read_observation
+from pflow.stages.io.weights import load_flow
+from pflow.storage.store import read_pairs, write_arrays, write_json
 
 __all__ = ["calibrate", "pair_ranks"]
 
@@ -31,7 +39,7 @@ TRAINING = 5000  # training data that define the distances of the out-of-distrib
 
 @torch.no_grad()
 def calibrate(
-    settings: CalibrateSettings,
+    settings: CalibrateJobSettings,
     record: dict[str, Any],
     *,
     flow: Path,
@@ -41,36 +49,71 @@ def calibrate(
     out: Path,
     threads: int = 1,
 ) -> None:
-    """Write calibration.json (numbers, and p-values of each observation) and calibration.zarr (ranks) beside it."""
+    """Write calibration.json (numbers, and p-values of each observation) and calibration.zarr
+    (ranks) beside it.
+    """
     select_device("cpu", threads)
     problem, choice = problem_from(settings.problem), settings.calibrate
     network, _ = load_flow(flow, torch.device("cpu"))
     x, y = _pairs(test_shards, problem)
     data = _pairs(train_shards, problem)[1][:TRAINING].numpy()
     if len(x) < 50:
-        raise PflowError(f"calibration needs at least 50 held-out pairs, and there are {len(x)}: raise experiments.{settings.experiment}.simulate.test")
+        raise PflowError(
+            f"calibration needs at least 50 held-out pairs, and there are {len(x)}: raise"
+            f" experiments.{settings.experiment}.simulate.test"
+        )
     pairs = min(choice.pairs, len(x))
     progress = Progress(f"calibrate {settings.experiment}/{settings.name}")
-    rank, quantities = pair_ranks(network, x[:pairs], y[:pairs], choice.draws, choice.unknowns, choice.seed, problem.parameter_names, progress)
-    numbers = {"pairs": pairs, "draws": choice.draws, **calibration_numbers(rank, choice.draws, np.random.default_rng(choice.seed))}
+    rank, quantities = pair_ranks(
+        network,
+        x[:pairs],
+        y[:pairs],
+        choice.draws,
+        choice.unknowns,
+        choice.seed,
+        problem.parameter_names,
+        progress,
+    )
+    numbers = {
+        "pairs": pairs,
+        "draws": choice.draws,
+        **calibration_numbers(rank, choice.draws, np.random.default_rng(choice.seed)),
+    }
     latent = network(x[:pairs], y[:pairs])[0].numpy()
     names = [path.parent.stem for path in observations]
-    observed = [problem.summary(read_observation(path, problem))[0].numpy() for path in observations]
+    observed = [
+        problem.summary(read_observation(path, problem))[0].numpy() for path in observations
+    ]
     local = local_c2st_p_values(latent, y[:pairs].numpy(), observed, seed=choice.seed)
     at = {
         name: {"ood_p_value": novelty_p_value(one, data, y.numpy()), "local_c2st_p_value": p}
         for name, one, p in zip(names, observed, local, strict=True)
     }
-    write_arrays(out.with_name("calibration.zarr"), {"ranks": rank}, {"quantities": quantities, "draws": choice.draws, **_origin(record)})
+    write_arrays(
+        out.with_name("calibration.zarr"),
+        {"ranks": rank},
+        {"quantities": quantities, "draws": choice.draws, **_origin(record)},
+    )
     write_json(out, {"flow": settings.name, **numbers, "observations": at, **_origin(record)})
-    progress.close(f"{pairs} pairs, SBC p {numbers['sbc_p_value']:.2g}, TARP p {numbers['tarp_p_value']:.2g}, 90 % coverage {numbers['coverage_90']:.3f}")
+    progress.close(
+        f"{pairs} pairs, SBC p {numbers['sbc_p_value']:.2g}, TARP p {numbers['tarp_p_value']:.2g},"
+        f" 90 % coverage {numbers['coverage_90']:.3f}"
+    )
 
 
 @torch.no_grad()
 def pair_ranks(
-    network: Flow, x: torch.Tensor, y: torch.Tensor, draws: int, unknowns: int, seed: int, names: tuple[str, ...], progress: Progress | None = None
+    network: Flow,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    draws: int,
+    unknowns: int,
+    seed: int,
+    names: tuple[str, ...],
+    progress: Progress | None = None,
 ) -> tuple[np.ndarray, list[str]]:
-    """Ranks of the truth of each pair among draws of the flow, (pairs, quantities), and the names of the quantities.
+    """Ranks of the truth of each pair among draws of the flow, (pairs, quantities), and the names
+    of the quantities.
 
     The quantities are unknowns (evenly spread, at most `unknowns`), log q and the distance of TARP.
     """
@@ -86,7 +129,17 @@ def pair_ranks(
         sampled, log_q = network.sample_with_log_prob(many, len(many), generator)
         cloud = sampled.flatten(1).double().numpy().reshape(-1, draws, size) / spread
         log_q_of_truth = network.log_prob(x[part], y[part]).numpy()
-        found.append(rank_columns(cloud, truths[part] / spread, log_q.numpy().reshape(-1, draws), log_q_of_truth, references[part], chosen, random))
+        found.append(
+            rank_columns(
+                cloud,
+                truths[part] / spread,
+                log_q.numpy().reshape(-1, draws),
+                log_q_of_truth,
+                references[part],
+                chosen,
+                random,
+            )
+        )
         if progress:
             progress.update(part.stop / len(x))
     return np.concatenate(found), [names[i] for i in chosen] + list(JOINT)

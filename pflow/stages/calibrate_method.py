@@ -1,8 +1,9 @@
 r"""calibrate_method: are the posteriors of a fine-tuning method right on average over observations?
 
-Replicate observations y_k = F(x_k) + eps with x_k from the prior; the method is fine-tuned on each as on the real one, with its whole
-budget. If its posteriors are exact, x_k is an ordinary draw of q_k, and the ranks are uniform: simulation-based calibration of the
-method, honest because each replicate is a new run, and costly for the same reason.
+Replicate observations y_k = F(x_k) + eps with x_k from the prior; the method is fine-tuned on each
+as on the real one, with its whole budget. If its posteriors are exact, x_k is an ordinary draw of
+q_k, and the ranks are uniform: simulation-based calibration of the method, honest because each
+replicate is a new run, and costly for the same reason.
 """
 
 from __future__ import annotations
@@ -13,25 +14,40 @@ from typing import Any
 import numpy as np
 import torch
 
-from pflow.device import select_device
-from pflow.diagnostics.pair_ranks import JOINT, calibration_numbers, evenly_spread, other_truths, rank_columns
-from pflow.seeds import generator_for
-from pflow.stage_settings import CalibrateSettings
-from pflow.stages.inputs import problem_from, read_observation
-from pflow.stages.weights import load_flow
-from pflow.store import read_arrays, write_json
+from pflow.config.jobs import CalibrateJobSettings
+from pflow.diagnostics.pair_ranks import (
+    JOINT,
+    calibration_numbers,
+    evenly_spread,
+    other_truths,
+    rank_columns,
+)
+from pflow.execution.device import select_device
+from pflow.execution.seeds import generator_for
+from pflow.stages.io.inputs import problem_from, read_observation
+from pflow.stages.io.weights import load_flow
+from pflow.storage.store import read_arrays, write_json
 
 __all__ = ["calibrate_method"]
 
 
 @torch.no_grad()
 def calibrate_method(
-    settings: CalibrateSettings, record: dict[str, Any], *, flows: list[Path], observations: list[Path], out: Path, threads: int = 1
+    settings: CalibrateJobSettings,
+    record: dict[str, Any],
+    *,
+    flows: list[Path],
+    observations: list[Path],
+    out: Path,
+    threads: int = 1,
 ) -> None:
     """Write the numbers and every rank of a method as JSON."""
     select_device("cpu", threads)
     problem, choice = problem_from(settings.problem), settings.calibrate
-    generator, random = generator_for(choice.seed, "calibrate_method"), np.random.default_rng(choice.seed)
+    generator, random = (
+        generator_for(choice.seed, "calibrate_method"),
+        np.random.default_rng(choice.seed),
+    )
     draws, truths, log_q, log_q_of_truth = [], [], [], []
     for weights, observation in zip(flows, observations, strict=True):
         network, _ = load_flow(weights, torch.device("cpu"))
@@ -46,9 +62,19 @@ def calibrate_method(
     spread = np.maximum(truth.std(0), 1e-12)
     chosen = evenly_spread(truth.shape[1], choice.unknowns)
     columns = rank_columns(
-        cloud / spread, truth / spread, np.stack(log_q), np.array(log_q_of_truth), other_truths(truth / spread, random), chosen, random
+        cloud / spread,
+        truth / spread,
+        np.stack(log_q),
+        np.array(log_q_of_truth),
+        other_truths(truth / spread, random),
+        chosen,
+        random,
     )
-    numbers = {"replicates": len(flows), "draws": choice.draws, **calibration_numbers(columns, choice.draws, random)}
+    numbers = {
+        "replicates": len(flows),
+        "draws": choice.draws,
+        **calibration_numbers(columns, choice.draws, random),
+    }
     quantities = [problem.parameter_names[i] for i in chosen] + list(JOINT)
     ranks = {name: column.tolist() for name, column in zip(quantities, columns.T, strict=True)}
     origin = {name: record[name] for name in ("settings_hash", "code_version")}

@@ -5,21 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pflow.device import select_device
+from pflow.config.jobs import CheckOperatorJobSettings
+from pflow.execution.device import select_device
+from pflow.execution.seeds import generator_for
 from pflow.operators.checks import check_operator as run_checks
-from pflow.seeds import generator_for
-from pflow.stage_settings import CheckOperatorSettings
-from pflow.stages.inputs import problem_from
-from pflow.store import write_json
+from pflow.stages.io.inputs import problem_from
+from pflow.storage.store import write_json
 
 __all__ = ["check_operator"]
 
-# Batches at which the cost is measured; the stages ask for gradients of at most 64 models at a time, methods for as many by default.
+# Batches at which the cost is measured; the stages ask for gradients of at most 64 models at a
+# time, methods for as many by default.
 BATCHES = (1, 8, 64)
 
 
-def check_operator(settings: CheckOperatorSettings, record: dict[str, Any], *, out: Path, threads: int = 1) -> None:
-    """Write the results and the measured cost of F; a failed check raises PflowError and writes nothing."""
+def check_operator(
+    settings: CheckOperatorJobSettings, record: dict[str, Any], *, out: Path, threads: int = 1
+) -> None:
+    """Write the results and the measured cost of F; a failed check raises PflowError and writes
+    nothing.
+    """
     select_device("cpu", threads)
     problem = problem_from(settings.problem)
     generator = generator_for(0, "check_operator")

@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 
-from pflow.device import select_device
-from pflow.config_priors import GaussianPrior
+from pflow.config.jobs import EvaluateJobSettings
+from pflow.config.priors import GaussianPriorSettings
 from pflow.diagnostics.images import against_truth
 from pflow.diagnostics.summary import against_reference, finite, without_reference
 from pflow.diagnostics.verdict import judge
-from pflow.stage_settings import EvaluateSettings
-from pflow.stages.inputs import problem_from
-from pflow.stages.priors import with_prior
-from pflow.stages.weights import load_flow
-from pflow.store import read_csv, read_datatree, read_json, write_json
+from pflow.execution.device import select_device
+from pflow.stages.io.inputs import problem_from
+from pflow.stages.io.priors import with_prior
+from pflow.stages.io.weights import load_flow
+from pflow.storage.store import read_csv, read_datatree, read_json, write_json
 
 __all__ = ["evaluate"]
 
@@ -30,7 +30,7 @@ REACHED = (1.0, 0.1, 0.01)  # nats of KL(q || posterior) whose first crossing is
 
 @torch.no_grad()
 def evaluate(
-    settings: EvaluateSettings,
+    settings: EvaluateJobSettings,
     record: dict[str, Any],
     *,
     posterior: Path,
@@ -42,32 +42,50 @@ def evaluate(
     method_calibration: Path | None = None,
     threads: int = 1,
 ) -> None:
-    """Write metrics.json; what needs a reference is absent without one, and what is not finite is absent too."""
+    """Write metrics.json; what needs a reference is absent without one, and what is not finite is
+    absent too.
+    """
     select_device("cpu", threads)
     tree, trained = read_datatree(posterior), read_json(flow.with_name("flow.json"))
     metrics: dict[str, Any] = _by_itself(tree, settings)
     if calibration is not None:
         metrics |= _of_the_pretrained_flow(read_json(calibration), settings)
     if method_calibration is not None:
-        metrics |= {f"fine_tuning_{name}": value for name, value in read_json(method_calibration)["numbers"].items()}
+        metrics |= {
+            f"fine_tuning_{name}": value
+            for name, value in read_json(method_calibration)["numbers"].items()
+        }
     if reference is not None:
         known = read_datatree(reference)
-        if known.attrs["kind"] != "gaussian" or isinstance(settings.prior, GaussianPrior):
+        if known.attrs["kind"] != "gaussian" or isinstance(settings.prior, GaussianPriorSettings):
             metrics |= _against(known, settings, tree, flow, prior)
     if tree["posterior"]["x"].ndim == IMAGE_AXES and "constant_data" in tree:
         metrics |= _image(tree, known if reference is not None else None)
     unknowns = math.prod(tree["posterior"]["x"].shape[2:])
     rules = dataclasses.asdict(settings.evaluate.verdict)
-    judgement = judge(metrics, rules, unknowns=unknowns, fine_tuned=settings.fine_tuned, linear=bool(tree.attrs.get("linear_operator", 0)))
+    judgement = judge(
+        metrics,
+        rules,
+        unknowns=unknowns,
+        fine_tuned=settings.fine_tuned,
+        linear=bool(tree.attrs.get("linear_operator", 0)),
+    )
     metrics |= {"verdict": judgement.verdict, "verdict_reasons": judgement.reasons}
-    metrics |= {name: trained[name] for name in ("evaluations", "wall_seconds", "device", "skipped_steps", "stop_reason")}
-    metrics |= {name: int(tree.attrs[name]) for name in ("sampling_evaluations", "sampling_forwards")}
-    metrics |= {name: trained[name] for name in ("peak_memory_mb", "seconds_per_step") if name in trained}
+    metrics |= {
+        name: trained[name]
+        for name in ("evaluations", "wall_seconds", "device", "skipped_steps", "stop_reason")
+    }
+    metrics |= {
+        name: int(tree.attrs[name]) for name in ("sampling_evaluations", "sampling_forwards")
+    }
+    metrics |= {
+        name: trained[name] for name in ("peak_memory_mb", "seconds_per_step") if name in trained
+    }
     metrics |= _evaluations_until(flow.with_name("history.csv"))
     write_json(out, dict(sorted(metrics.items())))
 
 
-def _by_itself(tree: Any, settings: EvaluateSettings) -> dict[str, float]:
+def _by_itself(tree: Any, settings: EvaluateJobSettings) -> dict[str, float]:
     stats = {name: values.values[0] for name, values in tree["sample_stats"].data_vars.items()}
     if "log_weight" not in stats:  # pairs alone: nothing to weigh draws with
         return {}
@@ -75,7 +93,10 @@ def _by_itself(tree: Any, settings: EvaluateSettings) -> dict[str, float]:
     if "score_stats" in tree:
         more["score_error"] = tree["score_stats"]["score_error"].values[0]
     if "sample_stats_prior" in tree:
-        more |= {f"prior_{name}": tree["sample_stats_prior"][name].values[0] for name in ("log_likelihood", "log_q")}
+        more |= {
+            f"prior_{name}": tree["sample_stats_prior"][name].values[0]
+            for name in ("log_likelihood", "log_q")
+        }
     rules = settings.evaluate.verdict
     return without_reference(
         tree["posterior"]["x"].values[0],
@@ -92,14 +113,28 @@ def _by_itself(tree: Any, settings: EvaluateSettings) -> dict[str, float]:
 def _evaluations_until(history: Path) -> dict[str, int]:
     """Evaluations at the first checkpoint whose KL is small enough; absent where it never was."""
     columns = read_csv(history)
-    first = {limit: columns["evaluations"][columns["kl_reverse_nats"] <= limit] for limit in REACHED}
-    return {f"evaluations_until_{limit:g}_nats": int(found[0]) for limit, found in first.items() if len(found)}
+    first = {
+        limit: columns["evaluations"][columns["kl_reverse_nats"] <= limit] for limit in REACHED
+    }
+    return {
+        f"evaluations_until_{limit:g}_nats": int(found[0])
+        for limit, found in first.items()
+        if len(found)
+    }
 
 
-def _of_the_pretrained_flow(calibration: dict[str, Any], settings: EvaluateSettings) -> dict[str, float]:
-    """Its calibration; by the names that a verdict looks for, whether y_obs is like the training data and, of the amortised flow, the rest."""
+def _of_the_pretrained_flow(
+    calibration: dict[str, Any], settings: EvaluateJobSettings
+) -> dict[str, float]:
+    """Its calibration; by the names that a verdict looks for, whether y_obs is like the training
+    data and, of the amortised flow, the rest.
+    """
     here = calibration["observations"][settings.observation]
-    metrics = {f"pretrained_{name}": value for name, value in (calibration | here).items() if isinstance(value, (int, float))}
+    metrics = {
+        f"pretrained_{name}": value
+        for name, value in (calibration | here).items()
+        if isinstance(value, (int, float))
+    }
     if settings.fine_tuned:
         return metrics | {"ood_p_value": here["ood_p_value"]}
     return metrics | here | {name: calibration[name] for name in FROM_CALIBRATION}
@@ -111,16 +146,24 @@ def _image(tree: Any, known: Any) -> dict[str, float]:
     seen = observed["summary" if "summary" in observed else "y"].values
     others = {"data": seen} if seen.shape == truth.shape else {}
     if known is not None and "estimates" in known:
-        others |= {name: known["estimates"][f"x_{name}"].values for name in ("gaussian", "wiener") if f"x_{name}" in known["estimates"]}
+        others |= {
+            name: known["estimates"][f"x_{name}"].values
+            for name in ("gaussian", "wiener")
+            if f"x_{name}" in known["estimates"]
+        }
     return finite(against_truth(tree["posterior"]["x"].values[0], truth, others))
 
 
-def _against(known: Any, settings: EvaluateSettings, tree: Any, flow: Path, prior: Path | None) -> dict[str, float]:
+def _against(
+    known: Any, settings: EvaluateJobSettings, tree: Any, flow: Path, prior: Path | None
+) -> dict[str, float]:
     y = torch.from_numpy(tree["observed_data"]["y"].values)[None]
     problem = with_prior(problem_from(settings.problem), settings.prior, prior, y)
     x, truth = tree["posterior"]["x"].values[0], known["posterior"]["x"].values
     truth = truth.reshape(-1, *truth.shape[2:])
-    apart = slice(None, None, max(1, len(truth) // len(x)))  # no more of them than draws: each costs a pass of the flow
+    apart = slice(
+        None, None, max(1, len(truth) // len(x))
+    )  # no more of them than draws: each costs a pass of the flow
     truth = truth[apart]
     network, _ = load_flow(flow, torch.device("cpu"))
     more: dict[str, Any] = {}
@@ -135,5 +178,9 @@ def _against(known: Any, settings: EvaluateSettings, tree: Any, flow: Path, prio
             "log_evidence_exact": evidence,
         }
     parts = torch.from_numpy(truth).split(max(1, ELEMENTS // truth[0].size))
-    log_q_of_truth = torch.cat([network.log_prob(part, problem.summary(y)) for part in parts]).double().numpy()
-    return against_reference(x, truth, tree["sample_stats"]["log_q"].values[0], log_q_of_truth, **more)
+    log_q_of_truth = (
+        torch.cat([network.log_prob(part, problem.summary(y)) for part in parts]).double().numpy()
+    )
+    return against_reference(
+        x, truth, tree["sample_stats"]["log_q"].values[0], log_q_of_truth, **more
+    )

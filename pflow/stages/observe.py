@@ -1,4 +1,6 @@
-"""observe: y_obs, simulated with the high-fidelity operator, F(x_true) + noise, or measured, from the user's file."""
+"""observe: y_obs, simulated with the high-fidelity operator, F(x_true) + noise, or measured, from
+the user's file.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +11,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from pflow.config_data import Observation
-from pflow.data_files import header, read_whole
-from pflow.device import select_device
+from pflow.config.data import ObservationSettings
+from pflow.config.jobs import ObserveJobSettings
 from pflow.errors import PflowError
+from pflow.execution.device import select_device
+from pflow.execution.seeds import generator_for
 from pflow.problems.base import Problem
-from pflow.seeds import generator_for
-from pflow.stage_settings import ObserveSettings
-from pflow.stages.inputs import problem_from
-from pflow.store import write_arrays
+from pflow.stages.io.inputs import problem_from
+from pflow.storage.formats import header, read_whole
+from pflow.storage.store import write_arrays
 
 __all__ = ["observe"]
 
 
-def observe(settings: ObserveSettings, record: dict[str, Any], *, out: Path, threads: int = 1) -> None:
+def observe(
+    settings: ObserveJobSettings, record: dict[str, Any], *, out: Path, threads: int = 1
+) -> None:
     """Write y (*data) and, of a simulated observation, x_true (*model)."""
     select_device("cpu", threads)
     problem, wanted = problem_from(settings.problem), settings.observation
@@ -34,13 +38,20 @@ def observe(settings: ObserveSettings, record: dict[str, Any], *, out: Path, thr
     else:
         size = math.prod(problem.model_shape)
         if len(wanted.x_true) != size:
-            raise PflowError(f"`x_true` must have {size} numbers, one for each unknown, and has {len(wanted.x_true)}: correct it in `observations`")
+            raise PflowError(
+                f"`x_true` must have {size} numbers, one for each unknown, and has"
+                f" {len(wanted.x_true)}: correct it in `observations`"
+            )
         x_true = torch.tensor(wanted.x_true).reshape(1, *problem.model_shape)
     y = problem.noise.add_to(problem.high_fidelity(x_true), generator, drawn_in=torch.float32)
-    write_arrays(out, {"y": y[0].numpy(), "x_true": x_true[0].numpy()}, {"noise_std": problem.noise_std, "seed": wanted.seed})
+    write_arrays(
+        out,
+        {"y": y[0].numpy(), "x_true": x_true[0].numpy()},
+        {"noise_std": problem.noise_std, "seed": wanted.seed},
+    )
 
 
-def measured(wanted: Observation, problem: Problem) -> np.ndarray:
+def measured(wanted: ObservationSettings, problem: Problem) -> np.ndarray:
     """The user's data, (*data).
 
     Raises:
@@ -52,13 +63,20 @@ def measured(wanted: Observation, problem: Problem) -> np.ndarray:
     if y.shape == (1, *problem.data_shape):  # a batch of one, as a simulation writes it
         y = y[0]
     if y.shape != tuple(problem.data_shape):
-        raise PflowError(f"{path}: `{name or wanted.variable}` has the shape {found.shape}, and one observation has {tuple(problem.data_shape)}: bring it to that shape; several observations need a file each")
-    if problem.noise is not None:  # data that the noise knows to be missing may be anything in the file
+        raise PflowError(
+            f"{path}: `{name or wanted.variable}` has the shape {found.shape}, and one observation"
+            f" has {tuple(problem.data_shape)}: bring it to that shape; several observations need a"
+            " file each"
+        )
+    if (
+        problem.noise is not None
+    ):  # data that the noise knows to be missing may be anything in the file
         y = problem.noise.recorded(torch.from_numpy(y)[None])[0].numpy()
     bad = np.argwhere(~np.isfinite(y))
     if len(bad):
         raise PflowError(
-            f"{path}: `{name or wanted.variable}` must be finite and has {len(bad)} NaN or infinite values, the first at {[int(i) for i in bad[0]]}: "
-            "fill them in, or leave these data out of the problem (a noise with a mask)"
+            f"{path}: `{name or wanted.variable}` must be finite and has {len(bad)} NaN or infinite"
+            f" values, the first at {[int(i) for i in bad[0]]}: fill them in, or leave these data"
+            " out of the problem (a noise with a mask)"
         )
     return y

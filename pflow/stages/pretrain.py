@@ -8,19 +8,19 @@ from typing import Any
 
 import torch
 
-from pflow.checkpoint import Checkpoint
-from pflow.device import describe_device, select_device
+from pflow.config.jobs import PretrainJobSettings
+from pflow.data.pair_stream import PairStream
+from pflow.execution.device import describe_device, select_device
+from pflow.execution.parallel import SingleProcess, join_group, worker_count
+from pflow.execution.progress import Progress
+from pflow.execution.seeds import generator_for
 from pflow.flows import build_flow
 from pflow.flows.base import Flow
 from pflow.objectives.maximum_likelihood import MaximumLikelihood, mean_negative_log_likelihood
-from pflow.parallel import Alone, join_group, worker_count
-from pflow.pairs import PairStream
-from pflow.progress import Progress
-from pflow.provenance import identity
-from pflow.seeds import generator_for
-from pflow.stage_settings import PretrainSettings
-from pflow.stages.outputs import PRETRAIN_COLUMNS, write_flow
-from pflow.stages.weights import architecture_of
+from pflow.provenance.record import identity
+from pflow.stages.io.outputs import PRETRAIN_COLUMNS, write_flow
+from pflow.stages.io.weights import architecture_of
+from pflow.storage.checkpoint import Checkpoint
 from pflow.training import Optimiser, train
 
 __all__ = ["pretrain"]
@@ -32,7 +32,7 @@ class ValidationMonitor:
 
     pairs: PairStream
     patience: int
-    group: Alone
+    group: SingleProcess
     criterion: str = field(default="validation_loss", init=False)
 
     def mark(self, objective: MaximumLikelihood) -> int:
@@ -54,7 +54,7 @@ class PairDensity(torch.nn.Module):
 
 
 def pretrain(
-    settings: PretrainSettings,
+    settings: PretrainJobSettings,
     record: dict[str, Any],
     *,
     train_shards: list[Path],
@@ -75,9 +75,16 @@ def pretrain(
     flow = build_flow(**architecture).to(device)
     with torch.no_grad():
         flow.initialise(x, y)
-    objective = MaximumLikelihood(pairs, wanted.batch, wanted.epochs, (group.rank, group.size), group.wrap(PairDensity(flow)))
+    objective = MaximumLikelihood(
+        pairs, wanted.batch, wanted.epochs, (group.rank, group.size), group.wrap(PairDensity(flow))
+    )
     optimiser = Optimiser(
-        wanted.learning_rate, wanted.warmup, wanted.schedule, wanted.decay, decay_steps=objective.steps_per_epoch, clip=wanted.clip
+        wanted.learning_rate,
+        wanted.warmup,
+        wanted.schedule,
+        wanted.decay,
+        decay_steps=objective.steps_per_epoch,
+        clip=wanted.clip,
     )
     progress = Progress(f"pretrain {settings.experiment}/{settings.name}")
     store = Checkpoint(checkpoint, identity(record))
@@ -92,10 +99,18 @@ def pretrain(
         describe=lambda: {"epoch": objective.epoch},
         processes=group,
     )
-    facts = {"experiment": settings.experiment, "flow": settings.name, "device": describe_device(device), "best_validation_loss": state.best_value}
+    facts = {
+        "experiment": settings.experiment,
+        "flow": settings.name,
+        "device": describe_device(device),
+        "best_validation_loss": state.best_value,
+    }
     facts["processes"] = group.size
     if group.rank == 0:
         write_flow(out, flow, architecture, state, PRETRAIN_COLUMNS, facts, record)
         store.remove()
     group.leave()
-    progress.close(f"{state.step} steps in {state.seconds:.1f} s, best validation loss {state.best_value:.4f} ({state.stop_reason})")
+    progress.close(
+        f"{state.step} steps in {state.seconds:.1f} s, best validation loss {state.best_value:.4f}"
+        f" ({state.stop_reason})"
+    )

@@ -1,4 +1,6 @@
-"""reference: draws that posteriors are compared with, exact where the problem allows, otherwise by NUTS."""
+"""reference: draws that posteriors are compared with, exact where the problem allows, otherwise by
+NUTS.
+"""
 
 from __future__ import annotations
 
@@ -8,28 +10,37 @@ from typing import Any
 import numpy as np
 import torch
 
-from pflow.arviz_schema import chains_dataset, draws_dataset, point_dataset
-from pflow.config_trust import Reference
-from pflow.device import select_device
+from pflow.config.jobs import ReferenceJobSettings
+from pflow.config.trust import ReferenceSettings
 from pflow.diagnostics.images import wiener_estimate
 from pflow.errors import PflowError
-from pflow.nuts import Chains, convergence, run_nuts
+from pflow.execution.device import select_device
+from pflow.execution.progress import Progress
+from pflow.execution.seeds import generator_for
+from pflow.inference.nuts import convergence, run_nuts
+from pflow.inference.target import Target
 from pflow.operators.romberg import RombergOperator
 from pflow.problems.base import Problem
-from pflow.problems.with_prior import ProblemWithPrior
-from pflow.progress import Progress
-from pflow.seeds import generator_for
-from pflow.stage_settings import ReferenceSettings
-from pflow.stages.gaussian_prior import with_gaussian_prior
-from pflow.stages.inputs import problem_from, read_observation
-from pflow.store import write_datatree
-from pflow.target import Target
+from pflow.problems.prior_override import PriorOverride
+from pflow.stages.io.gaussian_prior import with_gaussian_prior
+from pflow.stages.io.inputs import problem_from, read_observation
+from pflow.storage.arviz_schema import chains_dataset, draws_dataset, point_dataset
+from pflow.storage.store import write_datatree
 
 __all__ = ["reference", "require_convergence"]
 
 
-def reference(settings: ReferenceSettings, record: dict[str, Any], *, observation: Path, out: Path, prior: Path | None = None, threads: int = 1) -> None:
-    """Write draws (group `posterior`) and their log density; where exact, also the low-fidelity posterior beside them.
+def reference(
+    settings: ReferenceJobSettings,
+    record: dict[str, Any],
+    *,
+    observation: Path,
+    out: Path,
+    prior: Path | None = None,
+    threads: int = 1,
+) -> None:
+    """Write draws (group `posterior`) and their log density; where exact, also the low-fidelity
+    posterior beside them.
 
     Raises:
         PflowError: no exact posterior is known, or NUTS did not converge.
@@ -52,47 +63,73 @@ def reference(settings: ReferenceSettings, record: dict[str, Any], *, observatio
     write_datatree(out, groups, attributes)
 
 
-def _exact(problem: Problem, y: torch.Tensor, settings: ReferenceSettings) -> tuple[dict[str, Any], dict[str, Any]]:
+def _exact(
+    problem: Problem, y: torch.Tensor, settings: ReferenceJobSettings
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Independent draws, their normalised log density, and log p(y)."""
     choice, names, units = settings.reference, problem.parameter_names, {"x": problem.model_unit}
     generator = generator_for(choice.seed, "reference", settings.observation)
     exact = problem.exact_posterior(y, fidelity="high")
     if exact is None:
         raise PflowError(
-            f"`reference.kind` (=exact) needs a problem whose posterior is known, and that of {problem.name!r} is not: "
-            f"set experiments.{settings.experiment}.reference.kind to nuts or none"
+            "`reference.kind` (=exact) needs a problem whose posterior is known, and that of"
+            f" {problem.name!r} is not: set experiments.{settings.experiment}.reference.kind to"
+            " nuts or none"
         )
     x = exact.sample(choice.draws, generator)
-    groups = {"posterior": draws_dataset({"x": x.numpy()}, names, units), "sample_stats": draws_dataset({"lp": exact.log_density(x).numpy()})}
+    groups = {
+        "posterior": draws_dataset({"x": x.numpy()}, names, units),
+        "sample_stats": draws_dataset({"lp": exact.log_density(x).numpy()}),
+    }
     low = problem.exact_posterior(y, fidelity="low")
     if low is not None:
-        groups["low_fidelity_posterior"] = draws_dataset({"x": low.sample(choice.draws, generator).numpy()}, names, units)
+        groups["low_fidelity_posterior"] = draws_dataset(
+            {"x": low.sample(choice.draws, generator).numpy()}, names, units
+        )
     return groups, {"log_evidence": float(exact.log_evidence), "evaluations": 0}
 
 
-def _gaussian(problem: ProblemWithPrior, y: torch.Tensor, settings: ReferenceSettings) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Draws under a stationary Gaussian prior, and the estimates of the image that follow from its spectrum."""
+def _gaussian(
+    problem: PriorOverride, y: torch.Tensor, settings: ReferenceJobSettings
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Draws under a stationary Gaussian prior, and the estimates of the image that follow from its
+    spectrum.
+    """
     posterior = problem.exact_posterior(y)
     if posterior is None:
         raise PflowError(
-            f"`reference.kind` (=gaussian) needs a linear operator and independent noise, and those of {problem.name!r} are not: "
-            f"set experiments.{settings.experiment}.reference.kind to none"
+            "`reference.kind` (=gaussian) needs a linear operator and independent noise, and those"
+            f" of {problem.name!r} are not: set experiments.{settings.experiment}.reference.kind to"
+            " none"
         )
     units = {"x": problem.model_unit}
-    x = posterior.sample(settings.reference.draws, generator_for(settings.reference.seed, "reference", settings.observation))
+    x = posterior.sample(
+        settings.reference.draws,
+        generator_for(settings.reference.seed, "reference", settings.observation),
+    )
     estimates = {"x_gaussian": posterior.mean.numpy(), "x_gaussian_std": posterior.std.numpy()}
     operator = problem.high_fidelity
     if isinstance(operator, RombergOperator):
         back_projection = y if not operator.measurements else operator.adjoint(y)
-        estimates["x_wiener"] = wiener_estimate(back_projection[0].numpy(), problem.prior.spectrum.numpy(), 1 / operator.ratio, problem.noise_std).astype("f4")
-    groups = {"posterior": draws_dataset({"x": x.numpy()}, problem.parameter_names, units), "estimates": point_dataset(estimates, units=units)}
+        estimates["x_wiener"] = wiener_estimate(
+            back_projection[0].numpy(),
+            problem.prior.spectrum.numpy(),
+            1 / operator.ratio,
+            problem.noise_std,
+        ).astype("f4")
+    groups = {
+        "posterior": draws_dataset({"x": x.numpy()}, problem.parameter_names, units),
+        "estimates": point_dataset(estimates, units=units),
+    }
     if posterior.log_evidence is None:
         return groups, {"evaluations": 0}
     groups["sample_stats"] = draws_dataset({"lp": posterior.log_density(x).numpy()})
     return groups, {"log_evidence": float(posterior.log_evidence), "evaluations": 0}
 
 
-def _nuts(problem: Problem, y: torch.Tensor, settings: ReferenceSettings) -> tuple[dict[str, Any], dict[str, Any]]:
+def _nuts(
+    problem: Problem, y: torch.Tensor, settings: ReferenceJobSettings
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Chains of NUTS, if they converged; log p~ is not normalised."""
     choice, target = settings.reference, Target(problem, y.double())
     generator = generator_for(choice.seed, "reference", settings.observation)
@@ -103,36 +140,68 @@ def _nuts(problem: Problem, y: torch.Tensor, settings: ReferenceSettings) -> tup
     def tell(steps: int, total: int) -> None:
         progress.update(steps / total, step=steps, evaluations=target.ledger.evaluations)
 
-    chains = run_nuts(target, draws=draws, tune=choice.tune, chains=choice.chains, seed=choice.seed, start=start, tell=tell)
+    chains = run_nuts(
+        target,
+        draws=draws,
+        tune=choice.tune,
+        chains=choice.chains,
+        seed=choice.seed,
+        start=start,
+        tell=tell,
+    )
     found = convergence(chains)
     told = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
     progress.close(f"{target.ledger.evaluations} evaluations, {told}")
     require_convergence(found, choice, f"experiments.{settings.experiment}.reference")
     units = {"x": problem.model_unit}
     groups = {
-        "posterior": chains_dataset({"x": chains.x.astype(np.float32)}, problem.parameter_names, units),
+        "posterior": chains_dataset(
+            {"x": chains.x.astype(np.float32)}, problem.parameter_names, units
+        ),
         "sample_stats": chains_dataset({"lp": chains.lp}),
     }
-    return groups, {"evaluations": target.ledger.evaluations, "divergences": chains.divergences, **found}
+    return groups, {
+        "evaluations": target.ledger.evaluations,
+        "divergences": chains.divergences,
+        **found,
+    }
 
 
-def require_convergence(found: dict[str, float], choice: Reference, where: str) -> None:
+def require_convergence(found: dict[str, float], choice: ReferenceSettings, where: str) -> None:
     """Refuse chains that cannot serve as a reference.
 
     Raises:
         PflowError: each rule that is broken, with the value and the way out.
     """
     rules = [
-        (found["r_hat"] <= choice.largest_r_hat, f"R-hat (={found['r_hat']:.3f}) must be at most `largest_r_hat` (={choice.largest_r_hat})"),
+        (
+            found["r_hat"] <= choice.largest_r_hat,
+            (
+                f"R-hat (={found['r_hat']:.3f}) must be at most `largest_r_hat`"
+                f" (={choice.largest_r_hat})"
+            ),
+        ),
         *(
-            (found[name] >= choice.smallest_ess, f"{name} (={found[name]:.0f}) must be at least `smallest_ess` (={choice.smallest_ess:g})")
+            (
+                found[name] >= choice.smallest_ess,
+                (
+                    f"{name} (={found[name]:.0f}) must be at least `smallest_ess`"
+                    f" (={choice.smallest_ess:g})"
+                ),
+            )
             for name in ("ess_bulk", "ess_tail")
         ),
         (
             found["divergent_fraction"] <= choice.largest_divergent,
-            f"the share of divergent steps (={found['divergent_fraction']:.2g}) must be at most `largest_divergent` (={choice.largest_divergent:g})",
+            (
+                f"the share of divergent steps (={found['divergent_fraction']:.2g}) must be at most"
+                f" `largest_divergent` (={choice.largest_divergent:g})"
+            ),
         ),
     ]
     broken = [rule for held, rule in rules if not held]
     if broken:
-        raise PflowError(f"NUTS did not converge and is refused as a reference: {'; '.join(broken)}: raise {where}.tune and .draws, or set {where}.kind: none")
+        raise PflowError(
+            f"NUTS did not converge and is refused as a reference: {'; '.join(broken)}: raise"
+            f" {where}.tune and .draws, or set {where}.kind: none"
+        )

@@ -5,18 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pflow.config import Experiment
-from pflow.decoding import encode
-from pflow.report import build_report
-from pflow.stage_settings import ReportSettings
-from pflow.store import read_json, replacing
+from pflow.config.decoding import encode
+from pflow.config.experiment import ExperimentSettings
+from pflow.config.jobs import ReportJobSettings
+from pflow.report.page import build_report
+from pflow.storage.store import read_json, replacing
 
 __all__ = ["report"]
 
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "results" / "evaluations.png"  # in a clone; an installed wheel has none
+BENCHMARK = (
+    Path(__file__).parents[2] / "benchmarks" / "results" / "evaluations.png"
+)  # in a clone; an installed wheel has none
 
 
-def report(settings: ReportSettings, record: dict[str, Any], *, results: Path, out: Path, threads: int = 1) -> None:
+def report(
+    settings: ReportJobSettings,
+    record: dict[str, Any],
+    *,
+    results: Path,
+    out: Path,
+    threads: int = 1,
+) -> None:
     """Write the HTML page."""
     experiments = [
         {
@@ -33,11 +42,12 @@ def report(settings: ReportSettings, record: dict[str, Any], *, results: Path, o
         temporary.write_text(page, encoding="utf-8")
 
 
-def _untracked(folder: Path, experiment: Experiment) -> list[str]:
+def _untracked(folder: Path, experiment: ExperimentSettings) -> list[str]:
     """A sentence for each pretraining that the user took out of the tracking of code."""
     return [
-        f"The pretraining of the flow `{name}` was made by pflow {read_json(folder / 'pretrained' / name / 'flow.json')['code_version']}, "
-        "and is kept when pflow's code changes (`track_code: false`)."
+        f"The pretraining of the flow `{name}` was made by pflow"
+        f" {read_json(folder / 'pretrained' / name / 'flow.json')['code_version']}, and is kept"
+        " when pflow's code changes (`track_code: false`)."
         for name, flow in experiment.flows.items()
         if not flow.pretrain.track_code
     ]

@@ -1,7 +1,8 @@
 """sample: draws of one posterior, each with its density, its importance weight and its prediction.
 
-Beside the draws lies the evidence that needs the operator: how well they fit the data, how far the flow's score is from
-the posterior's, and what the posterior is worth at draws of the prior, where the flow may have missed something.
+Beside the draws lies the evidence that needs the operator: how well they fit the data, how far the
+flow's score is from the posterior's, and what the posterior is worth at draws of the prior, where
+the flow may have missed something.
 """
 
 from __future__ import annotations
@@ -13,49 +14,75 @@ from typing import Any
 import numpy as np
 import torch
 
-from pflow.arviz_schema import draws_dataset, point_dataset
-from pflow.config_problems import has_operator
-from pflow.device import describe_device, select_device
+from pflow.config.jobs import SampleJobSettings
+from pflow.config.problems import has_operator
+from pflow.execution.device import describe_device, select_device
+from pflow.execution.progress import Progress
+from pflow.execution.seeds import generator_for
 from pflow.flows.base import Flow
+from pflow.inference.target import Target
 from pflow.objectives.latent_correction import latent_scores
-from pflow.progress import Progress
-from pflow.seeds import generator_for
-from pflow.stage_settings import SampleSettings
-from pflow.stages.priors import with_prior
-from pflow.stages.inputs import problem_from, read_observation
-from pflow.stages.sample_pairs_only import sample_without_operator
-from pflow.stages.weights import load_flow
-from pflow.store import read_arrays, read_json, write_datatree
-from pflow.target import Target
+from pflow.stages.io.inputs import problem_from, read_observation
+from pflow.stages.io.pairs_only_draws import sample_without_operator
+from pflow.stages.io.priors import with_prior
+from pflow.stages.io.weights import load_flow
+from pflow.storage.arviz_schema import draws_dataset, point_dataset
+from pflow.storage.store import read_arrays, read_json, write_datatree
 
 __all__ = ["latent_score_error", "sample"]
 
 BATCH = 4096
 ELEMENTS = 2**22  # of x in one batch
-ON_FIGURES = ("field_shape", "field_extent", "field_label", "field_unit", "field_colours", "data_axes")  # attributes of a problem, for the store
+ON_FIGURES = (
+    "field_shape",
+    "field_extent",
+    "field_label",
+    "field_unit",
+    "field_colours",
+    "data_axes",
+)  # attributes of a problem, for the store
 GRADIENT_BATCH = 64  # draws whose gradients are in memory at once
 
 
 @torch.no_grad()
-def sample(settings: SampleSettings, record: dict[str, Any], *, flow: Path, observation: Path, out: Path, prior: Path | None = None, threads: int = 1) -> None:
+def sample(
+    settings: SampleJobSettings,
+    record: dict[str, Any],
+    *,
+    flow: Path,
+    observation: Path,
+    out: Path,
+    prior: Path | None = None,
+    threads: int = 1,
+) -> None:
     """Write posterior.zarr; docs/store.md lists its groups."""
     device = select_device(settings.device, threads)
     problem = problem_from(settings.problem)
     y = read_observation(observation, problem).to(device)
     network, _ = load_flow(flow, device)
     if not has_operator(settings.problem):
-        return sample_without_operator(settings, record, problem, network, y, read_json(flow.with_name("flow.json")), out)
+        return sample_without_operator(
+            settings, record, problem, network, y, read_json(flow.with_name("flow.json")), out
+        )
     field = {name: getattr(problem, name) for name in ON_FIGURES if hasattr(problem, name)}
     if problem.high_fidelity.sources > 1 and len(problem.data_shape) == 2:
         field.setdefault("data_axes", ("receiver", "source"))  # of its columns and its rows
     problem = with_prior(problem, settings.prior, prior, y)
     target = Target(problem, y)
     generator = generator_for(settings.seed, "sample", settings.observation, settings.method)
-    progress = Progress(f"sample {settings.experiment}/{settings.observation}/{settings.method}/seed-{settings.seed}")
+    progress = Progress(
+        "sample"
+        f" {settings.experiment}/{settings.observation}/{settings.method}/seed-{settings.seed}"
+    )
     arrays = _draws(network, target, settings.sample.draws, generator, progress)
     fixed = read_arrays(observation, ("y",), optional=("x_true",))[0]
     names, units = problem.parameter_names, {"x": problem.model_unit, "y": problem.data_unit}
-    stats = {"lp": arrays["lp"], "log_q": arrays["log_q"], "log_weight": arrays["lp"] - arrays["log_q"], "chi_square": arrays["chi_square"]}
+    stats = {
+        "lp": arrays["lp"],
+        "log_q": arrays["log_q"],
+        "log_weight": arrays["lp"] - arrays["log_q"],
+        "chi_square": arrays["chi_square"],
+    }
     draws = {"x": arrays["x"]}
     if (physical := problem.physical(x := torch.from_numpy(arrays["x"]))) is not x:
         draws["physical"] = physical.numpy()
@@ -66,16 +93,33 @@ def sample(settings: SampleSettings, record: dict[str, Any], *, flow: Path, obse
         "observed_data": point_dataset({"y": fixed["y"]}, units=units),
     }
     if target.summary is not y:
-        groups["observed_data"]["summary"] = point_dataset({"summary": target.summary[0].cpu().numpy()})["summary"]
+        groups["observed_data"]["summary"] = point_dataset(
+            {"summary": target.summary[0].cpu().numpy()}
+        )["summary"]
     if "x_true" in fixed:
         groups["constant_data"] = point_dataset({"x_true": fixed["x_true"]}, names, units)
     if settings.sample.score_draws and problem.high_fidelity.differentiable:
         x = torch.from_numpy(arrays["x"][: settings.sample.score_draws]).to(device)
-        errors = np.concatenate([latent_score_error(network, target, part) for part in x.split(max(1, min(GRADIENT_BATCH, ELEMENTS // 16 // math.prod(problem.model_shape))))])
+        errors = np.concatenate(
+            [
+                latent_score_error(network, target, part)
+                for part in x.split(
+                    max(1, min(GRADIENT_BATCH, ELEMENTS // 16 // math.prod(problem.model_shape)))
+                )
+            ]
+        )
         groups["score_stats"] = draws_dataset({"score_error": errors})
     if settings.sample.prior_draws:
-        x, at_prior = _at_prior_draws(network, target, settings.sample.prior_draws, generator_for(settings.seed, "prior", settings.observation))
-        groups |= {"prior": draws_dataset({"x": x}, names, units), "sample_stats_prior": draws_dataset(at_prior)}
+        x, at_prior = _at_prior_draws(
+            network,
+            target,
+            settings.sample.prior_draws,
+            generator_for(settings.seed, "prior", settings.observation),
+        )
+        groups |= {
+            "prior": draws_dataset({"x": x}, names, units),
+            "sample_stats_prior": draws_dataset(at_prior),
+        }
     trained = read_json(flow.with_name("flow.json"))
     attributes = {
         **field,
@@ -94,20 +138,39 @@ def sample(settings: SampleSettings, record: dict[str, Any], *, flow: Path, obse
         "code_version": record["code_version"],
     }
     write_datatree(out, groups, attributes)
-    progress.close(f"{settings.sample.draws} draws, {target.ledger.forwards} forwards and {target.ledger.evaluations} evaluations")
+    progress.close(
+        f"{settings.sample.draws} draws, {target.ledger.forwards} forwards and"
+        f" {target.ledger.evaluations} evaluations"
+    )
 
 
-def _draws(network: Flow, target: Target, draws: int, generator: torch.Generator, progress: Progress) -> dict[str, np.ndarray]:
+def _draws(
+    network: Flow, target: Target, draws: int, generator: torch.Generator, progress: Progress
+) -> dict[str, np.ndarray]:
     """x ~ q with log q, log p~, the misfit per datum and a prediction F(x) + noise."""
     problem = target.problem
-    parts: dict[str, list[torch.Tensor]] = {"x": [], "y": [], "lp": [], "log_q": [], "chi_square": []}
+    parts: dict[str, list[torch.Tensor]] = {
+        "x": [],
+        "y": [],
+        "lp": [],
+        "log_q": [],
+        "chi_square": [],
+    }
     batch = max(1, min(BATCH, ELEMENTS // math.prod(problem.model_shape)))
     for first in range(0, draws, batch):
-        x, log_q = network.sample_with_log_prob(target.summary, min(batch, draws - first), generator)
+        x, log_q = network.sample_with_log_prob(
+            target.summary, min(batch, draws - first), generator
+        )
         prediction, log_density = target.predict(x)
         recorded = problem.noise.add_to(prediction.cpu(), generator, drawn_in=torch.float32)
         chi_square = problem.noise.chi_square(target.y - prediction)
-        values = {"x": x, "y": recorded, "lp": log_density, "log_q": log_q, "chi_square": chi_square}
+        values = {
+            "x": x,
+            "y": recorded,
+            "lp": log_density,
+            "log_q": log_q,
+            "chi_square": chi_square,
+        }
         for name, value in values.items():
             parts[name].append(value.cpu())
         progress.update(min(1.0, (first + batch) / draws), forwards=target.ledger.forwards)
@@ -115,20 +178,25 @@ def _draws(network: Flow, target: Target, draws: int, generator: torch.Generator
 
 
 def latent_score_error(network: Flow, target: Target, x: torch.Tensor) -> np.ndarray:
-    r"""The difference of the scores of q and of the posterior at draws of q, in the flow's own metric, per unknown.
+    r"""The difference of the scores of q and of the posterior at draws of q, in the flow's own
+    metric, per unknown.
 
     .. math::
-        \frac{1}{d} \| J^\top (\nabla \log q(x) - \nabla \log \tilde p(x)) \|^2, \qquad J = dT^{-1}/dz, \quad z = T(x)
+        \frac{1}{d} \| J^\top (\nabla \log q(x) - \nabla \log \tilde p(x)) \|^2, \qquad J =
+        dT^{-1}/dz, \quad z = T(x)
 
-    which has no unit and does not depend on the parametrisation of x: it compares the posterior, seen in z, with N(0, I).
-    It is 0 for the posterior itself; a Gaussian whose standard deviation is s times too large has (s^2 - 1)^2. Since
-    log q(x(z)) = log N(z) - log |det J|, one gradient through the inverse is enough. Costs one evaluation a draw.
+    which has no unit and does not depend on the parametrisation of x: it compares the posterior,
+    seen in z, with N(0, I). It is 0 for the posterior itself; a Gaussian whose standard deviation
+    is s times too large has (s^2 - 1)^2. Since log q(x(z)) = log N(z) - log |det J|, one gradient
+    through the inverse is enough. Costs one evaluation a draw.
     """
     z, score = latent_scores(network, target.summary, x, target.evaluate(x).score)
     return ((score + z).flatten(1).square().sum(1) / math.prod(network.model_shape)).cpu().numpy()
 
 
-def _at_prior_draws(network: Flow, target: Target, draws: int, generator: torch.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def _at_prior_draws(
+    network: Flow, target: Target, draws: int, generator: torch.Generator
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Draws of the prior, with log p(y given x) and log q(x)."""
     x = target.problem.sample_prior(draws, generator).to(target.y)
     log_likelihood, log_q = [], []
@@ -136,5 +204,8 @@ def _at_prior_draws(network: Flow, target: Target, draws: int, generator: torch.
         prediction, _ = target.predict(part)
         log_likelihood.append(target.problem.log_likelihood(target.y, prediction))
         log_q.append(network.log_prob(part, target.summary))
-    stats = {"log_likelihood": torch.cat(log_likelihood).cpu().numpy(), "log_q": torch.cat(log_q).cpu().numpy()}
+    stats = {
+        "log_likelihood": torch.cat(log_likelihood).cpu().numpy(),
+        "log_q": torch.cat(log_q).cpu().numpy(),
+    }
     return x.cpu().numpy(), stats

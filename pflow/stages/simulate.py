@@ -1,4 +1,6 @@
-"""simulate: one shard of pairs (x, y), x from the prior and y = F(x) + noise, or cut from the user's own pairs."""
+"""simulate: one shard of pairs (x, y), x from the prior and y = F(x) + noise, or cut from the
+user's own pairs.
+"""
 
 from __future__ import annotations
 
@@ -7,32 +9,41 @@ from typing import Any
 
 import torch
 
-from pflow.own_pairs import cut_shard
-from pflow.seeds import generator_for
-from pflow.stage_settings import SimulateSettings
-from pflow.stages.inputs import problem_from
-from pflow.store import write_arrays
+from pflow.config.jobs import SimulateJobSettings
+from pflow.data.user_pairs import cut_shard
+from pflow.execution.seeds import generator_for
+from pflow.stages.io.inputs import problem_from
+from pflow.storage.store import write_arrays
 
 __all__ = ["simulate"]
 
 
-def simulate(settings: SimulateSettings, record: dict[str, Any], *, out: Path, threads: int = 1) -> None:
-    """Write arrays x (pairs, *model), y (pairs, *data) and, where a flow sees something else than y, summary (pairs, *summary).
+def simulate(
+    settings: SimulateJobSettings, record: dict[str, Any], *, out: Path, threads: int = 1
+) -> None:
+    """Write arrays x (pairs, *model), y (pairs, *data) and, where a flow sees something else than
+    y, summary (pairs, *summary).
 
     The shard depends on its seed and index alone.
     """
-    from pflow.device import select_device
+    from pflow.execution.device import select_device
 
     select_device("cpu", threads)
     problem = problem_from(settings.problem)
     fidelity = "high" if settings.split == "high_fidelity" else "low"
     if settings.source is None:
         generator = generator_for(settings.seed, "pairs", settings.split, settings.shard)
-        x, y = problem.for_split("test" if fidelity == "high" else settings.split).simulate(settings.pairs, generator, fidelity=fidelity)
+        x, y = problem.for_split("test" if fidelity == "high" else settings.split).simulate(
+            settings.pairs, generator, fidelity=fidelity
+        )
     else:
-        cut = cut_shard(settings.source, settings.split, settings.shard, problem.model_shape, problem.data_shape)
+        cut = cut_shard(
+            settings.source, settings.split, settings.shard, problem.model_shape, problem.data_shape
+        )
         x, y = (torch.from_numpy(array) for array in cut)
     arrays, summary = {"x": x.numpy(), "y": y.numpy()}, problem.summary(y)
     if summary is not y:
         arrays["summary"] = summary.numpy()
-    write_arrays(out, arrays, {"fidelity": fidelity, "seed": settings.seed, "shard": settings.shard})
+    write_arrays(
+        out, arrays, {"fidelity": fidelity, "seed": settings.seed, "shard": settings.shard}
+    )

@@ -1,4 +1,6 @@
-"""Calibration passes at the nominal rate for the exact posterior and finds each known miscalibration."""
+"""Calibration passes at the nominal rate for the exact posterior and finds each known
+miscalibration.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ PAIRS, DRAWS = 300, 60
 
 
 def pairs(seed, std=1.0, shift=0.0, n=PAIRS, draws=DRAWS):
-    """x ~ N(0, 1), y = x + N(0, 1) in two dimensions, and draws of N(y / 2 + shift', std^2 / 2), shift' in posterior std."""
+    """x ~ N(0, 1), y = x + N(0, 1) in two dimensions, and draws of N(y / 2 + shift', std^2 / 2),
+    shift' in posterior std.
+    """
     generator = np.random.default_rng(seed)
     x = generator.standard_normal((n, 2))
     y = x + generator.standard_normal((n, 2))
@@ -32,7 +36,9 @@ def p_values(seed, **wrong):
 
 
 def test_the_exact_posterior_passes_at_the_nominal_rate():
-    """200 repetitions at the 5 % level: between the 0.1 and 99.9 % points of Binomial(200, 0.05)."""
+    """200 repetitions at the 5 % level: between the 0.1 and 99.9 % points of Binomial(200,
+    0.05).
+    """
     rejected = (np.array([p_values(seed) for seed in range(200)]) < 0.05).sum(0)
     low, high = binom.ppf([0.001, 0.999], 200, 0.05)
     assert (rejected >= low).all() and (rejected <= high).all(), rejected
@@ -42,12 +48,18 @@ def test_the_exact_posterior_passes_at_the_nominal_rate():
 def test_a_miscalibration_is_found(wrong):
     found = np.array([p_values(seed, **wrong) for seed in range(10)])
     assert (found[:, 0] < 0.01).all()
-    if "std" in wrong:  # a shift leaves distances to far points the same on average: TARP with random points is weak there
+    if (
+        "std" in wrong
+        # A shift leaves distances to far points the same on average: TARP with random points is weak
+        # there
+    ):
         assert (found[:, 1] < 0.05).sum() >= 8
 
 
 def test_a_gross_miscalibration_is_more_than_unlikely():
-    """Simulated p-values end at 1/4001; beyond, the bound over all points still tells 10^-4 from 10^-20, and is a bound."""
+    """Simulated p-values end at 1/4001; beyond, the bound over all points still tells 10^-4 from
+    10^-20, and is a bound.
+    """
     half_the_spread, _ = p_values(0, std=0.5)
     absurd, _ = p_values(0, shift=3.0)
     assert absurd < half_the_spread < 1e-4
@@ -61,7 +73,11 @@ def test_the_shape_of_the_ranks_tells_what_is_wrong():
         x, _, drawn, generator = pairs(0, n=2000, **wrong)
         rank = ranks(drawn, x, generator)
         share[name] = coverage_of_ranks(rank, DRAWS, 90, generator)
-    assert share["narrow"] < 0.75 and share["wide"] > 0.97 and share["exact"] == pytest.approx(0.9, abs=0.015)
+    assert (
+        share["narrow"] < 0.75
+        and share["wide"] > 0.97
+        and share["exact"] == pytest.approx(0.9, abs=0.015)
+    )
 
 
 def test_bands_hold_the_whole_distribution_function_as_often_as_they_say():
@@ -92,7 +108,9 @@ def test_the_local_test_finds_where_a_flow_is_wrong_and_only_there():
         generator = np.random.default_rng(seed)
         y, z = generator.standard_normal((600, 2)), generator.standard_normal((600, 2))
         nominal += local_c2st_p_values(z, y, [[0.5, 0.5]], seed=seed)
-        here, there = local_c2st_p_values(z * np.where(y[:, :1] > 0, 1.5, 1.0), y, [[1.0, 0.0], [-1.0, 0.0]], seed=seed)
+        here, there = local_c2st_p_values(
+            z * np.where(y[:, :1] > 0, 1.5, 1.0), y, [[1.0, 0.0], [-1.0, 0.0]], seed=seed
+        )
         wrong.append(here)
         right.append(there)
     assert max(wrong) < 0.01 and np.median(right) > 0.1
@@ -101,7 +119,9 @@ def test_the_local_test_finds_where_a_flow_is_wrong_and_only_there():
 
 @pytest.mark.parametrize("size", [2, 16, 150])
 def test_an_ordinary_observation_is_not_novel_and_a_distant_one_is(size):
-    """p-values of held-out data are uniform or larger; a distant point has the smallest possible."""
+    """p-values of held-out data are uniform or larger; a distant point has the smallest
+    possible.
+    """
     generator = np.random.default_rng(size)
     mixing = generator.standard_normal((size, size)) * np.linspace(0.1, 3, size)
     train, held, new = (generator.standard_normal((n, size)) @ mixing for n in (600, 400, 25))

@@ -44,7 +44,8 @@ def test_missing_mass_is_infinitely_far(kl):
 
 
 @pytest.mark.parametrize(
-    ("kl", "first", "second"), [(reverse_kl, "log_q", "log_posterior"), (forward_kl, "log_posterior", "log_q")]
+    ("kl", "first", "second"),
+    [(reverse_kl, "log_q", "log_posterior"), (forward_kl, "log_posterior", "log_q")],
 )
 def test_mistakes_are_named(kl, first, second):
     with pytest.raises(ValueError, match=f"`{first}` must be finite, and 1 of 2"):
@@ -56,4 +57,6 @@ def test_mistakes_are_named(kl, first, second):
 
 
 def test_results_are_plain_numbers():
-    assert {type(value) for value in reverse_kl(np.zeros(3, np.float32), np.ones(3, np.float32))} == {float}
+    assert {
+        type(value) for value in reverse_kl(np.zeros(3, np.float32), np.ones(3, np.float32))
+    } == {float}

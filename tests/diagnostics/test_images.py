@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pflow.diagnostics.images import against_truth, mean_absolute_dip, signal_to_noise_db, trace_correlation, wiener_estimate
+from pflow.diagnostics.images import (
+    against_truth,
+    mean_absolute_dip,
+    signal_to_noise_db,
+    trace_correlation,
+    wiener_estimate,
+)
 
 
 def test_ten_decibels_are_a_tenth_of_the_energy():
@@ -35,21 +41,30 @@ def test_a_posterior_that_holds_is_calibrated_and_one_that_is_too_sure_is_not():
 
 
 def test_the_wiener_filter_is_the_best_of_its_kind():
-    """For a stationary Gaussian seen through white interference it is the conditional mean: no scaling of it is better."""
+    """For a stationary Gaussian seen through white interference it is the conditional mean: no
+    scaling of it is better.
+    """
     random = np.random.default_rng(2)
     k = np.hypot(np.fft.fftfreq(64)[:, None], np.fft.fftfreq(64)[None])
     spectrum, share, noise = np.exp(-200 * k**2) * 50 + 1e-3, 0.5, 0.2
     truth = np.fft.ifft2(np.sqrt(spectrum) * np.fft.fft2(random.standard_normal((20, 64, 64)))).real
-    interference = np.sqrt(share * (1 - share) * spectrum.mean() + noise**2) * random.standard_normal(truth.shape)
+    interference = np.sqrt(
+        share * (1 - share) * spectrum.mean() + noise**2
+    ) * random.standard_normal(truth.shape)
     estimate = wiener_estimate(share * truth + interference, spectrum, share, noise)
     errors = {scale: float(((scale * estimate - truth) ** 2).mean()) for scale in (0.8, 1.0, 1.2)}
     assert min(errors, key=errors.get) == 1.0
-    assert signal_to_noise_db(estimate, truth) > signal_to_noise_db((share * truth + interference) / share, truth) + 5
+    assert (
+        signal_to_noise_db(estimate, truth)
+        > signal_to_noise_db((share * truth + interference) / share, truth) + 5
+    )
 
 
 def test_the_dip_of_a_plane_wave_is_its_angle():
     depth, lateral = np.mgrid[0:64, 0:64]
     for degrees in (0, 5, 20, -30):
         wave = np.sin(2 * np.pi * (depth - np.tan(np.radians(degrees)) * lateral) / 12)
-        assert mean_absolute_dip(wave[None]) == pytest.approx(abs(degrees), abs=1.5)  # differences of neighbours are not quite derivatives
+        assert mean_absolute_dip(wave[None]) == pytest.approx(
+            abs(degrees), abs=1.5
+        )  # differences of neighbours are not quite derivatives
     assert trace_correlation(np.sin(depth / 3.0)[None]) == pytest.approx(1)

@@ -32,9 +32,13 @@ def test_a_shifted_q_has_the_known_values():
     log_weight = log_weights(shift=0.7)
     assert effective_sample_size_fraction(log_weight) == pytest.approx(math.exp(-0.49), rel=0.02)
     estimate, error = log_evidence(log_weight)
-    assert abs(estimate - LOG_EVIDENCE) < 4 * error and error == pytest.approx(math.sqrt(math.expm1(0.49) / 200_000), rel=0.02)
+    assert abs(estimate - LOG_EVIDENCE) < 4 * error and error == pytest.approx(
+        math.sqrt(math.expm1(0.49) / 200_000), rel=0.02
+    )
     estimate, error = elbo(log_weight)
-    assert abs(estimate - (LOG_EVIDENCE - 0.245)) < 4 * error and error == pytest.approx(0.7 / math.sqrt(200_000), rel=0.02)
+    assert abs(estimate - (LOG_EVIDENCE - 0.245)) < 4 * error and error == pytest.approx(
+        0.7 / math.sqrt(200_000), rel=0.02
+    )
 
 
 @pytest.mark.parametrize("estimator", [log_evidence, elbo])
@@ -91,5 +95,9 @@ def test_one_draw_has_no_standard_error(diagnostic):
 def test_results_are_plain_numbers():
     """They go to JSON."""
     log_weight = log_weights(0.2, n=10).astype(np.float32)
-    values = [effective_sample_size_fraction(log_weight), *log_evidence(log_weight), *elbo(log_weight)]
+    values = [
+        effective_sample_size_fraction(log_weight),
+        *log_evidence(log_weight),
+        *elbo(log_weight),
+    ]
     assert {type(value) for value in values} == {float}

@@ -19,7 +19,9 @@ def test_errors_do_not_depend_on_units():
     assert mean_error(mean * unit, reference_mean * unit, reference_std * unit) == pytest.approx(
         mean_error(mean, reference_mean, reference_std)
     )
-    assert std_error(std * unit, reference_std * unit) == pytest.approx(std_error(std, reference_std))
+    assert std_error(std * unit, reference_std * unit) == pytest.approx(
+        std_error(std, reference_std)
+    )
 
 
 def test_mistakes_are_named():
@@ -27,7 +29,9 @@ def test_mistakes_are_named():
         mean_error([1.0], [1.0, 2.0], [1.0, 1.0])  # Broadcasting would hide it.
     with pytest.raises(ValueError, match="`mean` must hold finite values"):
         mean_error([np.nan], [1.0], [1.0])
-    with pytest.raises(ValueError, match="`reference_std` must be positive, and its smallest value is 0.0"):
+    with pytest.raises(
+        ValueError, match="`reference_std` must be positive, and its smallest value is 0.0"
+    ):
         std_error([1.0, 1.0], [1.0, 0.0])
     with pytest.raises(ValueError, match="`std` must hold finite values, and is empty"):
         std_error([], [])

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from pflow.figures.curves import accuracy_against_evaluations, objective_curves, plain, pretraining_curves
+from pflow.figures.curves import (
+    accuracy_against_evaluations,
+    objective_curves,
+    plain,
+    pretraining_curves,
+)
 from pflow.figures.palette import method_colour
 
 CHECKPOINTS = [0, 64, 640, 5120]
@@ -18,7 +23,10 @@ def histories() -> dict[str, list[dict]]:
         return {"evaluations": CHECKPOINTS, "kl_reverse_nats": kl, "loss": 3.1 + kl}
 
     return {
-        "amortized": [{"evaluations": [0], "kl_reverse_nats": [0.3 * factor], "loss": [""]} for factor in (1, 2, 4)],
+        "amortized": [
+            {"evaluations": [0], "kl_reverse_nats": [0.3 * factor], "loss": [""]}
+            for factor in (1, 2, 4)
+        ],
         "preconditioned": [seed(0.3, 0.006, factor) for factor in (1, 1.5, 0.7)],
         "scratch": [seed(90, 0.2, factor) for factor in (1, 1.2, 0.9)],
     }
@@ -36,7 +44,10 @@ def labelled_heights(figure) -> int:
     figure.draw_without_rendering()
     axes = figure.axes[0]
     bottom, top = axes.get_ylim()
-    return sum(bottom <= tick <= top and bool(label.get_text()) for tick, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True))
+    return sum(
+        bottom <= tick <= top and bool(label.get_text())
+        for tick, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)
+    )
 
 
 def test_accuracy_draws_the_median_over_seeds_in_the_colour_of_the_method():
@@ -46,10 +57,14 @@ def test_accuracy_draws_the_median_over_seeds_in_the_colour_of_the_method():
         expected = np.median([seed["kl_reverse_nats"] for seed in given[name]], axis=0)
         np.testing.assert_array_equal(line(axes, name).get_ydata(), expected)
         np.testing.assert_array_equal(line(axes, name).get_xdata(), CHECKPOINTS)
-        assert to_hex(line(axes, name).get_color(), keep_alpha=False).upper() == method_colour(name, list(given))
+        assert to_hex(line(axes, name).get_color(), keep_alpha=False).upper() == method_colour(
+            name, list(given)
+        )
 
 
-@pytest.mark.parametrize(("low", "high"), [(120, 2900), (600, 1500), (3.1, 3.9), (0.004, 0.02), (0.001, 90)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(120, 2900), (600, 1500), (3.1, 3.9), (0.004, 0.02), (0.001, 90)]
+)
 def test_accuracy_labels_two_heights_or_more_however_narrow_the_range(low, high):
     history = {"evaluations": [0, 100, 1000], "kl_reverse_nats": [high, (low * high) ** 0.5, low]}
     assert 2 <= labelled_heights(accuracy_against_evaluations({"gaussian": [history]})) <= 10
@@ -108,9 +123,13 @@ def test_objective_labels_heights_however_far_away_it_is(low, high):
 
 
 def test_labels_replace_names_but_not_colours():
-    figure = objective_curves({"mine": histories()["scratch"]}, names=["other", "mine"], labels={"mine": "my method"})
+    figure = objective_curves(
+        {"mine": histories()["scratch"]}, names=["other", "mine"], labels={"mine": "my method"}
+    )
     assert legend_texts(figure) == ["my method"]
-    assert to_hex(line(figure.axes[0], "my method").get_color()).upper() == method_colour("mine", ["other", "mine"])
+    assert to_hex(line(figure.axes[0], "my method").get_color()).upper() == method_colour(
+        "mine", ["other", "mine"]
+    )
 
 
 def test_pretraining_shows_validation_and_rings_its_best():
@@ -124,16 +143,24 @@ def test_pretraining_shows_validation_and_rings_its_best():
     axes = figure.axes[0]
     np.testing.assert_array_equal(line(axes, "validation").get_ydata(), [3.0, 1.0, 2.0, 2.5])
     np.testing.assert_array_equal(line(axes, "training, each step").get_ydata(), 5.0 / steps)
-    np.testing.assert_allclose(line(axes, "training, mean of an epoch").get_ydata(), (5.0 / steps).reshape(4, 2).mean(axis=1))
+    np.testing.assert_allclose(
+        line(axes, "training, mean of an epoch").get_ydata(),
+        (5.0 / steps).reshape(4, 2).mean(axis=1),
+    )
     ring = next(line for line in axes.get_lines() if line.get_markersize() == 11)
     assert (list(ring.get_xdata()), list(ring.get_ydata())) == ([4], [1.0])
 
 
-@pytest.mark.parametrize("draw", [accuracy_against_evaluations, objective_curves, pretraining_curves])
+@pytest.mark.parametrize(
+    "draw", [accuracy_against_evaluations, objective_curves, pretraining_curves]
+)
 def test_nothing_to_draw_is_an_empty_figure(draw):
     assert draw({}) is not None
 
 
-@pytest.mark.parametrize(("value", "text"), [(0, "0"), (0.001, "0.001"), (10000, "10\N{NARROW NO-BREAK SPACE}000"), (-100, "−100")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.001, "0.001"), (10000, "10\N{NARROW NO-BREAK SPACE}000"), (-100, "−100")],
+)
 def test_ticks_are_plain_numbers(value: float, text: str):
     assert plain(value) == text

@@ -14,8 +14,17 @@ SHAPE = (12, 16)
 def case() -> dict:
     random = np.random.default_rng(0)
     truth = random.standard_normal(SHAPE)
-    draws = {name: truth + scale * random.standard_normal((40, *SHAPE)) for name, scale in (("amortized", 0.8), ("preconditioned", 0.2))}
-    return {"posteriors": draws, "x_true": truth, "data": truth / 2, "estimates": {"Wiener filter": truth * 0.9}, "remarks": {"amortized": "SNR 3 dB"}}
+    draws = {
+        name: truth + scale * random.standard_normal((40, *SHAPE))
+        for name, scale in (("amortized", 0.8), ("preconditioned", 0.2))
+    }
+    return {
+        "posteriors": draws,
+        "x_true": truth,
+        "data": truth / 2,
+        "estimates": {"Wiener filter": truth * 0.9},
+        "remarks": {"amortized": "SNR 3 dB"},
+    }
 
 
 def panels(figure) -> list:
@@ -47,14 +56,29 @@ def test_fields_share_a_scale_and_so_do_deviations_and_errors(case):
 
 
 def test_without_truth_and_data_there_is_no_error_and_no_first_row(case):
-    figure = posterior_fields({"preconditioned": case["posteriors"]["preconditioned"][:, None]}, samples=1)
-    assert [axes.get_title(loc="left") for axes in panels(figure)] == ["Conditional mean", "Standard deviation", "Draw 1"]
+    figure = posterior_fields(
+        {"preconditioned": case["posteriors"]["preconditioned"][:, None]}, samples=1
+    )
+    assert [axes.get_title(loc="left") for axes in panels(figure)] == [
+        "Conditional mean",
+        "Standard deviation",
+        "Draw 1",
+    ]
 
 
 def test_axes_are_in_the_units_of_the_field(case):
-    figure = posterior_fields(**case, extent=(0.0, 80.0, 60.0, 0.0), axis_names=("distance (m)", "depth (m)"), unit="km/s", label="speed")
+    figure = posterior_fields(
+        **case,
+        extent=(0.0, 80.0, 60.0, 0.0),
+        axis_names=("distance (m)", "depth (m)"),
+        unit="km/s",
+        label="speed",
+    )
     assert panels(figure)[0].get_ylim() == (60.0, 0.0)
-    assert panels(figure)[0].get_ylabel() == "depth (m)" and panels(figure)[-1].get_xlabel() == "distance (m)"
+    assert (
+        panels(figure)[0].get_ylabel() == "depth (m)"
+        and panels(figure)[-1].get_xlabel() == "distance (m)"
+    )
     assert any(axes.get_ylabel() == "speed (km/s)" for axes in figure.axes)
 
 
@@ -69,7 +93,9 @@ def test_data_off_the_grid_have_axes_of_their_own(case):
 
 def test_positive_fields_have_a_scale_of_their_own(case):
     slow = {name: np.exp(draws) for name, draws in case["posteriors"].items()}
-    low, high = panels(posterior_fields(slow, x_true=np.exp(case["x_true"])))[0].images[0].get_clim()
+    low, high = (
+        panels(posterior_fields(slow, x_true=np.exp(case["x_true"])))[0].images[0].get_clim()
+    )
     assert 0 < low < high
 
 

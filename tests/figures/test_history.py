@@ -39,7 +39,9 @@ def test_the_median_and_its_spread_are_exact_at_shared_checkpoints():
 
 def test_the_summary_ends_where_most_seeds_have_stopped():
     long, short = (np.array([0.0, 10.0, 100.0, 1000.0]), np.array([0.0, 10.0]))
-    summary = median_over_seeds([(long, np.full(4, 1.0)), (short, np.full(2, 3.0)), (short, np.full(2, 5.0))])
+    summary = median_over_seeds(
+        [(long, np.full(4, 1.0)), (short, np.full(2, 3.0)), (short, np.full(2, 5.0))]
+    )
     assert summary.evaluations.tolist() == [0.0, 10.0]
     assert summary.median.tolist() == [3.0, 3.0]
 
@@ -47,7 +49,9 @@ def test_the_summary_ends_where_most_seeds_have_stopped():
 def test_a_skipped_checkpoint_is_interpolated():
     full, gap = np.array([0.0, 9.0, 99.0]), np.array([0.0, 99.0])
     summary = median_over_seeds([(full, np.array([2.0, 1.0, 0.0])), (gap, np.array([4.0, 0.0]))])
-    assert summary.median[1] == pytest.approx((1.0 + 2.0) / 2)  # 9 is half-way from 0 to 99 in log(1 + evaluations)
+    assert summary.median[1] == pytest.approx(
+        (1.0 + 2.0) / 2
+    )  # 9 is half-way from 0 to 99 in log(1 + evaluations)
 
 
 def test_no_observation_at_all_is_an_empty_summary():

@@ -12,19 +12,25 @@ from pflow.figures.palette import method_colour
 
 
 def draws(count: int, parameters: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=(count, parameters)) * np.arange(1, parameters + 1)
+    return np.random.default_rng(seed).normal(size=(count, parameters)) * np.arange(
+        1, parameters + 1
+    )
 
 
 def test_each_parameter_has_a_panel_with_every_method_over_the_reference():
     posteriors = {"amortized": draws(800, 3, 0) + 1.0, "preconditioned": draws(800, 3, 1)}
-    figure = marginals(posteriors, draws(2000, 3, 2), parameter_names=["a (m)", "b", "c"], x_true=[0.1, 0.2, 0.3])
+    figure = marginals(
+        posteriors, draws(2000, 3, 2), parameter_names=["a (m)", "b", "c"], x_true=[0.1, 0.2, 0.3]
+    )
     assert [axes.get_xlabel() for axes in figure.axes] == ["a (m)", "b", "c"]
     for index, axes in enumerate(figure.axes):
         steps = [patch for patch in axes.patches if isinstance(patch, StepPatch)]
         assert len(steps) == 3
         for name, patch in zip(posteriors, steps[1:], strict=True):
             values, edges, _ = patch.get_data()
-            inside = np.mean((posteriors[name][:, index] >= edges[0]) & (posteriors[name][:, index] <= edges[-1]))
+            inside = np.mean(
+                (posteriors[name][:, index] >= edges[0]) & (posteriors[name][:, index] <= edges[-1])
+            )
             assert np.sum(values * np.diff(edges)) == pytest.approx(inside)
             assert to_hex(patch.get_edgecolor()).upper() == method_colour(name, list(posteriors))
         assert axes.get_lines()[0].get_xdata()[0] == [0.1, 0.2, 0.3][index]
@@ -45,7 +51,9 @@ def test_many_parameters_become_means_and_standard_deviations():
 
 
 def test_units_and_the_name_of_the_reference_are_on_the_axes():
-    figure = moments_against_reference({"scratch": draws(50, 12, 0)}, draws(50, 12, 1), unit="km/s", reference_name="NUTS")
+    figure = moments_against_reference(
+        {"scratch": draws(50, 12, 0)}, draws(50, 12, 1), unit="km/s", reference_name="NUTS"
+    )
     assert figure.axes[0].get_xlabel() == "mean, NUTS (km/s)"
 
 

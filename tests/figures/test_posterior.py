@@ -1,4 +1,6 @@
-"""The paper's figure: the right draws in the right panels, and regions that hold the mass they claim."""
+"""The paper's figure: the right draws in the right panels, and regions that hold the mass they
+claim.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,14 @@ from matplotlib.colors import to_hex
 from matplotlib.path import Path as Outline
 
 from pflow.figures.palette import method_colour
-from pflow.figures.posterior import MASSES, cubic_spline, highest_density_regions, limits, posterior_2d, posterior_2d_single
+from pflow.figures.posterior import (
+    MASSES,
+    cubic_spline,
+    highest_density_regions,
+    limits,
+    posterior_2d,
+    posterior_2d_single,
+)
 
 METHODS = ["amortized", "preconditioned", "scratch"]
 
@@ -44,10 +53,20 @@ def titles(figure) -> list[str]:
 
 def test_one_panel_for_the_prior_each_data_set_each_method_and_the_exact_posterior(arguments: dict):
     figure = posterior_2d(**arguments)
-    expected = ["Prior samples", "Low-fidelity data", "High-fidelity data", *(f"Posterior: {name}" for name in METHODS), "Posterior: exact"]
+    expected = [
+        "Prior samples",
+        "Low-fidelity data",
+        "High-fidelity data",
+        *(f"Posterior: {name}" for name in METHODS),
+        "Posterior: exact",
+    ]
     assert titles(figure) == expected
     for axes in figure.axes:
-        names = arguments["data_names"] if "data" in axes.get_title(loc="left") else arguments["parameter_names"]
+        names = (
+            arguments["data_names"]
+            if "data" in axes.get_title(loc="left")
+            else arguments["parameter_names"]
+        )
         assert (axes.get_xlabel(), axes.get_ylabel()) == names
 
 
@@ -71,13 +90,23 @@ def test_the_true_model_and_the_observation_are_marked_where_they_belong(argumen
     for place, axes in enumerate(posterior_2d(**arguments).axes):
         marker, point = ("D", (0.4, 0.3)) if place in (1, 2) else ("P", (0.5, 0.25))
         [marked] = axes.get_lines()
-        assert (marked.get_marker(), marked.get_xdata()[0], marked.get_ydata()[0]) == (marker, *point)
+        assert (marked.get_marker(), marked.get_xdata()[0], marked.get_ydata()[0]) == (
+            marker,
+            *point,
+        )
 
 
 def test_regions_hold_the_mass_they_claim(arguments: dict):
     """Fresh draws fall inside the outline of each region as often as its mass says."""
-    axes = posterior_2d_single(banana(10, 1)[0], "scratch", exact=arguments["exact"], exact_log_density=arguments["exact_log_density"]).axes[0]
-    lines = next(collection for collection in axes.collections if not collection.get_facecolor().size)
+    axes = posterior_2d_single(
+        banana(10, 1)[0],
+        "scratch",
+        exact=arguments["exact"],
+        exact_log_density=arguments["exact_log_density"],
+    ).axes[0]
+    lines = next(
+        collection for collection in axes.collections if not collection.get_facecolor().size
+    )
     fresh, _ = banana(4000, 11)
     assert len(lines.get_paths()) == len(MASSES)
     for mass, path in zip(MASSES, lines.get_paths(), strict=True):
@@ -95,24 +124,35 @@ def test_a_method_that_is_far_off_does_not_shrink_the_picture_but_is_reported(ar
 
 def test_remarks_stand_in_the_panel_of_their_method(arguments: dict):
     figure = posterior_2d(**arguments, remarks={"preconditioned": "KL 0.006 nats"})
-    assert [axes.texts[0].get_text() if axes.texts else "" for axes in figure.axes[3:]] == ["", "KL 0.006 nats", "", ""]
+    assert [axes.texts[0].get_text() if axes.texts else "" for axes in figure.axes[3:]] == [
+        "",
+        "KL 0.006 nats",
+        "",
+        "",
+    ]
 
 
 def test_what_is_unknown_is_left_out(arguments: dict):
-    few = {key: arguments[key] for key in ("prior", "low_fidelity_data")} | {"posteriors": {"amortized": arguments["posteriors"]["amortized"]}}
+    few = {key: arguments[key] for key in ("prior", "low_fidelity_data")} | {
+        "posteriors": {"amortized": arguments["posteriors"]["amortized"]}
+    }
     figure = posterior_2d(**few)
     assert titles(figure) == ["Prior samples", "Low-fidelity data", "Posterior: amortized"]
     assert figure.legends == []
 
 
 def test_xarray_with_chains_is_welcome():
-    draws = xarray.DataArray(np.zeros((2, 50, 2)) + np.arange(50)[:, None], dims=("chain", "draw", "x_dim"))
+    draws = xarray.DataArray(
+        np.zeros((2, 50, 2)) + np.arange(50)[:, None], dims=("chain", "draw", "x_dim")
+    )
     figure = posterior_2d_single(draws, "preconditioned")
     assert figure.axes[0].collections[0].get_offsets().shape == (100, 2)
 
 
 def test_wrong_shapes_are_named(arguments: dict):
-    with pytest.raises(ValueError, match=r"draws of 'mine' must have shape \(\.\.\., 2\).*\(5, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"draws of 'mine' must have shape \(\.\.\., 2\).*\(5, 3\)"
+    ):
         posterior_2d_single(np.zeros((5, 3)), "mine")
     with pytest.raises(ValueError, match="one value a draw: 3 for 1500 draws"):
         highest_density_regions(arguments["exact"], [0.0, 0.0, 0.0])

@@ -14,12 +14,19 @@ def curve(bend=0.0):
 
 
 def test_every_flow_has_a_panel_and_every_quantity_a_line():
-    figure = rank_curves({"coupling": {"x1": curve(), "x2": curve(), "log_q": curve(0.1), "tarp": curve()}, "chint": {"x1": curve()}})
+    figure = rank_curves(
+        {
+            "coupling": {"x1": curve(), "x2": curve(), "log_q": curve(0.1), "tarp": curve()},
+            "chint": {"x1": curve()},
+        }
+    )
     first, second = figure.axes
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["Flow: coupling", "Flow: chint"]
     curves = [line for line in first.lines if len(line.get_xdata()) == 50]
     assert len(curves) == 4
-    np.testing.assert_allclose(curves[2].get_ydata(), 0.1 * np.sin(2 * np.pi * curve().at), atol=1e-12)
+    np.testing.assert_allclose(
+        curves[2].get_ydata(), 0.1 * np.sin(2 * np.pi * curve().at), atol=1e-12
+    )
     assert first.get_ylim()[1] > 0.1 and first.get_ylim() == second.get_ylim()
     assert {text.get_text() for text in figure.legends[0].get_texts()} == {
         "95 % of calibrated flows", "unknowns", "joint density log q", "distance to random points (TARP)",

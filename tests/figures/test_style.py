@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import subprocess
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 from pflow.figures.curves import accuracy_against_evaluations
-from pflow.figures.palette import EXACT, KNOWN, OTHERS, method_colour, method_label, method_line_style
+from pflow.figures.palette import (
+    EXACT,
+    KNOWN,
+    OTHERS,
+    method_colour,
+    method_label,
+    method_line_style,
+)
 from pflow.figures.style import SETTINGS, new_figure, save, style
 
 DEFAULTS = ["amortized", "preconditioned", "scratch", "seed_paper", "seed_paper_scratch"]
@@ -19,7 +26,9 @@ DEFAULTS = ["amortized", "preconditioned", "scratch", "seed_paper", "seed_paper_
 
 def example():
     kl = np.geomspace(1, 0.01, 3)
-    return accuracy_against_evaluations({"preconditioned": [{"evaluations": [0, 64, 640], "kl_reverse_nats": kl}]})
+    return accuracy_against_evaluations(
+        {"preconditioned": [{"evaluations": [0, 64, 640], "kl_reverse_nats": kl}]}
+    )
 
 
 def test_default_methods_have_colours_of_their_own_whatever_else_is_drawn():
@@ -56,7 +65,9 @@ def test_files_are_the_same_twice_and_tell_nothing_of_when_or_by_what(tmp_path: 
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes()
     assert b"Software" not in first[0].read_bytes()
-    assert b"dc:date" not in first[1].read_bytes() and b"matplotlib.org" not in first[1].read_bytes()
+    assert (
+        b"dc:date" not in first[1].read_bytes() and b"matplotlib.org" not in first[1].read_bytes()
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a.svg", "b.png", "b.svg"]
 
 
@@ -84,8 +95,15 @@ def test_settings_do_not_leak():
 
 def test_no_pyplot_and_nothing_of_ours_is_imported():
     code = (
-        "import sys, pflow.figures.posterior, pflow.figures.curves, pflow.figures.marginals, pflow.figures.style;"
-        "print('matplotlib.pyplot' in sys.modules, [m for m in sys.modules if m.startswith('pflow.') and not m.startswith('pflow.figures')])"
+        "import sys, pflow.figures.posterior, pflow.figures.curves, pflow.figures.marginals,"
+        " pflow.figures.style;print('matplotlib.pyplot' in sys.modules, [m for m in sys.modules if"
+        " m.startswith('pflow.') and not m.startswith('pflow.figures')])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
     assert done.stdout.strip() == "False []"

@@ -1,4 +1,6 @@
-"""`chint` against the equations of the released code, written out for one pair, and its initialisations."""
+"""`chint` against the equations of the released code, written out for one pair, and its
+initialisations.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ def test_blocks_follow_the_released_equations(size: int) -> None:
     torch.testing.assert_close(  # the joint density is that of the two outputs
         flow.log_prob_pairs(both[:, :size], both[:, size:])[0],
         torch.distributions.Normal(0.0, 1.0).log_prob(torch.cat((x, y))).sum()
-        + torch.autograd.functional.jacobian(lambda v: joint(flow, v[:size], v[size:]), both[0]).slogdet()[1],
+        + torch.autograd.functional.jacobian(
+            lambda v: joint(flow, v[:size], v[size:]), both[0]
+        ).slogdet()[1],
     )
 
 
@@ -73,28 +77,40 @@ def test_recursion_halves_channels_while_there_are_more_than_four(size: int, lev
 def test_initial_weights_are_the_centres_of_glorot_kernels() -> None:
     torch.manual_seed(0)
     blocks = ResidualBlocks(depth=200, channels=2, hidden=16)
-    for weight, inputs, outputs in ((blocks.weight_1, 2, 16), (blocks.weight_2, 16, 16), (blocks.weight_3, 16, 4)):
+    for weight, inputs, outputs in (
+        (blocks.weight_1, 2, 16),
+        (blocks.weight_2, 16, 16),
+        (blocks.weight_3, 16, 4),
+    ):
         bound = (6 / (9 * inputs + 9 * outputs)) ** 0.5
         assert 0.99 * bound < weight.abs().max() <= bound
     assert not blocks.bias_1.any() and not blocks.bias_2.any()
 
 
 def test_initialise_normalises_what_enters_every_rotation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rotation keeps the mean at zero and the sum of the variances, so its results show that ActNorm did its work."""
+    """A rotation keeps the mean at zero and the sum of the variances, so its results show that
+    ActNorm did its work.
+    """
     torch.manual_seed(0)
     flow, results = ConditionalHint((4,), (4,), depth=3, hidden=8).double(), []
     original = HintLane.initialise
-    monkeypatch.setattr(HintLane, "initialise", lambda *given: results.append(original(*given)) or results[-1])
+    monkeypatch.setattr(
+        HintLane, "initialise", lambda *given: results.append(original(*given)) or results[-1]
+    )
     flow.initialise(4 * torch.randn(300, 4).double() - 2, torch.randn(300, 4).double() ** 2)
     assert len(results) == 6
     for result in results:
-        torch.testing.assert_close(result.mean(0), torch.zeros(4, dtype=torch.float64), rtol=0, atol=1e-10)
+        torch.testing.assert_close(
+            result.mean(0), torch.zeros(4, dtype=torch.float64), rtol=0, atol=1e-10
+        )
         torch.testing.assert_close(result.var(0).sum(), torch.tensor(4.0, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("size", [2, 8])
 def test_initialise_inverse_normalises_the_samples(size: int) -> None:
-    """The latents that set the ActNorms come out of the sampling direction with mean 0 and variance 1."""
+    """The latents that set the ActNorms come out of the sampling direction with mean 0 and variance
+    1.
+    """
     torch.manual_seed(0)
     flow = ConditionalHint((size,), (size,), depth=3, hidden=8).double()
     flow.initialise_inverse(400, torch.zeros(1, size).double(), torch.Generator().manual_seed(1))
@@ -102,10 +118,14 @@ def test_initialise_inverse_normalises_the_samples(size: int) -> None:
     z_x, z_y = flow.draw_latent(400, generator), flow.draw_latent(400, generator)
 
     y, lane = z_y, flow.data_lane
-    for matrix, offset, levels in reversed(list(zip(*lane.affine(inverse=True), lane.weights(), strict=True))):
+    for matrix, offset, levels in reversed(
+        list(zip(*lane.affine(inverse=True), lane.weights(), strict=True))
+    ):
         y = torch.addmm(offset, uncouple(y, levels, []), matrix)
     for sample in (flow.inverse(z_x, y)[0], y):
-        torch.testing.assert_close(sample.mean(0), torch.zeros(size, dtype=torch.float64), rtol=0, atol=1e-9)
+        torch.testing.assert_close(
+            sample.mean(0), torch.zeros(size, dtype=torch.float64), rtol=0, atol=1e-9
+        )
         torch.testing.assert_close(sample.std(0), torch.ones(size, dtype=torch.float64))
     assert flow.initialised
 

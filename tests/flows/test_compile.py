@@ -10,7 +10,10 @@ import torch
 
 from pflow.flows import build_flow
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler"),
+]
 
 
 @pytest.mark.filterwarnings("default")  # of the compiler's own making

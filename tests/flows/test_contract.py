@@ -1,7 +1,7 @@
 """The contract of every flow: one set of tests, parametrised over all flows and their variants.
 
-The weights are randomised first: zero-initialised last layers would make most of these tests trivial. float64, so that
-tolerances are those of rounding.
+The weights are randomised first: zero-initialised last layers would make most of these tests
+trivial. float64, so that tolerances are those of rounding.
 """
 
 from __future__ import annotations
@@ -22,8 +22,18 @@ CASES = {
     "coupling": ("coupling", (2,), (2,), {}),
     "coupling, orthogonal": ("coupling", (2,), (3,), {"mixing": "orthogonal"}),
     "coupling, no actnorm": ("coupling", (2,), (2, 2), {"actnorm": False}),
-    "coupling, orthogonal, no actnorm": ("coupling", (4,), (2,), {"mixing": "orthogonal", "actnorm": False}),
-    "coupling, one hidden layer, relu": ("coupling", (2,), (1,), {"layers": 1, "activation": "relu"}),
+    "coupling, orthogonal, no actnorm": (
+        "coupling",
+        (4,),
+        (2,),
+        {"mixing": "orthogonal", "actnorm": False},
+    ),
+    "coupling, one hidden layer, relu": (
+        "coupling",
+        (2,),
+        (1,),
+        {"layers": 1, "activation": "relu"},
+    ),
     "coupling, 1-D": ("coupling", (1,), (2,), {}),
     "coupling, 1-D, orthogonal": ("coupling", (1,), (1,), {"mixing": "orthogonal"}),
     "coupling, 3-D": ("coupling", (3,), (2,), {}),
@@ -32,10 +42,30 @@ CASES = {
     "chint": ("chint", (2,), (2,), {}),
     "chint, 8-D": ("chint", (8,), (2, 4), {}),
     "coupling, images": ("coupling", (1, 4, 8), (2, 4, 8), {"levels": 2}),
-    "coupling, images, checkpoint": ("coupling", (1, 4, 4), (1, 4, 4), {"levels": 1, "memory": "checkpoint"}),
-    "coupling, images, invert": ("coupling", (1, 4, 4), (1, 4, 4), {"levels": 1, "memory": "invert"}),
-    "coupling, images, permutation, no actnorm": ("coupling", (1, 4, 4), (1, 4, 4), {"levels": 2, "mixing": "permutation", "actnorm": False}),
-    "coupling, images, multiscale": ("coupling", (3, 8, 4), (1, 8, 4), {"levels": 2, "multiscale": True, "inner_kernel": 3}),
+    "coupling, images, checkpoint": (
+        "coupling",
+        (1, 4, 4),
+        (1, 4, 4),
+        {"levels": 1, "memory": "checkpoint"},
+    ),
+    "coupling, images, invert": (
+        "coupling",
+        (1, 4, 4),
+        (1, 4, 4),
+        {"levels": 1, "memory": "invert"},
+    ),
+    "coupling, images, permutation, no actnorm": (
+        "coupling",
+        (1, 4, 4),
+        (1, 4, 4),
+        {"levels": 2, "mixing": "permutation", "actnorm": False},
+    ),
+    "coupling, images, multiscale": (
+        "coupling",
+        (3, 8, 4),
+        (1, 8, 4),
+        {"levels": 2, "multiscale": True, "inner_kernel": 3},
+    ),
     "coupling, images of four pixels": ("coupling", (1, 2, 2), (1, 2, 2), {"levels": 1}),
     "chint, images": ("chint", (2, 4, 6), (2, 4, 6), {}),
     "chint, images, checkpoint": ("chint", (1, 4, 4), (1, 4, 4), {"memory": "checkpoint"}),
@@ -50,7 +80,9 @@ def fresh(case: str, **settings: object) -> Flow:
     """A flow with initial weights in float64."""
     name, model_shape, data_shape, given = CASES[case]
     torch.manual_seed(0)
-    return build_flow(name, model_shape, data_shape, **{"depth": DEPTH, "hidden": HIDDEN, **given, **settings}).double()
+    return build_flow(
+        name, model_shape, data_shape, **{"depth": DEPTH, "hidden": HIDDEN, **given, **settings}
+    ).double()
 
 
 def randomised(case: str, seed: int = 1, spread: float = 0.2, **settings: object) -> Flow:
@@ -59,14 +91,20 @@ def randomised(case: str, seed: int = 1, spread: float = 0.2, **settings: object
     spread = spread / 4 if case in IMAGES else spread
     with torch.no_grad():
         for parameter in flow.parameters():
-            parameter += spread * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+            parameter += spread * torch.randn(
+                parameter.shape, generator=generator, dtype=parameter.dtype
+            )
     return flow
 
 
-def pairs(flow: Flow, batch: int = BATCH, data_batch: int | None = None, seed: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+def pairs(
+    flow: Flow, batch: int = BATCH, data_batch: int | None = None, seed: int = 2
+) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(batch, *flow.model_shape, generator=generator, dtype=torch.float64)
-    return x, torch.randn(data_batch or batch, *flow.data_shape, generator=generator, dtype=torch.float64)
+    return x, torch.randn(
+        data_batch or batch, *flow.data_shape, generator=generator, dtype=torch.float64
+    )
 
 
 every_flow = pytest.mark.parametrize("case", CASES)
@@ -91,7 +129,12 @@ def test_log_determinant_is_that_of_the_jacobian(case: str, direction: str) -> N
     x, y = pairs(flow)
     transform = getattr(flow, direction)
     size = x[0].numel()
-    jacobians = [jacobian(lambda row, i=i: transform(row[None], y[i : i + 1])[0][0], x[i]).reshape(size, size) for i in range(BATCH)]
+    jacobians = [
+        jacobian(lambda row, i=i: transform(row[None], y[i : i + 1])[0][0], x[i]).reshape(
+            size, size
+        )
+        for i in range(BATCH)
+    ]
     exact = [matrix.slogdet()[1] for matrix in jacobians]
     torch.testing.assert_close(transform(x, y)[1], torch.stack(exact), rtol=0, atol=1e-9)
 
@@ -101,19 +144,30 @@ def unreached(flow: Flow) -> set[tuple[str, int]]:
     rows = []
     for name, parameter in flow.named_parameters():
         gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        rows += [(name, k, row) for k, row in enumerate(gradient if len(gradient) == DEPTH else [gradient])]
+        rows += [
+            (name, k, row)
+            for k, row in enumerate(gradient if len(gradient) == DEPTH else [gradient])
+        ]
     assert all(row.isfinite().all() for _, _, row in rows)
     return {(name, index) for name, index, row in rows if not row.any()}
 
 
 def last_data_couplings(flow: Flow) -> set[tuple[str, int]]:
-    """Of chint: the data lane's couplings after the last y_p, which only z_y and so only the joint density contains."""
-    return {(name, DEPTH - 1) for name, _ in flow.named_parameters() if name.startswith("data_lane.levels")}
+    """Of chint: the data lane's couplings after the last y_p, which only z_y and so only the joint
+    density contains.
+    """
+    return {
+        (name, DEPTH - 1)
+        for name, _ in flow.named_parameters()
+        if name.startswith("data_lane.levels")
+    }
 
 
 @every_flow
 def test_gradients_reach_every_parameter(case: str) -> None:
-    """Of chint too, by weights where no residual block is dead: its closing relu silences about one in twelve at random."""
+    """Of chint too, by weights where no residual block is dead: its closing relu silences about one
+    in twelve at random.
+    """
     flow = randomised(case, seed=6)
     x, y = pairs(flow, batch=64)
 
@@ -133,8 +187,9 @@ def test_gradients_reach_every_parameter(case: str) -> None:
 @every_flow
 @pytest.mark.parametrize("kind", ["density", "density of samples", "score", "pulled back"])
 def test_gradients_once_and_twice_against_finite_differences(case: str, kind: str) -> None:
-    """In the weights and in x (or z). The last two kinds are made of gradients already: they need a double backward, which
-    `memory: invert` refuses."""
+    """In the weights and in x (or z). The last two kinds are made of gradients already: they need a
+    double backward, which `memory: invert` refuses.
+    """
     flow = randomised(case, spread=0.1)
     x, y = pairs(flow)
     v = torch.randn(x.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
@@ -157,12 +212,16 @@ def test_gradients_once_and_twice_against_finite_differences(case: str, kind: st
         return value().detach()
 
     if kind in ("score", "pulled back") and "invert" in case:
-        with pytest.raises(PflowError, match="cannot be differentiated again: set `memory: checkpoint`"):
+        with pytest.raises(
+            PflowError, match="cannot be differentiated again: set `memory: checkpoint`"
+        ):
             torch.autograd.grad(value(), inputs, allow_unused=True)
         return
     gradients = torch.autograd.grad(value(), inputs, allow_unused=True)
     generator = torch.Generator().manual_seed(5)
-    direction = [torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype) for tensor in inputs]
+    direction = [
+        torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype) for tensor in inputs
+    ]
     slope = sum((g * d).sum() for g, d in zip(gradients, direction, strict=True) if g is not None)
     step = 1e-6
     difference = moved(step) - moved(-2 * step)
@@ -181,7 +240,11 @@ def test_state_dict_round_trip(case: str) -> None:
     assert not torch.equal(fresh_flow(x, y)[0], flow(x, y)[0])
     fresh_flow.load_state_dict(flow.state_dict(), strict=True)
     assert fresh_flow.initialised
-    for mine, theirs in zip((*flow(x, y), *flow.inverse(x, y)), (*fresh_flow(x, y), *fresh_flow.inverse(x, y)), strict=True):
+    for mine, theirs in zip(
+        (*flow(x, y), *flow.inverse(x, y)),
+        (*fresh_flow(x, y), *fresh_flow.inverse(x, y)),
+        strict=True,
+    ):
         assert torch.equal(mine, theirs)
 
 
@@ -216,29 +279,40 @@ def test_the_density_depends_on_y(case: str) -> None:
 
 @pytest.mark.parametrize("case", PLANE)
 def test_density_integrates_to_one_and_samples_have_its_moments(case: str) -> None:
-    """Midpoint rule in 2-D on a box far wider than the samples: mass 1, and the moments of exp(log_prob)."""
+    """Midpoint rule in 2-D on a box far wider than the samples: mass 1, and the moments of
+    exp(log_prob).
+    """
     flow = randomised(case, seed=5).requires_grad_(False)
     y = pairs(flow, data_batch=1)[1]
     n, cells = 20_000, 400
     sample = flow.sample(y, n, torch.Generator().manual_seed(8))
     centre, deviation = sample.mean(0), sample.std(0)
 
-    axes = [c + torch.linspace(-12, 12, cells, dtype=torch.float64) * d for c, d in zip(centre, deviation, strict=True)]
+    axes = [
+        c + torch.linspace(-12, 12, cells, dtype=torch.float64) * d
+        for c, d in zip(centre, deviation, strict=True)
+    ]
     grid = torch.cartesian_prod(*axes)
     mass = flow.log_prob(grid, y).exp() * math.prod(float(axis[1] - axis[0]) for axis in axes)
     assert abs(mass.sum() - 1) < 2e-3
 
     offset = grid - centre
     mean = (mass[:, None] * offset).sum(0)
-    covariance = (mass[:, None, None] * offset[:, :, None] * offset[:, None, :]).sum(0) - mean[:, None] * mean
-    torch.testing.assert_close(mean / deviation, torch.zeros(2, dtype=torch.float64), rtol=0, atol=5 / n**0.5)
+    covariance = (mass[:, None, None] * offset[:, :, None] * offset[:, None, :]).sum(0) - mean[
+        :, None
+    ] * mean
+    torch.testing.assert_close(
+        mean / deviation, torch.zeros(2, dtype=torch.float64), rtol=0, atol=5 / n**0.5
+    )
     scale = deviation[:, None] * deviation
     torch.testing.assert_close(covariance / scale, sample.T.cov() / scale, rtol=0, atol=0.08)
 
 
 @pytest.mark.parametrize("case", [name for name in IMAGES if "four pixels" in name])
 def test_density_of_images_integrates_to_one_and_samples_have_its_moments(case: str) -> None:
-    """By importance sampling from a Gaussian wider than the samples: mass 1, and the moments of exp(log_prob)."""
+    """By importance sampling from a Gaussian wider than the samples: mass 1, and the moments of
+    exp(log_prob).
+    """
     flow = randomised(case, seed=6, spread=0.6).requires_grad_(False)
     y = pairs(flow, data_batch=1)[1]
     n = 20_000
@@ -251,9 +325,16 @@ def test_density_of_images_integrates_to_one_and_samples_have_its_moments(case: 
     error = weight.std() / n**0.5
     assert error < 0.02 and abs(weight.mean() - 1) < 5 * error
 
-    offset = torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), (points - centre).T, upper=False).T
+    offset = torch.linalg.solve_triangular(
+        torch.linalg.cholesky(covariance), (points - centre).T, upper=False
+    ).T
     size = offset.shape[1]
-    torch.testing.assert_close((weight[:, None] * offset).mean(0), torch.zeros(size, dtype=torch.float64), rtol=0, atol=0.05)
+    torch.testing.assert_close(
+        (weight[:, None] * offset).mean(0),
+        torch.zeros(size, dtype=torch.float64),
+        rtol=0,
+        atol=0.05,
+    )
     second = torch.einsum("n,ni,nj->ij", weight, offset, offset) / n
     torch.testing.assert_close(second, torch.eye(size, dtype=torch.float64), rtol=0, atol=0.12)
 
@@ -277,7 +358,9 @@ def test_a_generator_makes_samples_reproducible(case: str) -> None:
 
     assert torch.equal(draw(1), draw(1))
     assert not torch.equal(draw(1), draw(2))
-    assert torch.equal(draw(1), flow.sample_with_log_prob(y[:1], 8, torch.Generator().manual_seed(1))[0])
+    assert torch.equal(
+        draw(1), flow.sample_with_log_prob(y[:1], 8, torch.Generator().manual_seed(1))[0]
+    )
     assert flow.sample(y, BATCH).shape == x.shape  # one draw for each of several observations
 
 
@@ -290,15 +373,21 @@ def test_initialise_depends_on_the_data_once(case: str) -> None:
     flow.initialise(x, y)
     after = {name: value.clone() for name, value in flow.state_dict().items()}
     assert flow.initialised and not before["initialised"]
-    assert any(not torch.equal(before[name], after[name]) for name in before if name != "initialised")
+    assert any(
+        not torch.equal(before[name], after[name]) for name in before if name != "initialised"
+    )
     flow.initialise(x - 7, 10 * y)
     flow.initialise_inverse(50, y[:1])
     assert all(torch.equal(value, after[name]) for name, value in flow.state_dict().items())
 
 
-@pytest.mark.parametrize("case", [name for name in CASES if name.startswith("coupling") and name not in IMAGES])
+@pytest.mark.parametrize(
+    "case", [name for name in CASES if name.startswith("coupling") and name not in IMAGES]
+)
 def test_coupling_starts_as_the_normalisation_of_x(case: str) -> None:
-    """Before `initialise` the map is orthogonal (log-determinant 0); after it, z has mean 0 and variance 1."""
+    """Before `initialise` the map is orthogonal (log-determinant 0); after it, z has mean 0 and
+    variance 1.
+    """
     flow = fresh(case)
     x, y = pairs(flow, batch=200)
     z, log_determinant = flow(x, y)
@@ -313,12 +402,16 @@ def test_coupling_starts_as_the_normalisation_of_x(case: str) -> None:
         torch.testing.assert_close(z.mean(0), torch.zeros_like(z[0]), rtol=0, atol=1e-10)
         if "orthogonal" not in case:  # rotated, only the sum over the channels is known
             torch.testing.assert_close(z.std(0), torch.ones_like(z[0]))
-        torch.testing.assert_close(z.var(0).mean(), torch.ones((), dtype=torch.float64), rtol=0, atol=0.2)
+        torch.testing.assert_close(
+            z.var(0).mean(), torch.ones((), dtype=torch.float64), rtol=0, atol=0.2
+        )
 
 
 @pytest.mark.parametrize("case", [name for name in IMAGES if name.startswith("coupling")])
 def test_image_coupling_starts_as_the_normalisation_of_x(case: str) -> None:
-    """Before `initialise` the map is orthogonal; after it, every channel of the Haar coefficients of z has mean 0, and 1 as mean square."""
+    """Before `initialise` the map is orthogonal; after it, every channel of the Haar coefficients
+    of z has mean 0, and 1 as mean square.
+    """
     flow = fresh(case)
     x, y = pairs(flow, batch=200)
     z, log_determinant = flow(x, y)
@@ -327,12 +420,16 @@ def test_image_coupling_starts_as_the_normalisation_of_x(case: str) -> None:
     x, y = 3 * x + 5, 2 * y - 1
     flow.initialise(x, y)
     normal = flow._normalised(y).transpose(0, 1).flatten(1)
-    torch.testing.assert_close(normal.mean(1), torch.zeros(len(normal), dtype=torch.float64), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        normal.mean(1), torch.zeros(len(normal), dtype=torch.float64), rtol=0, atol=1e-12
+    )
     torch.testing.assert_close(normal.std(1), torch.ones(len(normal), dtype=torch.float64))
     if "actnorm" not in case:
         coefficients = flow._parted(flow(x, y)[0])[0]
         assert coefficients.mean((0, 2, 3)).abs().max() < 1e-10
-        torch.testing.assert_close(coefficients.square().mean(), torch.ones((), dtype=torch.float64), rtol=0, atol=0.01)
+        torch.testing.assert_close(
+            coefficients.square().mean(), torch.ones((), dtype=torch.float64), rtol=0, atol=0.01
+        )
 
 
 @pytest.mark.parametrize("size", [2, 4, 6])

@@ -28,14 +28,19 @@ def test_the_result_is_that_of_conv2d(outputs, inputs, kernel, with_bias):
     result, expected = convolve(*inputs_of_both), F.conv2d(*inputs_of_both, padding=kernel // 2)
     torch.testing.assert_close(result, expected)
     upstream = torch.randn(expected.shape, generator=generator, dtype=torch.float64)
-    gradients, expected_gradients = (torch.autograd.grad(value, inputs_of_both, upstream) for value in (result, expected))
+    gradients, expected_gradients = (
+        torch.autograd.grad(value, inputs_of_both, upstream) for value in (result, expected)
+    )
     torch.testing.assert_close(gradients, expected_gradients)
 
 
 @pytest.mark.parametrize("outputs, inputs, kernel", [(3, 5, 1), (2, 5, 3)])
 def test_it_can_be_differentiated_twice(outputs, inputs, kernel):
     generator = torch.Generator().manual_seed(1)
-    image, weight = (torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True) for shape in ((2, inputs, 3, 4), (outputs, inputs, kernel, kernel)))
+    image, weight = (
+        torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
+        for shape in ((2, inputs, 3, 4), (outputs, inputs, kernel, kernel))
+    )
     assert torch.autograd.gradgradcheck(lambda x, w: convolve(x, w).tanh(), (image, weight))
 
 

@@ -39,7 +39,9 @@ def test_actnorm_normalises_each_channel_of_images() -> None:
     layer = ActNorm(depth=2, channels=4).double()
     layer.initialise(1, image)
     scale, shift = layer.log_scale[1].exp(), layer.shift[1]
-    normal = (image * channelwise(scale, image) + channelwise(shift, image)).transpose(0, 1).flatten(1)
+    normal = (
+        (image * channelwise(scale, image) + channelwise(shift, image)).transpose(0, 1).flatten(1)
+    )
     torch.testing.assert_close(normal.mean(1), torch.zeros(4, dtype=DOUBLE), rtol=0, atol=1e-12)
     torch.testing.assert_close(normal.std(1), torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=DOUBLE))
     assert not layer.shift[0].any()

@@ -1,4 +1,6 @@
-"""An unconditional flow: the same density whatever y is, exact, and learnt from the models alone."""
+"""An unconditional flow: the same density whatever y is, exact, and learnt from the models
+alone.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +8,18 @@ import pytest
 import torch
 from torch.autograd.functional import jacobian
 
-from pflow.config_flows import CouplingFlow
+from pflow.config.flows import CouplingFlowSettings
 from pflow.flows import build_flow
-from pflow.stages.weights import architecture_of
+from pflow.stages.io.weights import architecture_of
 
 
 def flow(model_shape=(2,), data_shape=(3,)):
     torch.manual_seed(0)
-    found = build_flow(**architecture_of(CouplingFlow(depth=2, hidden=8, conditional=False), model_shape, data_shape)).double()
+    found = build_flow(
+        **architecture_of(
+            CouplingFlowSettings(depth=2, hidden=8, conditional=False), model_shape, data_shape
+        )
+    ).double()
     for parameter in found.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return found
@@ -28,13 +34,19 @@ def test_y_plays_no_part_and_the_inverse_is_exact(model_shape, data_shape):
     back, inverse_log_determinant = found.inverse(z, y)
     torch.testing.assert_close(back, x)
     torch.testing.assert_close(inverse_log_determinant, -log_determinant)
-    matrix = jacobian(lambda row: found(row[None], y[:1])[0].flatten(), x[0]).reshape(x[0].numel(), -1)
+    matrix = jacobian(lambda row: found(row[None], y[:1])[0].flatten(), x[0]).reshape(
+        x[0].numel(), -1
+    )
     torch.testing.assert_close(torch.linalg.slogdet(matrix).logabsdet, log_determinant[0])
 
 
 def test_it_learns_the_marginal_of_the_models():
-    x = torch.randn(512, 2, generator=torch.Generator().manual_seed(1)).double() * torch.tensor([3.0, 0.5]) + torch.tensor([1.0, -2.0])
-    found = build_flow(**architecture_of(CouplingFlow(depth=2, hidden=8, conditional=False), (2,), (2,))).double()
+    x = torch.randn(512, 2, generator=torch.Generator().manual_seed(1)).double() * torch.tensor(
+        [3.0, 0.5]
+    ) + torch.tensor([1.0, -2.0])
+    found = build_flow(
+        **architecture_of(CouplingFlowSettings(depth=2, hidden=8, conditional=False), (2,), (2,))
+    ).double()
     with torch.no_grad():
         found.initialise(x, x)
     assert bool(found.initialised)

@@ -1,26 +1,36 @@
-"""Batch and match: the closed form minimises what it says, and finds a Gaussian posterior through a frozen flow."""
+"""Batch and match: the closed form minimises what it says, and finds a Gaussian posterior through a
+frozen flow.
+"""
 
 from __future__ import annotations
 
 import torch
 
 from pflow.flows import build_flow
+from pflow.inference.target import Target
 from pflow.objectives.batch_and_match import BatchAndMatch, match_scores
 from pflow.objectives.stopping import Stopping
 from pflow.problems import build_problem
-from pflow.target import Target
 
 
 def test_update_is_a_stationary_point_of_its_objective():
     generator = torch.Generator().manual_seed(0)
     z, g = (torch.randn(7, 3, generator=generator, dtype=torch.float64) for _ in range(2))
-    mean, root = torch.randn(3, generator=generator, dtype=torch.float64), torch.randn(3, 3, generator=generator, dtype=torch.float64)
+    mean, root = (
+        torch.randn(3, generator=generator, dtype=torch.float64),
+        torch.randn(3, 3, generator=generator, dtype=torch.float64),
+    )
     covariance, strength = root @ root.T + torch.eye(3), 1.7
 
     def objective(m, c):
-        # |S^{1/2} (grad log N(z; m, c) - g)|^2 averaged, and the divergence of the old Gaussian from the new one (arXiv 2402.14758, eq. 6)
+        # |S^{1/2} (grad log N(z; m, c) - g)|^2 averaged, and the divergence of the old Gaussian
+        # from the new one (arXiv 2402.14758, eq. 6)
         residual = -torch.linalg.solve(c, (z - m).T).T - g
-        divergence = 0.5 * (torch.trace(torch.linalg.solve(c, covariance)) + (m - mean) @ torch.linalg.solve(c, m - mean) + torch.logdet(c))
+        divergence = 0.5 * (
+            torch.trace(torch.linalg.solve(c, covariance))
+            + (m - mean) @ torch.linalg.solve(c, m - mean)
+            + torch.logdet(c)
+        )
         return (residual @ c * residual).sum(1).mean() + 2 / strength * divergence
 
     new_mean, new_covariance = match_scores(z, g, mean, covariance, strength)
@@ -38,7 +48,10 @@ def test_a_gaussian_posterior_is_found_through_a_frozen_flow():
     base = build_flow("coupling", (4,), (4,), depth=2, hidden=8)
     base.initialise_inverse(8, y)
     flow = build_flow("latent_gaussian", (4,), (4,), base=base, covariance="dense")
-    objective, generator = BatchAndMatch(Target(problem, y), 32, Stopping(640)), torch.Generator().manual_seed(0)
+    objective, generator = (
+        BatchAndMatch(Target(problem, y), 32, Stopping(640)),
+        torch.Generator().manual_seed(0),
+    )
     exact = problem.exact_posterior(y)
 
     @torch.no_grad()

@@ -8,20 +8,26 @@ import math
 import pytest
 import torch
 
-from pflow.config_methods import Importance, LatentGaussian, ReverseKL
+from pflow.config.methods import ImportanceSettings, LatentGaussianSettings, ReverseKLSettings
+from pflow.execution.seeds import generator_for
+from pflow.finetuning.objectives import needs_gradient, objective_of, wrap
 from pflow.flows import build_flow
+from pflow.inference.target import Target
 from pflow.objectives.best_state import BestState
 from pflow.problems import build_problem
-from pflow.seeds import generator_for
-from pflow.stages.methods import needs_gradient, objective_of, wrap
-from pflow.target import Target
 
 SHARED = {"flow": "coupling", "start": "pretrained"}
 
 
 def new_flow(y):
     torch.manual_seed(0)
-    architecture = {"name": "coupling", "model_shape": [4], "data_shape": [4], "depth": 3, "hidden": 16}
+    architecture = {
+        "name": "coupling",
+        "model_shape": [4],
+        "data_shape": [4],
+        "depth": 3,
+        "hidden": 16,
+    }
     flow = build_flow(**architecture)
     flow.initialise_inverse(8, y)
     return flow, architecture
@@ -56,11 +62,11 @@ def divergence(flow, exact, y) -> float:
 
 
 METHODS = {
-    "path": ReverseKL(**SHARED, evaluations=3072, batch=32),
-    "total": ReverseKL(**SHARED, evaluations=3072, batch=32, gradient="total"),
-    "latent, closed form": LatentGaussian(**SHARED, evaluations=768, batch=32),
-    "latent, path": LatentGaussian(**SHARED, evaluations=3072, fit="reverse_kl"),
-    "importance": Importance(**SHARED, evaluations=1024, draw=64, inner=40),
+    "path": ReverseKLSettings(**SHARED, evaluations=3072, batch=32),
+    "total": ReverseKLSettings(**SHARED, evaluations=3072, batch=32, gradient="total"),
+    "latent, closed form": LatentGaussianSettings(**SHARED, evaluations=768, batch=32),
+    "latent, path": LatentGaussianSettings(**SHARED, evaluations=3072, fit="reverse_kl"),
+    "importance": ImportanceSettings(**SHARED, evaluations=1024, draw=64, inner=40),
 }
 
 
@@ -70,10 +76,19 @@ def test_a_late_divergence_costs_nothing(name):
     method, problem = METHODS[name], build_problem("gaussian", side=2)
     y = problem.simulate(1, torch.Generator().manual_seed(1), "high")[1]
     exact = problem.exact_posterior(y)
-    whole = divergence(run(dataclasses.replace(method, evaluations=int(0.7 * method.evaluations)), problem, y, math.inf)[0], exact, y)
+    whole = divergence(
+        run(
+            dataclasses.replace(method, evaluations=int(0.7 * method.evaluations)),
+            problem,
+            y,
+            math.inf,
+        )[0],
+        exact,
+        y,
+    )
     flow, objective = run(method, problem, y, harm_after=0.8 * method.evaluations)
     assert divergence(flow, exact, y) < 2 * whole + 0.1
-    if isinstance(method, ReverseKL):
+    if isinstance(method, ReverseKLSettings):
         assert "put back" in objective.stop_reason
 
 
@@ -81,7 +96,7 @@ def test_a_late_divergence_costs_nothing(name):
 def test_the_papers_recipe_keeps_its_last_state():
     problem = build_problem("gaussian", side=2)
     y = problem.simulate(1, torch.Generator().manual_seed(1), "high")[1]
-    method = ReverseKL(**SHARED, evaluations=1024, batch=32, keep="last")
+    method = ReverseKLSettings(**SHARED, evaluations=1024, batch=32, keep="last")
     flow, objective = run(method, problem, y, harm_after=900)
     assert divergence(flow, problem.exact_posterior(y), y) > 10
     assert "put back" not in objective.stop_reason
@@ -91,8 +106,12 @@ def test_a_target_that_fails_late_ends_the_run_with_its_best_state():
     problem = build_problem("gaussian", side=2)
     y = problem.simulate(1, torch.Generator().manual_seed(1), "high")[1]
     inner, asked = problem.log_likelihood, []
-    problem.log_likelihood = lambda y, prediction: asked.append(1) or inner(y, prediction) * (torch.nan if len(asked) > 12 else 1.0)
-    flow, objective = run(ReverseKL(**SHARED, evaluations=1024, batch=32), problem, y, harm_after=1e9)
+    problem.log_likelihood = lambda y, prediction: (
+        asked.append(1) or inner(y, prediction) * (torch.nan if len(asked) > 12 else 1.0)
+    )
+    flow, objective = run(
+        ReverseKLSettings(**SHARED, evaluations=1024, batch=32), problem, y, harm_after=1e9
+    )
     assert "NaN or infinite" in objective.stop_reason and "put back" in objective.stop_reason
     assert all(torch.isfinite(tensor).all() for tensor in flow.state_dict().values())
 

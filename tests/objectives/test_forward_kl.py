@@ -1,4 +1,6 @@
-"""Forward KL from values alone: the weights are those of the mixture, and a posterior is found without one gradient."""
+"""Forward KL from values alone: the weights are those of the mixture, and a posterior is found
+without one gradient.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +8,16 @@ import pytest
 import torch
 
 from pflow.flows import build_flow
+from pflow.inference.target import Target
 from pflow.objectives.importance import KEPT, Importance, tempering_power
 from pflow.objectives.stopping import Stopping, effective_fraction
 from pflow.problems import build_problem
-from pflow.target import Target
 
 
 def test_tempering_leaves_the_share_it_promises():
-    log_weight = 10 * torch.randn(500, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    log_weight = 10 * torch.randn(
+        500, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     power = tempering_power(log_weight)
     assert 0 < power < 1 and effective_fraction(power * log_weight) == pytest.approx(KEPT, rel=1e-3)
     assert tempering_power(torch.zeros(10)) == 1.0
@@ -32,7 +36,10 @@ def test_a_posterior_is_found_without_a_gradient():
     torch.manual_seed(0)
     flow = build_flow("coupling", (4,), (4,), depth=4, hidden=16)
     flow.initialise_inverse(8, y)
-    objective, generator = Importance(Target(problem, y, gradient=False), Stopping(1024), 128, 60, 128), torch.Generator().manual_seed(0)
+    objective, generator = (
+        Importance(Target(problem, y, gradient=False), Stopping(1024), 128, 60, 128),
+        torch.Generator().manual_seed(0),
+    )
     optimiser = torch.optim.Adam(flow.parameters(), 5e-3)
 
     @torch.no_grad()
@@ -54,7 +61,10 @@ def test_weights_are_those_of_the_deterministic_mixture():
     problem, y = build_problem("rosenbrock"), torch.tensor([[1.0, 2.0]])
     torch.manual_seed(0)
     flow = build_flow("coupling", (2,), (2,), depth=2, hidden=8)
-    objective, generator = Importance(Target(problem, y, gradient=False), Stopping(40), 20, 1, 8), torch.Generator().manual_seed(0)
+    objective, generator = (
+        Importance(Target(problem, y, gradient=False), Stopping(40), 20, 1, 8),
+        torch.Generator().manual_seed(0),
+    )
     objective._undo_what_did_harm = lambda flow: None  # the shifts below would be
     proposals = []
     for shift in (0.3, -0.2):

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from pflow.errors import PflowError
+from pflow.execution.seeds import generator_for
 from pflow.flows import build_flow
+from pflow.inference.target import Target
 from pflow.objectives.reverse_kl import ReverseKL
 from pflow.objectives.stopping import Stopping
 from pflow.problems import build_problem
-from pflow.seeds import generator_for
-from pflow.target import Target
 
 Y = torch.tensor([[0.7, 1.9]], dtype=torch.float64)
 
@@ -39,7 +39,9 @@ def test_total_gradient_is_that_of_the_differentiated_objective(flow):
     found = gradient(flow, "total", 64)
     flow.zero_grad()
     x, log_q = flow.sample_with_log_prob(Y, 64, generator)
-    (log_q - problem.log_likelihood(Y, problem.high_fidelity(x)) - problem.log_prior(x)).mean().backward()
+    (
+        log_q - problem.log_likelihood(Y, problem.high_fidelity(x)) - problem.log_prior(x)
+    ).mean().backward()
     expected = torch.cat([p.grad.flatten() for p in flow.parameters() if p.grad is not None])
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
@@ -47,7 +49,10 @@ def test_total_gradient_is_that_of_the_differentiated_objective(flow):
 def test_both_gradients_have_the_same_mean(flow):
     n = 200_000
     total, path = gradient(flow, "total", n), gradient(flow, "path", n, seed=1)
-    noise = torch.stack([gradient(flow, "total", 2000, seed=s) for s in range(2, 22)]).std(0) * (2 * 2000 / n) ** 0.5
+    noise = (
+        torch.stack([gradient(flow, "total", 2000, seed=s) for s in range(2, 22)]).std(0)
+        * (2 * 2000 / n) ** 0.5
+    )
     standardised = (total - path) / noise.clamp_min(1e-9)
     assert standardised.abs().mean() < 1.3  # 0.8 if they agree
     assert (total - path).norm() < 0.05 * total.norm()
@@ -75,7 +80,9 @@ def test_path_gradient_vanishes_at_the_posterior_and_the_total_does_not():
 
     def norm(kind):
         flow.zero_grad()
-        loss, _ = ReverseKL(Target(GaussianProblem(), Y), Stopping(64), 64, kind).loss(flow, torch.Generator().manual_seed(0))
+        loss, _ = ReverseKL(Target(GaussianProblem(), Y), Stopping(64), 64, kind).loss(
+            flow, torch.Generator().manual_seed(0)
+        )
         loss.backward()
         return torch.cat([p.grad.flatten() for p in flow.parameters() if p.grad is not None]).norm()
 
@@ -101,7 +108,9 @@ def test_invalid_points_are_left_out_and_counted(flow):
 
     problem.log_prior = log_prior
     target = Target(problem, Y)
-    loss, _ = ReverseKL(target, Stopping(64), 64, "path").loss(flow, torch.Generator().manual_seed(0))
+    loss, _ = ReverseKL(target, Stopping(64), 64, "path").loss(
+        flow, torch.Generator().manual_seed(0)
+    )
     assert torch.isfinite(loss) and 0 < target.ledger.invalid < 32
 
 
@@ -109,7 +118,9 @@ def test_mostly_invalid_points_stop_with_advice(flow):
     problem = build_problem("rosenbrock")
     problem.log_prior = lambda x: x[:, 0] * torch.nan
     with pytest.raises(PflowError, match="NaN or infinite at 100% of the draws"):
-        ReverseKL(Target(problem, Y), Stopping(64), 64, "path").loss(flow, torch.Generator().manual_seed(0))
+        ReverseKL(Target(problem, Y), Stopping(64), 64, "path").loss(
+            flow, torch.Generator().manual_seed(0)
+        )
 
 
 def test_annealing_starts_at_the_prior_and_ends_at_the_posterior(flow):
@@ -120,7 +131,9 @@ def test_annealing_starts_at_the_prior_and_ends_at_the_posterior(flow):
     loss, _ = objective.loss(flow, generator)
     x, log_q = flow.sample_with_log_prob(Y, 50, torch.Generator().manual_seed(0))
     weight = 0.01 + 0.99 * 0.248 / 0.5
-    expected = log_q - problem.log_prior(x) - weight * problem.log_likelihood(Y, problem.high_fidelity(x))
+    expected = (
+        log_q - problem.log_prior(x) - weight * problem.log_likelihood(Y, problem.high_fidelity(x))
+    )
     torch.testing.assert_close(loss, expected.mean())
 
 
@@ -132,6 +145,10 @@ def test_score_error_is_the_residual_in_the_metric_of_the_flow(flow):
     (model_score,) = torch.autograd.grad(flow.log_prob(x, Y).sum(), x)
     residual = model_score - Target(problem, Y).evaluate(x).score
     for i in range(3):
-        jacobian = torch.autograd.functional.jacobian(lambda row: flow.inverse(row[None], Y)[0][0], z[i])
+        jacobian = torch.autograd.functional.jacobian(
+            lambda row: flow.inverse(row[None], Y)[0][0], z[i]
+        )
         expected = (jacobian.T @ residual[i]).square().mean()
-        torch.testing.assert_close(stopping.score_errors[i].double(), expected.detach(), rtol=1e-5, atol=1e-8)
+        torch.testing.assert_close(
+            stopping.score_errors[i].double(), expected.detach(), rtol=1e-5, atol=1e-8
+        )

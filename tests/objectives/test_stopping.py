@@ -7,14 +7,16 @@ import math
 import pytest
 import torch
 
+from pflow.inference.target import Evaluation
 from pflow.objectives.stopping import Stopping, effective_fraction
-from pflow.target import Evaluation
 
 
 def record(stopping: Stopping, log_weight: torch.Tensor) -> None:
     n = len(log_weight)
     zero = torch.zeros(n)
-    stopping.record(Evaluation(zero[:, None], log_weight, zero, zero[:, None], torch.isfinite(log_weight)), zero)
+    stopping.record(
+        Evaluation(zero[:, None], log_weight, zero, zero[:, None], torch.isfinite(log_weight)), zero
+    )
 
 
 def test_effective_fraction_of_known_weights():

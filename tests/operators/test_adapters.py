@@ -1,7 +1,8 @@
-"""Adapters: each is the operator it wraps, passes the checks in both precisions, and says in plain words what it cannot do."""
+"""Adapters: each is the operator it wraps, passes the checks in both precisions, and says in plain
+words what it cannot do.
+"""
 
 from __future__ import annotations
-
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from pflow.errors import PflowError
+from pflow.inference.target import Target
 from pflow.operators import check_operator, dense_matrix
 from pflow.operators.adapters import (
     ComposedOperator,
@@ -21,11 +23,12 @@ from pflow.operators.adapters import (
     TorchOperator,
 )
 from pflow.problems import Gaussian, PriorProblem
-from pflow.target import Target
 
 
 def draws(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+    return torch.randn(
+        *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    ).to(dtype)
 
 
 MATRIX = draws(5, 6)
@@ -54,15 +57,31 @@ class OwnGradientPhysics(NonlinearPhysics):
 
 
 torch.manual_seed(0)
-NETWORK = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Tanh(), torch.nn.Dropout(), torch.nn.Linear(8, 5))
+NETWORK = torch.nn.Sequential(
+    torch.nn.Linear(6, 8), torch.nn.Tanh(), torch.nn.Dropout(), torch.nn.Linear(8, 5)
+)
 
 LINEAR = {
     "torch": TorchOperator(lambda x: x @ MATRIX.to(x).T, (6,), (5,), linear=True),
-    "numpy": NumPyOperator(lambda x: x @ MATRIX.numpy().T, (6,), (5,), lambda x, v: v @ MATRIX.numpy(), linear=True),
-    "numpy, one by one": NumPyOperator(lambda x: MATRIX.numpy() @ x, (6,), (5,), lambda x, v: v @ MATRIX.numpy(), linear=True, batched=False),
+    "numpy": NumPyOperator(
+        lambda x: x @ MATRIX.numpy().T, (6,), (5,), lambda x, v: v @ MATRIX.numpy(), linear=True
+    ),
+    "numpy, one by one": NumPyOperator(
+        lambda x: MATRIX.numpy() @ x,
+        (6,),
+        (5,),
+        lambda x, v: v @ MATRIX.numpy(),
+        linear=True,
+        batched=False,
+    ),
     "scipy sparse": LinearOperatorAdapter(aslinearoperator(scipy.sparse.csr_array(MATRIX.numpy()))),
     "scipy functions": LinearOperatorAdapter(
-        LinearOperator((5, 6), matvec=lambda x: MATRIX.numpy() @ x.ravel(), rmatvec=lambda v: MATRIX.numpy().T @ v.ravel(), dtype=np.float64)
+        LinearOperator(
+            (5, 6),
+            matvec=lambda x: MATRIX.numpy() @ x.ravel(),
+            rmatvec=lambda v: MATRIX.numpy().T @ v.ravel(),
+            dtype=np.float64,
+        )
     ),
     "deepinv": PhysicsOperator(Physics(), (6,), (5,)),
     "composed": ComposedOperator(MatrixOperator(MATRIX), lambda x: 1.0 * x, (6,)),
@@ -89,7 +108,12 @@ NONLINEAR = {
     "numpy": (NumPyOperator(np.sin, (6,), (6,), lambda x, v: np.cos(x) * v), torch.sin),
     "deepinv, autograd": (PhysicsOperator(NonlinearPhysics(), (6,), (6,)), torch.sin),
     "deepinv, own gradient": (PhysicsOperator(OwnGradientPhysics(), (6,), (6,)), torch.sin),
-    "composed": (ComposedOperator(NumPyOperator(np.sin, (6,), (6,), lambda x, v: np.cos(x) * v), torch.exp, (6,)), lambda x: x.exp().sin()),
+    "composed": (
+        ComposedOperator(
+            NumPyOperator(np.sin, (6,), (6,), lambda x, v: np.cos(x) * v), torch.exp, (6,)
+        ),
+        lambda x: x.exp().sin(),
+    ),
 }
 
 
@@ -103,7 +127,9 @@ def test_nonlinear_adapters_have_the_gradient_of_autograd(name):
         x.requires_grad_()
         v = draws(6, 6, seed=8)
         torch.testing.assert_close(operator(x), function(x))
-        torch.testing.assert_close(*(torch.autograd.grad(f(x), x, v)[0] for f in (operator, function)))
+        torch.testing.assert_close(
+            *(torch.autograd.grad(f(x), x, v)[0] for f in (operator, function))
+        )
 
 
 def test_an_own_gradient_is_used_and_costs_no_second_forward():
@@ -114,7 +140,10 @@ def test_an_own_gradient_is_used_and_costs_no_second_forward():
 
 
 def test_modules_are_copied_fixed_and_evaluated():
-    operator, x = ModuleOperator(NETWORK, (6,), (5,)), draws(4, 6, dtype=torch.float32).requires_grad_()
+    operator, x = (
+        ModuleOperator(NETWORK, (6,), (5,)),
+        draws(4, 6, dtype=torch.float32).requires_grad_(),
+    )
     before = operator(x)
     with torch.no_grad():
         NETWORK[0].weight.add_(1.0)
@@ -126,10 +155,19 @@ def test_modules_are_copied_fixed_and_evaluated():
 
 
 COMPLEX_OPERATORS = {
-    "torch": TorchOperator(lambda x: torch.complex(x, torch.zeros_like(x)) @ COMPLEX.to(torch.complex(x, x).dtype).T, (6,), (3, 2), linear=True),
+    "torch": TorchOperator(
+        lambda x: torch.complex(x, torch.zeros_like(x)) @ COMPLEX.to(torch.complex(x, x).dtype).T,
+        (6,),
+        (3, 2),
+        linear=True,
+    ),
     "scipy": LinearOperatorAdapter(aslinearoperator(COMPLEX.numpy())),
     "numpy": NumPyOperator(
-        lambda x: x @ COMPLEX.numpy().T, (6,), (3, 2), lambda x, v: ((v[..., 0] + 1j * v[..., 1]) @ COMPLEX.numpy().conj()).real, linear=True
+        lambda x: x @ COMPLEX.numpy().T,
+        (6,),
+        (3, 2),
+        lambda x, v: ((v[..., 0] + 1j * v[..., 1]) @ COMPLEX.numpy().conj()).real,
+        linear=True,
     ),
 }
 
@@ -175,7 +213,9 @@ def test_asking_for_a_gradient_that_does_not_exist_says_what_to_do():
     problem = PriorProblem(Gaussian(side=2).prior, values, values, noise_std=0.4)
     x, y = problem.simulate(3, torch.Generator().manual_seed(0), "high")
     assert Target(problem, y[:1], gradient=False).evaluate(x).valid.all()
-    with pytest.raises(PflowError, match="has no gradient, and one was asked for.*objective: importance"):
+    with pytest.raises(
+        PflowError, match="has no gradient, and one was asked for.*objective: importance"
+    ):
         Target(problem, y[:1]).evaluate(x)
     with pytest.raises(PflowError, match="has no gradient"):
         values.vjp(x, y)
@@ -183,7 +223,10 @@ def test_asking_for_a_gradient_that_does_not_exist_says_what_to_do():
 
 
 MISTAKES = [
-    (lambda: LinearOperatorAdapter(aslinearoperator(MATRIX.numpy()), (7,)), r"`model_shape` \(=\(7,\)\) must have 6 elements for an operator"),
+    (
+        lambda: LinearOperatorAdapter(aslinearoperator(MATRIX.numpy()), (7,)),
+        r"`model_shape` \(=\(7,\)\) must have 6 elements for an operator",
+    ),
     (lambda: PhysicsOperator(object(), (6,), (5,)), r"object must have a method `A\(x\)`"),
 ]
 

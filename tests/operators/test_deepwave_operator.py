@@ -37,7 +37,9 @@ def velocities(n):
 
 def test_waves_pass_the_checks_in_log_velocity(waves):
     operator = ComposedOperator(waves, lambda x: 2000 * torch.exp(0.05 * x), (1, 10, 9))
-    results = check_operator(operator, draws(3, 1, 10, 9, seed=14).clamp(-3, 3), torch.Generator().manual_seed(15))
+    results = check_operator(
+        operator, draws(3, 1, 10, 9, seed=14).clamp(-3, 3), torch.Generator().manual_seed(15)
+    )
     assert results["taylor_slope"] == pytest.approx(2, abs=0.2) and operator.sources == 2
 
 
@@ -45,17 +47,39 @@ def test_shots_are_those_of_deepwave_and_can_be_chosen(waves):
     v = velocities(2)
     y = waves(v)
     assert y.shape == (2, 2, 2, 60)
-    places = {"source_locations": torch.tensor([[[1, 6]]]), "receiver_locations": torch.tensor([[[8, 2], [8, 5]]])}
+    places = {
+        "source_locations": torch.tensor([[[1, 6]]]),
+        "receiver_locations": torch.tensor([[[8, 2], [8, 5]]]),
+    }
     wavelet = deepwave.wavelets.ricker(25.0, 60, 0.001, 0.04).double()[None, None]
-    alone = deepwave.scalar(v[1, 0], 10.0, 0.001, source_amplitudes=wavelet, **places, max_vel=2600.0, pml_width=4, pml_freq=25.0).receiver_amplitudes
+    alone = deepwave.scalar(
+        v[1, 0],
+        10.0,
+        0.001,
+        source_amplitudes=wavelet,
+        **places,
+        max_vel=2600.0,
+        pml_width=4,
+        pml_freq=25.0,
+    ).receiver_amplitudes
     torch.testing.assert_close(y[1, 1], alone[0])
     some = waves.forward_sources(v, torch.tensor([[1], [0]]))
     torch.testing.assert_close(some[:, 0], torch.stack([y[0, 1], y[1, 0]]))
 
 
 def test_time_steps_that_spoil_the_gradient_are_refused(waves):
-    with pytest.raises(PflowError, match=r"`time_step` \(=0.002\) must be at most .* \(=0.0016.*more finely"):
-        DeepwaveOperator((10, 9), 10.0, 0.002, torch.ones(5), torch.tensor([[1, 3]]), torch.tensor([[8, 2]]), 2600.0)
+    with pytest.raises(
+        PflowError, match=r"`time_step` \(=0.002\) must be at most .* \(=0.0016.*more finely"
+    ):
+        DeepwaveOperator(
+            (10, 9),
+            10.0,
+            0.002,
+            torch.ones(5),
+            torch.tensor([[1, 3]]),
+            torch.tensor([[8, 2]]),
+            2600.0,
+        )
 
 
 def test_velocities_that_waves_cannot_have_are_not_simulated(waves):

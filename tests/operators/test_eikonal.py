@@ -29,7 +29,13 @@ def crosswell(rows, columns, sources=3, length=100.0):
     depths = (torch.linspace(0, rows - 1, sources, dtype=torch.float64).round() + 0.5) * spacing
     left = torch.stack([depths, torch.full_like(depths, spacing / 2)], 1)
     right = centres((rows, columns), spacing).reshape(rows, columns, 2)[:, -1]
-    return {"grid": (rows, columns), "spacing": spacing, "sources": left, "receivers": right, "velocity": VELOCITY}
+    return {
+        "grid": (rows, columns),
+        "spacing": spacing,
+        "sources": left,
+        "receivers": right,
+        "velocity": VELOCITY,
+    }
 
 
 def smooth(n, rows, columns, seed=0, std=0.2):
@@ -44,9 +50,13 @@ def test_the_homogeneous_background_has_no_delay_and_nearly_the_right_times():
     operator = Eikonal(**geometry)
     assert operator(torch.zeros(1, 32 * 32)).abs().max() == 0
     times = operator.times(torch.zeros(1, 32 * 32), torch.arange(3)[None])[0]
-    exact = torch.cdist(geometry["sources"], centres((32, 32), geometry["spacing"])) / VELOCITY * 1000
+    exact = (
+        torch.cdist(geometry["sources"], centres((32, 32), geometry["spacing"])) / VELOCITY * 1000
+    )
     far = exact > 20  # milliseconds
-    assert ((times - exact) / exact)[far].abs().max() < 0.05  # first order: worst along diagonals, and left out of delays
+    assert ((times - exact) / exact)[
+        far
+    ].abs().max() < 0.05  # first order: worst along diagonals, and left out of delays
 
 
 def test_velocity_growing_with_depth_converges_to_the_formula():
@@ -58,15 +68,24 @@ def test_velocity_growing_with_depth_converges_to_the_formula():
         x = torch.log1p(k * depth / VELOCITY)[None]
         velocity = [VELOCITY + k * geometry[name][:, 0] for name in ("sources", "receivers")]
         distance = torch.cdist(geometry["sources"], geometry["receivers"])
-        exact = torch.arccosh(1 + k**2 * distance**2 / (2 * velocity[0][:, None] * velocity[1])) / k - distance / VELOCITY
-        errors.append((Eikonal(**geometry)(x)[0] - 1000 * exact).abs().max().item() / 1000 / exact.abs().max().item())
+        exact = (
+            torch.arccosh(1 + k**2 * distance**2 / (2 * velocity[0][:, None] * velocity[1])) / k
+            - distance / VELOCITY
+        )
+        errors.append(
+            (Eikonal(**geometry)(x)[0] - 1000 * exact).abs().max().item()
+            / 1000
+            / exact.abs().max().item()
+        )
     assert errors[0] < 0.05 and errors[2] < 0.7 * errors[1] < 0.49 * errors[0]
 
 
 def test_first_arrivals_are_hardly_ever_later_than_along_straight_rays():
     geometry, x = crosswell(16, 16), smooth(20, 16, 16)
     bent, straight = Eikonal(**geometry)(x), StraightRays(**geometry)(x)
-    assert (bent < straight + 2).double().mean() > 0.98 and bent.mean() < straight.mean() - 1  # milliseconds
+    assert (
+        bent < straight + 2
+    ).double().mean() > 0.98 and bent.mean() < straight.mean() - 1  # milliseconds
 
 
 def test_every_node_satisfies_the_discretised_equation():
@@ -78,7 +97,9 @@ def test_every_node_satisfies_the_discretised_equation():
     b = torch.minimum(padded[..., 1:-1, :-2], padded[..., 1:-1, 2:])
     found = (times - a).clamp(min=0).square() + (times - b).clamp(min=0).square()
     wanted = (1000 * geometry["spacing"] * torch.exp(-x) / VELOCITY).square().reshape(5, 1, 12, 10)
-    distance = torch.cdist(geometry["sources"], centres((12, 10), geometry["spacing"])).reshape(3, 12, 10)
+    distance = torch.cdist(geometry["sources"], centres((12, 10), geometry["spacing"])).reshape(
+        3, 12, 10
+    )
     far = (distance > 2.5 * geometry["spacing"]).expand_as(times)
     torch.testing.assert_close(found[far], wanted.expand_as(times)[far])
 
@@ -88,7 +109,9 @@ def test_gradient_against_finite_differences_in_every_direction():
     operator, x = Eikonal(**geometry), smooth(1, 8, 7, seed=3)
     v = torch.randn(1, *operator.data_shape, generator=seeded(1), dtype=torch.float64)
     step, directions = 1e-6, torch.eye(56, dtype=torch.float64)
-    expected = ((operator(x + step * directions) - operator(x - step * directions)) * v).flatten(1).sum(1) / (2 * step)
+    expected = ((operator(x + step * directions) - operator(x - step * directions)) * v).flatten(
+        1
+    ).sum(1) / (2 * step)
     found = operator.vjp(x, v)[0]
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7 * float(expected.abs().max()))
     x.requires_grad_()
@@ -98,7 +121,10 @@ def test_gradient_against_finite_differences_in_every_direction():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_operator_passes_its_checks(dtype):
     found = check_operator(Eikonal(**crosswell(10, 12)), smooth(4, 10, 12).to(dtype), seeded())
-    assert found["gradient_error"] < (1e-5 if dtype == torch.float32 else 1e-7) and found["taylor_slope"] > 1.9
+    assert (
+        found["gradient_error"] < (1e-5 if dtype == torch.float32 else 1e-7)
+        and found["taylor_slope"] > 1.9
+    )
 
 
 def test_a_source_between_nodes_and_receivers_between_nodes():

@@ -6,11 +6,21 @@ import pytest
 import torch
 
 from pflow.errors import PflowError
-from pflow.operators import Constant, IdentityOperator, MatrixOperator, Operator, check_operator, dense_matrix, unit_spectral_norm
+from pflow.operators import (
+    Constant,
+    IdentityOperator,
+    MatrixOperator,
+    Operator,
+    check_operator,
+    dense_matrix,
+    unit_spectral_norm,
+)
 
 
 def draws(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+    return torch.randn(
+        *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    ).to(dtype)
 
 
 class Square(Operator):
@@ -35,11 +45,17 @@ class SumOfNeighbours(Operator):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
     "operator",
-    [MatrixOperator(draws(3, 5)), MatrixOperator(draws(4, 2, dtype=torch.float32)), IdentityOperator((2, 3))],
+    [
+        MatrixOperator(draws(3, 5)),
+        MatrixOperator(draws(4, 2, dtype=torch.float32)),
+        IdentityOperator((2, 3)),
+    ],
     ids=["wide", "tall", "identity"],
 )
 def test_linear_operators_pass_every_check(operator, dtype):
-    results = check_operator(operator, draws(6, *operator.model_shape, dtype=dtype), torch.Generator().manual_seed(1))
+    results = check_operator(
+        operator, draws(6, *operator.model_shape, dtype=dtype), torch.Generator().manual_seed(1)
+    )
     assert results["linear"] and results["dot_test_error"] < 1e-6
 
 
@@ -80,7 +96,9 @@ def test_nonlinear_operators_have_neither_adjoint_nor_matrix():
 
 
 def test_dense_matrix_of_images_goes_over_flattened_pixels():
-    torch.testing.assert_close(dense_matrix(IdentityOperator((2, 3))), torch.eye(6, dtype=torch.float64))
+    torch.testing.assert_close(
+        dense_matrix(IdentityOperator((2, 3))), torch.eye(6, dtype=torch.float64)
+    )
 
 
 def test_unit_spectral_norm():

@@ -15,7 +15,9 @@ MATRIX = torch.tensor([[2.0, -1.0, 0.3], [0.5, 1.0, 4.0], [-0.7, 0.2, 1.0]], dty
 
 def check(operator, dtype=torch.float64, batch=6):
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(batch, *operator.model_shape, generator=generator, dtype=torch.float64).to(dtype)
+    x = torch.randn(batch, *operator.model_shape, generator=generator, dtype=torch.float64).to(
+        dtype
+    )
     return check_operator(operator, x, generator)
 
 
@@ -53,7 +55,9 @@ class Images(Operator):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("operator", [Sound(), OwnGradient(), NumPy(), Images()], ids=lambda o: type(o).__name__)
+@pytest.mark.parametrize(
+    "operator", [Sound(), OwnGradient(), NumPy(), Images()], ids=lambda o: type(o).__name__
+)
 def test_sound_nonlinear_operators_pass(operator, dtype):
     results = check(operator, dtype)
     assert results["taylor_slope"] == pytest.approx(2, abs=0.15)
@@ -79,7 +83,9 @@ def test_bytes_saved_count_what_autograd_keeps():
         def forward(self, x):
             return x.exp()
 
-    assert check(Exponential(), batch=10)["bytes_saved_for_gradient"] == 10 * 3 * 8  # exp keeps its result
+    assert (
+        check(Exponential(), batch=10)["bytes_saved_for_gradient"] == 10 * 3 * 8
+    )  # exp keeps its result
 
 
 class ScaledAdjoint(Linear):
@@ -135,7 +141,11 @@ class RemembersPreviousModel(Sound):
     previous = None
 
     def forward(self, x):
-        result = super().forward(x if self.previous is None or len(self.previous) != len(x) else 0.9 * x + 0.1 * self.previous)
+        result = super().forward(
+            x
+            if self.previous is None or len(self.previous) != len(x)
+            else 0.9 * x + 0.1 * self.previous
+        )
         self.previous = x.clone()
         return result
 
@@ -245,28 +255,48 @@ class GradientSlightlyScaled(OwnGradient):
 
 
 BROKEN = {
-    ScaledAdjoint: r"`ScaledAdjoint.adjoint` must be the transpose of `forward`.*transpose every step",
+    ScaledAdjoint: (
+        r"`ScaledAdjoint.adjoint` must be the transpose of `forward`.*transpose every step"
+    ),
     ForwardAsAdjoint: r"`ForwardAsAdjoint.adjoint` must be the transpose",
     ShiftedAdjoint: r"`ShiftedAdjoint.adjoint` must be the transpose",
     WritesIntoInput: r"`WritesIntoInput.forward` must leave its input unchanged.*x.clone\(\)",
     AdjointWritesIntoInput: r"`AdjointWritesIntoInput.adjoint` must leave its input unchanged",
-    Counter: r"`Counter.forward` must give the same result for the same input.*keeps something from earlier calls",
-    AlternatesEachCall: r"`AlternatesEachCall.forward` must give the same result for the same input",
+    Counter: (
+        r"`Counter.forward` must give the same result for the same input.*keeps something from"
+        r" earlier calls"
+    ),
+    AlternatesEachCall: (
+        r"`AlternatesEachCall.forward` must give the same result for the same input"
+    ),
     Noisy: r"`Noisy.forward` must give the same result for the same input.*draws random numbers",
-    RemembersPreviousModel: r"`RemembersPreviousModel.forward` must give the same result for the same input",
+    RemembersPreviousModel: (
+        r"`RemembersPreviousModel.forward` must give the same result for the same input"
+    ),
     ReusesBuffer: r"`ReusesBuffer.forward` must return a new tensor.*return a copy",
-    GradientOfLastForward: r"`GradientOfLastForward.vjp` must give the same result for the same input",
+    GradientOfLastForward: (
+        r"`GradientOfLastForward.vjp` must give the same result for the same input"
+    ),
     OneModelAtATime: r"`OneModelAtATime.forward` must take a whole batch at once.*x @ A.T",
-    DropsBatchAxis: r"`DropsBatchAxis.forward` must return shape \(6, 3\), the batch first, and returned \(3,\)",
-    NormalisesOverBatch: r"`NormalisesOverBatch.forward` must treat the members of a batch independently.*mixes the batch axis",
-    GradientSummedOverBatch: r"`GradientSummedOverBatch.vjp` must treat the members of a batch independently",
+    DropsBatchAxis: (
+        r"`DropsBatchAxis.forward` must return shape \(6, 3\), the batch first, and returned \(3,\)"
+    ),
+    NormalisesOverBatch: (
+        r"`NormalisesOverBatch.forward` must treat the members of a batch independently.*mixes the"
+        r" batch axis"
+    ),
+    GradientSummedOverBatch: (
+        r"`GradientSummedOverBatch.vjp` must treat the members of a batch independently"
+    ),
     WrongShape: r"`WrongShape.forward` must return shape \(6, 3\).*returned \(6, 2\)",
     NotATensor: r"`NotATensor.forward` must return a torch tensor, and returned ndarray",
     Undefined: r"`Undefined.forward` must be finite.*gave NaN or infinity",
     GradientUndefined: r"`GradientUndefined.vjp` must be finite",
     Affine: r"`Affine` is declared linear.*set `linear = False`",
     Detached: r"`Detached.forward` must be differentiable.*define `vjp",
-    PartlyDetached: r"`PartlyDetached.vjp` must be the gradient of `forward`.*detached from autograd",
+    PartlyDetached: (
+        r"`PartlyDetached.vjp` must be the gradient of `forward`.*detached from autograd"
+    ),
     GradientMissesATerm: r"`GradientMissesATerm.vjp` must be the gradient of `forward`.*leaves out",
     GradientSlightlyScaled: r"`GradientSlightlyScaled.vjp` must be the gradient of `forward`",
 }
@@ -279,7 +309,10 @@ def test_broken_operators_are_caught_in_plain_words(broken):
 
 
 def test_float64_results_for_float32_models_are_caught():
-    with pytest.raises(PflowError, match=r"must return the dtype of its input \(torch.float32\), and returned torch.float64"):
+    with pytest.raises(
+        PflowError,
+        match=r"must return the dtype of its input \(torch.float32\), and returned torch.float64",
+    ):
         check(AlwaysFloat64(), torch.float32)
 
 
@@ -288,7 +321,11 @@ def test_batch_that_happens_to_fit_is_caught_too():
         check(MultipliesBatchAxis(), batch=3)
 
 
-@pytest.mark.parametrize("broken", [ScaledAdjoint, GradientMissesATerm, PartlyDetached], ids=lambda broken: broken.__name__)
+@pytest.mark.parametrize(
+    "broken",
+    [ScaledAdjoint, GradientMissesATerm, PartlyDetached],
+    ids=lambda broken: broken.__name__,
+)
 def test_wrong_derivatives_are_caught_in_float32(broken):
     with pytest.raises(PflowError, match=broken.__name__):
         check(broken(), torch.float32)
@@ -296,7 +333,9 @@ def test_wrong_derivatives_are_caught_in_float32(broken):
 
 def test_a_kinked_gradient_fails_the_taylor_test():
     class Kinked(Sound):
-        """|x| with a kink on every line between two models, at the point where the gradient is taken."""
+        """|x| with a kink on every line between two models, at the point where the gradient is
+        taken.
+        """
 
         def forward(self, x):
             return (x - self.centre).abs() + x
@@ -347,7 +386,12 @@ def test_operators_without_a_gradient_are_checked_for_the_rest():
             raise AssertionError("asked for a gradient")
 
     results = check(Values())
-    assert results["gradient_error"] is results["seconds_per_gradient"] is results["taylor_slope"] is None
+    assert (
+        results["gradient_error"]
+        is results["seconds_per_gradient"]
+        is results["taylor_slope"]
+        is None
+    )
     assert results["seconds_per_forward"] > 0
 
     class NoisyValues(Values):
@@ -381,7 +425,15 @@ def test_only_models_in_the_domain_are_checked():
         def valid(self, x):
             return (x > 10).all(1)
 
-    with pytest.raises(PflowError, match=r"Elementwise.valid` must return one boolean for each of the 40 models, and returned torch.bool \(40, 3\)"):
+    with pytest.raises(
+        PflowError,
+        match=(
+            r"Elementwise.valid` must return one boolean for each of the 40 models, and returned"
+            r" torch.bool \(40, 3\)"
+        ),
+    ):
         check_operator(Elementwise(), x)
-    with pytest.raises(PflowError, match="Nowhere.valid` must accept most models of the prior, and accepts 0 of 40"):
+    with pytest.raises(
+        PflowError, match="Nowhere.valid` must accept most models of the prior, and accepts 0 of 40"
+    ):
         check_operator(Nowhere(), x)

@@ -22,7 +22,9 @@ def test_costs_are_measured_at_every_batch_size():
 
         def forward(self, x):
             time.sleep(1e-3 * len(x))
-            return super().forward(x) + 0 * torch.ones(len(x), 2**18, dtype=torch.float64).sum(1, keepdim=True)
+            return super().forward(x) + 0 * torch.ones(len(x), 2**18, dtype=torch.float64).sum(
+                1, keepdim=True
+            )
 
     x = models(4)
     results = check_operator(Slow(MATRIX), x, batches=(1, 4, 16))
@@ -41,4 +43,6 @@ def test_batches_that_would_take_minutes_are_left_out():
             return super().forward(x)
 
     x = models(2)
-    assert [cost["batch"] for cost in check_operator(Dear(MATRIX), x, batches=(4, 10**6))["costs"]] == [2, 4]
+    assert [
+        cost["batch"] for cost in check_operator(Dear(MATRIX), x, batches=(4, 10**6))["costs"]
+    ] == [2, 4]

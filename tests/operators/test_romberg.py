@@ -49,8 +49,12 @@ def test_it_spreads_a_point_over_all_measurements():
 
 def test_seeds_are_different_operators():
     x = torch.ones(1, 1, 8, 8) + torch.arange(8.0)
-    assert not torch.equal(RombergOperator((1, 8, 8), seed=0)(x), RombergOperator((1, 8, 8), seed=1)(x))
-    torch.testing.assert_close(RombergOperator((1, 8, 8), seed=1)(x), RombergOperator((1, 8, 8), seed=1)(x))
+    assert not torch.equal(
+        RombergOperator((1, 8, 8), seed=0)(x), RombergOperator((1, 8, 8), seed=1)(x)
+    )
+    torch.testing.assert_close(
+        RombergOperator((1, 8, 8), seed=1)(x), RombergOperator((1, 8, 8), seed=1)(x)
+    )
 
 
 def test_a_ratio_below_one_is_refused():

@@ -27,7 +27,9 @@ class Waves(Operator):
 
     def __init__(self) -> None:
         super().__init__((4,), (3, 5))
-        self.weights = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        self.weights = torch.randn(
+            3, 5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_sources(x, torch.arange(3).expand(len(x), -1))
@@ -57,7 +59,10 @@ def test_values_gradients_and_subsets_are_those_of_the_operator(shared):
     x, plain = models(7), Waves()
     torch.testing.assert_close(shared(x), plain(x))
     chosen = torch.tensor([[k % 3, (k + 1) % 3] for k in range(7)])
-    for ask in (lambda operator, at: operator(at), lambda operator, at: operator.forward_sources(at, chosen)):
+    for ask in (
+        lambda operator, at: operator(at),
+        lambda operator, at: operator.forward_sources(at, chosen),
+    ):
         gradients = []
         for operator in (shared, plain):
             at = x.clone().requires_grad_()
@@ -111,7 +116,13 @@ def test_it_passes_the_checks_of_operators(shared):
 
 
 def test_errors_come_back_in_plain_words_and_the_next_call_works(shared):
-    with pytest.raises(PflowError, match=r"a worker process of `Waves` says: ZeroDivisionError: the wave broke \(.*test_workers.py, line"):
+    with pytest.raises(
+        PflowError,
+        match=(
+            r"a worker process of `Waves` says: ZeroDivisionError: the wave broke"
+            r" \(.*test_workers.py, line"
+        ),
+    ):
         shared(models(4) + 60)
     with pytest.raises(PflowError, match="`x` must stay below 40"):
         shared(models(4) * 0 + 45)
@@ -137,7 +148,9 @@ if __name__ == "__main__":
 def test_no_process_is_left_behind(tmp_path, number):
     script = tmp_path / "program.py"
     script.write_text(PROGRAM.format(folder=str(Path(__file__).parent)))
-    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as program:
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True
+    ) as program:
         workers = [int(number) for number in program.stdout.readline().split()]
         assert len(workers) == 2
         program.send_signal(number)

@@ -25,7 +25,9 @@ def test_evidence_and_moments_against_adaptive_quadrature():
     half, _ = integrate.dblquad(density, 0, 4, -2, 3, epsabs=1e-10, epsrel=1e-8)
     np.testing.assert_allclose(exact.log_evidence, np.log(2 * half), atol=1e-7)
     assert abs(float(exact.mean[0])) < 1e-9
-    second, _ = integrate.dblquad(lambda b, a: a**2 * density(b, a), 0, 4, -2, 3, epsabs=1e-10, epsrel=1e-8)
+    second, _ = integrate.dblquad(
+        lambda b, a: a**2 * density(b, a), 0, 4, -2, 3, epsabs=1e-10, epsrel=1e-8
+    )
     np.testing.assert_allclose(float(exact.covariance[0, 0]), second / half, rtol=1e-6)
 
 
@@ -38,7 +40,12 @@ def test_draws_follow_the_density():
     for i in range(2):
         distribution = table.sum(1 - i).cumsum(0)
         distribution = distribution / distribution[-1]
-        assert stats.kstest(x[:, i].numpy(), lambda v, d=distribution: np.interp(v, axis + 0.002, d)).pvalue > 0.01
+        assert (
+            stats.kstest(
+                x[:, i].numpy(), lambda v, d=distribution: np.interp(v, axis + 0.002, d)
+            ).pvalue
+            > 0.01
+        )
 
 
 def test_both_signs_are_equally_likely_and_separated():

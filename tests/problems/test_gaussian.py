@@ -34,8 +34,14 @@ def test_prior_covariance_is_the_kernel_plus_jitter():
 def test_the_matrices_are_those_of_the_prototype():
     """The numbers of DESIGN section 5 belong to these."""
     side = 8
-    grid = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij"), -1).reshape(-1, 2).float()
-    c = torch.exp(-(grid[:, None] - grid[None]).square().sum(-1) / (2 * 1.5**2)) + 1e-2 * torch.eye(side**2)
+    grid = (
+        torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij"), -1)
+        .reshape(-1, 2)
+        .float()
+    )
+    c = torch.exp(-(grid[:, None] - grid[None]).square().sum(-1) / (2 * 1.5**2)) + 1e-2 * torch.eye(
+        side**2
+    )
     b = 0.8 * torch.eye(side**2) + 0.5 * torch.randn(side**2, side**2, generator=seeded(3)) / side
     problem = Gaussian()
     torch.testing.assert_close(covariance(problem).float(), c)
@@ -45,10 +51,17 @@ def test_the_matrices_are_those_of_the_prototype():
 
 def test_prior_draws_and_density_belong_to_the_same_distribution():
     problem = Gaussian(side=3)
-    expected = torch.distributions.MultivariateNormal(torch.zeros(9, dtype=torch.float64), covariance(problem))
+    expected = torch.distributions.MultivariateNormal(
+        torch.zeros(9, dtype=torch.float64), covariance(problem)
+    )
     x = problem.sample_prior(100_000, seeded(), torch.float64)
     torch.testing.assert_close(problem.log_prior(x[:100]), expected.log_prob(x[:100]))
-    torch.testing.assert_close(problem.log_prior(x[:100].float()).double(), expected.log_prob(x[:100]), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        problem.log_prior(x[:100].float()).double(),
+        expected.log_prob(x[:100]),
+        rtol=1e-4,
+        atol=1e-4,
+    )
     torch.testing.assert_close(torch.cov(x.T), covariance(problem), rtol=0, atol=0.03)
 
 
@@ -62,10 +75,14 @@ def test_posterior_against_the_formulas_in_data_space(fidelity):
     gain = torch.linalg.solve(data_covariance, a @ c).T
     torch.testing.assert_close(posterior.mean, gain @ y[0], rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(posterior.covariance, c - gain @ a @ c, rtol=1e-9, atol=1e-9)
-    evidence = torch.distributions.MultivariateNormal(torch.zeros(16, dtype=torch.float64), data_covariance).log_prob(y[0])
+    evidence = torch.distributions.MultivariateNormal(
+        torch.zeros(16, dtype=torch.float64), data_covariance
+    ).log_prob(y[0])
     assert posterior.log_evidence == pytest.approx(evidence.item(), rel=1e-10)
     x = posterior.sample(100, seeded(2))
-    expected = torch.distributions.MultivariateNormal(posterior.mean, posterior.covariance).log_prob(x)
+    expected = torch.distributions.MultivariateNormal(
+        posterior.mean, posterior.covariance
+    ).log_prob(x)
     torch.testing.assert_close(posterior.log_density(x), expected, rtol=1e-8, atol=1e-8)
 
 
@@ -75,8 +92,12 @@ def test_posterior_with_fewer_or_more_data_than_unknowns(data):
     y = randn(data, seed=1)
     posterior = linear_gaussian_posterior(problem.prior.root, a, 0.4, y)
     precision = torch.linalg.inv(covariance(problem)) + a.T @ a / 0.4**2
-    torch.testing.assert_close(posterior.covariance, torch.linalg.inv(precision), rtol=1e-8, atol=1e-8)
-    torch.testing.assert_close(posterior.mean, torch.linalg.solve(precision, a.T @ y / 0.4**2), rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(
+        posterior.covariance, torch.linalg.inv(precision), rtol=1e-8, atol=1e-8
+    )
+    torch.testing.assert_close(
+        posterior.mean, torch.linalg.solve(precision, a.T @ y / 0.4**2), rtol=1e-8, atol=1e-8
+    )
 
 
 def test_standardised_draws_are_standard_normal():
@@ -89,11 +110,17 @@ def test_standardised_draws_are_standard_normal():
 
 
 def test_large_grids_are_quick_and_accurate():
-    """32 x 32: mean squared whitened draws have their chi-square distribution, and Bayes' rule holds to rounding."""
+    """32 x 32: mean squared whitened draws have their chi-square distribution, and Bayes' rule
+    holds to rounding.
+    """
     problem = Gaussian(side=32)
     x, y = problem.simulate(4, seeded(), "high", torch.float64)
     posterior = problem.exact_posterior(y[:1])
-    bayes = problem.log_likelihood(y[:1], problem.high_fidelity(x)) + problem.log_prior(x) - posterior.log_evidence
+    bayes = (
+        problem.log_likelihood(y[:1], problem.high_fidelity(x))
+        + problem.log_prior(x)
+        - posterior.log_evidence
+    )
     torch.testing.assert_close(posterior.log_density(x), bayes, rtol=1e-9, atol=1e-6)
     draws = posterior.sample(200, seeded(1))
     chi_square = -2 * (posterior.log_density(draws) - posterior.log_density(posterior.mean[None]))
@@ -107,7 +134,13 @@ def test_weak_jitter_keeps_the_posterior_exact():
     posterior = problem.exact_posterior(y)
     c, a = covariance(problem), dense_matrix(problem.high_fidelity)
     data_covariance = a @ c @ a.T + 0.4**2 * torch.eye(25, dtype=torch.float64)
-    torch.testing.assert_close(posterior.mean, c @ a.T @ torch.linalg.solve(data_covariance, y[0]), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        posterior.mean, c @ a.T @ torch.linalg.solve(data_covariance, y[0]), rtol=1e-9, atol=1e-9
+    )
     x = posterior.sample(20, seeded(1))
-    bayes = problem.log_likelihood(y, problem.high_fidelity(x)) + problem.log_prior(x) - posterior.log_evidence
+    bayes = (
+        problem.log_likelihood(y, problem.high_fidelity(x))
+        + problem.log_prior(x)
+        - posterior.log_evidence
+    )
     torch.testing.assert_close(posterior.log_density(x), bayes, rtol=1e-7, atol=1e-5)

@@ -1,4 +1,6 @@
-"""Seismic-like images: the statistics that make them shallow or deep, and the seeds that make them again."""
+"""Seismic-like images: the statistics that make them shallow or deep, and the seeds that make them
+again.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ def images(family: str, n: int = 300, size: int = 64, seed: int = 0) -> torch.Te
     return seismic_images(n, size, size, family, torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize(("family", "dip", "correlation"), [("shallow", 6, 0.97), ("deep", 12, 0.92)])
+@pytest.mark.parametrize(
+    ("family", "dip", "correlation"), [("shallow", 6, 0.97), ("deep", 12, 0.92)]
+)
 def test_dips_and_continuity_are_those_of_the_family(family, dip, correlation):
     found = images(family).numpy()
     assert mean_absolute_dip(found) == pytest.approx(dip, abs=1.2)
@@ -33,20 +37,29 @@ def test_any_size_is_finite_and_standardised(shape):
 
 
 def test_a_seed_makes_the_same_images_again_and_images_differ():
-    torch.testing.assert_close(images("deep", 4, 32, seed=5), images("deep", 4, 32, seed=5), rtol=0, atol=0)
+    torch.testing.assert_close(
+        images("deep", 4, 32, seed=5), images("deep", 4, 32, seed=5), rtol=0, atol=0
+    )
     found = images("deep", 4, 32, seed=5)
     assert (found[0] - found[1]).abs().mean() > 0.1
     assert not torch.equal(found, images("deep", 4, 32, seed=6))
 
 
 def test_layers_are_flat_where_nothing_has_deformed_them(monkeypatch):
-    """The retro-deformation alone makes structure: without it, and without noise, all traces are the same."""
+    """The retro-deformation alone makes structure: without it, and without noise, all traces are
+    the same.
+    """
     import dataclasses
 
     from pflow.problems import geology
 
     flat = dataclasses.replace(
-        geology.FAMILIES["shallow"], deformation=1e-9, faults=0, unconformity_probability=0.0, lateral=0.0, signal_to_noise=(80, 80)
+        geology.FAMILIES["shallow"],
+        deformation=1e-9,
+        faults=0,
+        unconformity_probability=0.0,
+        lateral=0.0,
+        signal_to_noise=(80, 80),
     )
     monkeypatch.setitem(geology.FAMILIES, "flat", flat)
     found = images("flat", 4, 32)

@@ -1,4 +1,6 @@
-"""Seismic images of your own: every format gives the same patches, and parts of the file never mix."""
+"""Seismic images of your own: every format gives the same patches, and parts of the file never
+mix.
+"""
 
 from __future__ import annotations
 
@@ -42,15 +44,25 @@ def places(file: ImageFile, split: str, rows=(0, DEPTH)) -> set[tuple[int, int, 
 
 def test_sections_are_split_and_never_shared(stack):
     file = ImageFile(stack, "x", 8, 8, 4)
-    parts = {split: {section for section, *_ in places(file, split)} for split in ("train", "validation", "test")}
+    parts = {
+        split: {section for section, *_ in places(file, split)}
+        for split in ("train", "validation", "test")
+    }
     assert parts == {"train": set(range(16)), "validation": {16, 17}, "test": {18, 19}}
 
 
 def test_columns_are_split_where_sections_are_few(tmp_path):
     np.save(tmp_path / "line.npy", numbered()[:1])
     file = ImageFile(tmp_path / "line.npy", "x", 4, 4, 1)
-    columns = {split: {c for _, _, trace in places(file, split) for c in range(trace, trace + 4)} for split in ("train", "validation", "test")}
-    assert columns["train"] == set(range(48)) and columns["validation"] == set(range(48, 54)) and columns["test"] == set(range(54, 60))
+    columns = {
+        split: {c for _, _, trace in places(file, split) for c in range(trace, trace + 4)}
+        for split in ("train", "validation", "test")
+    }
+    assert (
+        columns["train"] == set(range(48))
+        and columns["validation"] == set(range(48, 54))
+        and columns["test"] == set(range(54, 60))
+    )
 
 
 def test_rows_bound_the_depths_of_every_pixel(stack):
@@ -69,20 +81,30 @@ def test_every_format_gives_the_same_patches(stack, tmp_path):
     group.create_array("x", data=numbered())
     expected = patches(ImageFile(stack, "x", 8, 8, 4), "train")
     for name in ("stack.npz", "stack.zarr"):
-        torch.testing.assert_close(patches(ImageFile(tmp_path / name, "x", 8, 8, 4), "train"), expected)
+        torch.testing.assert_close(
+            patches(ImageFile(tmp_path / name, "x", 8, 8, 4), "train"), expected
+        )
 
 
 def test_segy_volumes_and_lines_give_the_same_patches(stack, tmp_path):
     segyio = pytest.importorskip("segyio")
-    segyio.tools.from_array(str(tmp_path / "volume.sgy"), np.ascontiguousarray(numbered().transpose(0, 2, 1)), format=5)
-    segyio.tools.from_array(str(tmp_path / "line.segy"), np.ascontiguousarray(numbered()[0].T), format=5)
+    segyio.tools.from_array(
+        str(tmp_path / "volume.sgy"), np.ascontiguousarray(numbered().transpose(0, 2, 1)), format=5
+    )
+    segyio.tools.from_array(
+        str(tmp_path / "line.segy"), np.ascontiguousarray(numbered()[0].T), format=5
+    )
     volume = ImageFile(tmp_path / "volume.sgy", "", 8, 8, 4)
     assert (volume.sections, volume.depth, volume.traces) == (SECTIONS, DEPTH, TRACES)
-    torch.testing.assert_close(patches(volume, "train"), patches(ImageFile(stack, "x", 8, 8, 4), "train"))
+    torch.testing.assert_close(
+        patches(volume, "train"), patches(ImageFile(stack, "x", 8, 8, 4), "train")
+    )
     line = ImageFile(tmp_path / "line.segy", "", 8, 8, 4)
     assert (line.sections, line.depth, line.traces) == (1, DEPTH, TRACES)
     np.save(tmp_path / "line.npy", numbered()[:1])
-    torch.testing.assert_close(patches(line, "train"), patches(ImageFile(tmp_path / "line.npy", "x", 8, 8, 4), "train"))
+    torch.testing.assert_close(
+        patches(line, "train"), patches(ImageFile(tmp_path / "line.npy", "x", 8, 8, 4), "train")
+    )
 
 
 def test_blank_patches_and_missing_samples_are_left_out(tmp_path):
@@ -92,7 +114,9 @@ def test_blank_patches_and_missing_samples_are_left_out(tmp_path):
     np.save(tmp_path / "gaps.npy", values)
     file = ImageFile(tmp_path / "gaps.npy", "x", 8, 8, 8)
     assert torch.isfinite(patches(file, "train", (0, 8), n=8)).all()
-    with pytest.raises(PflowError, match="gives 8 train images of 8 x 8 at rows 0 to 8, and 9 are wanted"):
+    with pytest.raises(
+        PflowError, match="gives 8 train images of 8 x 8 at rows 0 to 8, and 9 are wanted"
+    ):
         patches(file, "train", (0, 8), n=9)
 
 

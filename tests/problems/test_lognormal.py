@@ -9,9 +9,14 @@ from pflow.problems import build_problem
 
 
 def test_small_strength_is_the_gaussian_problem():
-    linear, nearly = build_problem("gaussian", side=3), build_problem("lognormal", side=3, strength=1e-6)
+    linear, nearly = (
+        build_problem("gaussian", side=3),
+        build_problem("lognormal", side=3, strength=1e-6),
+    )
     x = linear.sample_prior(10, torch.Generator().manual_seed(0), torch.float64)
-    torch.testing.assert_close(nearly.high_fidelity(x), linear.high_fidelity(x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        nearly.high_fidelity(x), linear.high_fidelity(x), rtol=1e-5, atol=1e-5
+    )
     torch.testing.assert_close(nearly.log_prior(x), linear.log_prior(x))
 
 

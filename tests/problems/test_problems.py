@@ -1,4 +1,6 @@
-"""What every problem owes, one test for all: priors, noise and likelihood fit together, in every dtype."""
+"""What every problem owes, one test for all: priors, noise and likelihood fit together, in every
+dtype.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,10 @@ def problem(request):
 def test_shapes_and_dtypes(problem, dtype):
     x, y = problem.simulate(5, seeded(), "high", dtype)
     assert x.shape == (5, *problem.model_shape) and y.shape == (5, *problem.data_shape)
-    log_prior, log_likelihood = problem.log_prior(x), problem.log_likelihood(y[:1], problem.high_fidelity(x))
+    log_prior, log_likelihood = (
+        problem.log_prior(x),
+        problem.log_likelihood(y[:1], problem.high_fidelity(x)),
+    )
     assert log_prior.shape == log_likelihood.shape == (5,)
     assert {x.dtype, y.dtype, log_prior.dtype, log_likelihood.dtype} == {dtype}
     assert len(problem.parameter_names) == len(set(problem.parameter_names)) == x[0].numel()
@@ -56,8 +61,12 @@ def test_noise_is_white_with_its_standard_deviation(problem):
     x, y = problem.simulate(40_000, seeded(), "high", torch.float64)
     noise = (y - problem.high_fidelity(x)) / problem.noise_std
     size = noise[0].numel()
-    torch.testing.assert_close(torch.cov(noise.T), torch.eye(size, dtype=torch.float64), rtol=0, atol=0.03)
-    torch.testing.assert_close(noise.mean(0), torch.zeros(size, dtype=torch.float64), rtol=0, atol=0.03)
+    torch.testing.assert_close(
+        torch.cov(noise.T), torch.eye(size, dtype=torch.float64), rtol=0, atol=0.03
+    )
+    torch.testing.assert_close(
+        noise.mean(0), torch.zeros(size, dtype=torch.float64), rtol=0, atol=0.03
+    )
 
 
 def test_log_likelihood_is_the_normal_density(problem):
@@ -78,7 +87,9 @@ def test_scores_of_the_prior_are_finite_and_right(problem):
 def test_posterior_is_likelihood_times_prior_over_evidence(problem, fidelity):
     _, y = problem.simulate(1, seeded(1), fidelity, torch.float64)
     posterior = problem.exact_posterior(y, fidelity)
-    x = torch.cat([posterior.sample(50, seeded(2)), problem.sample_prior(50, seeded(3), torch.float64)])
+    x = torch.cat(
+        [posterior.sample(50, seeded(2)), problem.sample_prior(50, seeded(3), torch.float64)]
+    )
     log_likelihood = problem.log_likelihood(y, problem.operator(fidelity)(x))
     bayes = log_likelihood + problem.log_prior(x) - posterior.log_evidence
     torch.testing.assert_close(posterior.log_density(x), bayes, rtol=1e-10, atol=1e-9)
@@ -102,12 +113,16 @@ def test_posterior_draws_have_the_stated_moments(problem):
     error = (draws.mean(0) - posterior.mean) / (posterior.std / math.sqrt(n))
     assert error.abs().max() < 4
     scale = posterior.std[:, None] * posterior.std
-    torch.testing.assert_close(torch.cov(draws.T) / scale, posterior.covariance / scale, rtol=0, atol=0.02)
+    torch.testing.assert_close(
+        torch.cov(draws.T) / scale, posterior.covariance / scale, rtol=0, atol=0.02
+    )
     torch.testing.assert_close(posterior.std, posterior.covariance.diagonal().sqrt())
 
 
 def test_posteriors_are_calibrated_over_the_prior(problem):
-    """Simulation-based calibration: the density rank of the true model among posterior draws is uniform."""
+    """Simulation-based calibration: the density rank of the true model among posterior draws is
+    uniform.
+    """
     x, y = problem.simulate(300, seeded(8), "high", torch.float64)
     ranks = []
     for i in range(len(x)):
@@ -116,7 +131,9 @@ def test_posteriors_are_calibrated_over_the_prior(problem):
         ranks.append((draws < posterior.log_density(x[i : i + 1])).double().mean())
     ranks = torch.stack(ranks).sort().values
     distance = (ranks - torch.linspace(0, 1, len(ranks), dtype=torch.float64)).abs().max()
-    assert distance < 1.63 / math.sqrt(len(ranks)) + 0.01  # Kolmogorov-Smirnov at 1 %, and the grain of the ranks
+    assert (
+        distance < 1.63 / math.sqrt(len(ranks)) + 0.01
+    )  # Kolmogorov-Smirnov at 1 %, and the grain of the ranks
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -124,13 +141,24 @@ def test_posteriors_follow_the_dtype_of_the_observation(problem, dtype):
     _, y = problem.simulate(1, seeded(), "high", dtype)
     posterior = problem.exact_posterior(y)
     draws = posterior.sample(4, seeded())
-    tensors = [posterior.mean, posterior.std, posterior.covariance, draws, posterior.log_density(draws)]
+    tensors = [
+        posterior.mean,
+        posterior.std,
+        posterior.covariance,
+        draws,
+        posterior.log_density(draws),
+    ]
     assert {tensor.dtype for tensor in tensors} == {dtype}
     assert posterior.mean.shape == posterior.std.shape == problem.model_shape
     assert isinstance(posterior.log_evidence, float)
     exact = problem.exact_posterior(y.double())
     torch.testing.assert_close(posterior.mean.double(), exact.mean, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(posterior.log_density(draws).double(), exact.log_density(draws.double()), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        posterior.log_density(draws).double(),
+        exact.log_density(draws.double()),
+        rtol=1e-6,
+        atol=1e-6,
+    )
 
 
 def test_posterior_score_vanishes_where_it_should(problem):
@@ -190,9 +218,17 @@ def test_a_prior_that_is_singular_in_float64_says_so():
 
 
 def test_unknown_names_and_settings_name_the_nearest():
-    with pytest.raises(PflowError, match="must be one of bimodal, gaussian, lognormal, rosenbrock.*: did you mean 'rosenbrock'"):
+    with pytest.raises(
+        PflowError,
+        match=(
+            "must be one of bimodal, gaussian, lognormal, rosenbrock.*: did you mean 'rosenbrock'"
+        ),
+    ):
         build_problem("rosenbrok")
-    with pytest.raises(PflowError, match="`problem.noise_sdt` is not a setting of 'gaussian'.*did you mean 'noise_std'"):
+    with pytest.raises(
+        PflowError,
+        match="`problem.noise_sdt` is not a setting of 'gaussian'.*did you mean 'noise_std'",
+    ):
         build_problem("gaussian", noise_sdt=0.4)
 
 
@@ -215,4 +251,9 @@ def test_operators_of_a_problem_must_agree():
         Mismatched(IdentityOperator((2,)), IdentityOperator((3,)), 0.4, ["a", "b", "c"])
     with pytest.raises(PflowError, match="one name for each of the 2 unknowns, and has 1"):
         Mismatched(IdentityOperator((2,)), IdentityOperator((2,)), 0.4, ["a"])
-    assert Mismatched(IdentityOperator((2,)), IdentityOperator((2,)), 0.4, ["a", "b"]).exact_posterior(torch.zeros(1, 2)) is None
+    assert (
+        Mismatched(IdentityOperator((2,)), IdentityOperator((2,)), 0.4, ["a", "b"]).exact_posterior(
+            torch.zeros(1, 2)
+        )
+        is None
+    )

@@ -1,4 +1,6 @@
-"""Stationary Gaussian images: densities against dense matrices, posteriors against dense linear algebra, both ways of solving."""
+"""Stationary Gaussian images: densities against dense matrices, posteriors against dense linear
+algebra, both ways of solving.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,12 @@ import torch
 from pflow.errors import PflowError
 from pflow.operators import dense_matrix
 from pflow.operators.romberg import RombergOperator
-from pflow.problems.stationary import StationaryGaussian, StationaryPosterior, conjugate_gradients, estimate_spectrum
+from pflow.problems.stationary import (
+    StationaryGaussian,
+    StationaryPosterior,
+    conjugate_gradients,
+    estimate_spectrum,
+)
 
 SHAPE = (1, 6, 8)
 SIZE = 48
@@ -23,22 +30,30 @@ def prior() -> StationaryGaussian:
 
 
 def covariance(prior: StationaryGaussian) -> torch.Tensor:
-    return prior.covariance_times(torch.eye(SIZE, dtype=torch.float64).view(SIZE, *SHAPE)).flatten(1)
+    return prior.covariance_times(torch.eye(SIZE, dtype=torch.float64).view(SIZE, *SHAPE)).flatten(
+        1
+    )
 
 
 def normal_log_density(x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-    return torch.distributions.MultivariateNormal(torch.zeros(len(matrix)).to(matrix), matrix).log_prob(x)
+    return torch.distributions.MultivariateNormal(
+        torch.zeros(len(matrix)).to(matrix), matrix
+    ).log_prob(x)
 
 
 def test_density_is_that_of_the_dense_covariance(prior):
     x = torch.randn(5, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(prior.log_density(x), normal_log_density(x.flatten(1), covariance(prior)))
+    torch.testing.assert_close(
+        prior.log_density(x), normal_log_density(x.flatten(1), covariance(prior))
+    )
 
 
 def test_samples_have_that_covariance_and_the_spectrum_is_found_again(prior):
     draws = prior.sample(20000, torch.Generator().manual_seed(1), torch.float64)
     expected = covariance(prior)
-    assert ((draws.flatten(1).T @ draws.flatten(1)) / len(draws) - expected).abs().max() < 0.05 * expected.max()
+    assert (
+        (draws.flatten(1).T @ draws.flatten(1)) / len(draws) - expected
+    ).abs().max() < 0.05 * expected.max()
     assert (estimate_spectrum(draws) / prior.spectrum - 1).abs().max() < 0.06
 
 
@@ -51,7 +66,9 @@ def test_a_frequency_that_is_never_seen_keeps_a_floor():
 @pytest.fixture(scope="module", params=[False, True], ids=["images", "measurements"])
 def case(request, prior):
     operator = RombergOperator(SHAPE, 2.0, seed=4, measurements=request.param)
-    y = torch.randn(operator.data_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    y = torch.randn(
+        operator.data_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3)
+    )
     matrix, sigma = dense_matrix(operator), 0.3
     precision = torch.linalg.inv(covariance(prior)) + matrix.T @ matrix / sigma**2
     exact = torch.linalg.inv(precision)
@@ -63,9 +80,13 @@ def test_posterior_moments_are_those_of_dense_linear_algebra(case, prior, dense)
     operator, y, sigma, mean, exact = case
     posterior = StationaryPosterior(prior, operator, sigma, y, dense=dense)
     torch.testing.assert_close(posterior.mean.reshape(-1), mean)
-    torch.testing.assert_close(posterior.std.reshape(-1), exact.diagonal().sqrt(), rtol=1e-6 if dense else 0.1, atol=0)
+    torch.testing.assert_close(
+        posterior.std.reshape(-1), exact.diagonal().sqrt(), rtol=1e-6 if dense else 0.1, atol=0
+    )
     draws = posterior.sample(6000, torch.Generator().manual_seed(5)).flatten(1)
-    assert (draws.mean(0) - mean).abs().max() < 5 * float(exact.diagonal().max().sqrt()) / math.sqrt(6000)
+    assert (draws.mean(0) - mean).abs().max() < 5 * float(
+        exact.diagonal().max().sqrt()
+    ) / math.sqrt(6000)
     assert (draws.T.cov() - exact).abs().max() < 0.08 * exact.max()
 
 
@@ -74,9 +95,13 @@ def test_evidence_and_density_are_normalised(case, prior):
     posterior = StationaryPosterior(prior, operator, sigma, y)
     matrix = dense_matrix(operator)
     k = matrix @ covariance(prior) @ matrix.T + sigma**2 * torch.eye(len(matrix)).double()
-    assert posterior.log_evidence == pytest.approx(float(normal_log_density(y.reshape(-1), (k + k.T) / 2)), abs=1e-8)
+    assert posterior.log_evidence == pytest.approx(
+        float(normal_log_density(y.reshape(-1), (k + k.T) / 2)), abs=1e-8
+    )
     x = posterior.sample(4, torch.Generator().manual_seed(6))
-    torch.testing.assert_close(posterior.log_density(x), normal_log_density(x.flatten(1) - mean, (exact + exact.T) / 2))
+    torch.testing.assert_close(
+        posterior.log_density(x), normal_log_density(x.flatten(1) - mean, (exact + exact.T) / 2)
+    )
 
 
 def test_without_a_factor_the_density_says_why_it_is_unknown(case, prior):

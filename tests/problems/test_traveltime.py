@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from pflow.config_problems import TravelTimeProblem
+from pflow.config.problems import TravelTimeProblemSettings
 from pflow.errors import PflowError
 from pflow.operators import check_operator
 from pflow.operators.workers import Workers
@@ -53,18 +53,33 @@ def test_flows_see_an_image_that_resembles_the_model(problem):
 
 
 def test_figures_are_told_the_section_in_metres(problem):
-    assert problem.field_shape == (16, 16) and problem.field_extent == (0, 100, 100, 0) and problem.field_unit == "m"
+    assert (
+        problem.field_shape == (16, 16)
+        and problem.field_extent == (0, 100, 100, 0)
+        and problem.field_unit == "m"
+    )
     assert problem.data_unit == "ms" and problem.parameter_names[17] == "x[1,1]"
 
 
 def test_settings_describe_the_problem():
-    settings = TravelTimeProblem(side=12, sources=3, receivers=12, workers=2)
+    settings = TravelTimeProblemSettings(side=12, sources=3, receivers=12, workers=2)
     problem = build_problem("traveltime", **vars(settings))
     assert settings.model_shape == problem.model_shape == (144,)
     assert isinstance(problem.high_fidelity, Workers) and problem.high_fidelity.sources == 3
 
 
-@pytest.mark.parametrize("change", [{"side": 3}, {"spacing_m": 0.0}, {"sources": 0}, {"receivers": 17}, {"std": -1.0}, {"noise_std": 0.0}, {"workers": 0}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"side": 3},
+        {"spacing_m": 0.0},
+        {"sources": 0},
+        {"receivers": 17},
+        {"std": -1.0},
+        {"noise_std": 0.0},
+        {"workers": 0},
+    ],
+)
 def test_impossible_settings_are_refused(change):
     with pytest.raises(PflowError):
         TravelTime(**change)

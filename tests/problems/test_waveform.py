@@ -1,4 +1,6 @@
-"""Full-waveform inversion: the gap between the two fidelities, what flows see, subsets of sources, and the settings."""
+"""Full-waveform inversion: the gap between the two fidelities, what flows see, subsets of sources,
+and the settings.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,12 @@ import sys
 import pytest
 import torch
 
-from pflow.config_problems import WaveformProblem
+from pflow.config.problems import WaveformProblemSettings
 from pflow.errors import PflowError
+from pflow.inference.target import Target
 from pflow.operators import check_operator
 from pflow.problems import Waveform, build_problem
 from pflow.problems.normal import linear_gaussian_posterior
-from pflow.target import Target
 
 
 def seeded(seed=0):
@@ -26,7 +28,9 @@ def problem():
 
 
 def test_the_wave_equation_passes_its_checks(problem):
-    results = check_operator(problem.high_fidelity, problem.sample_prior(3, seeded(), torch.float64), seeded())
+    results = check_operator(
+        problem.high_fidelity, problem.sample_prior(3, seeded(), torch.float64), seeded()
+    )
     assert results["taylor_slope"] == pytest.approx(2, abs=0.2)
     assert problem.high_fidelity.sources == 3 and problem.data_shape[:2] == (3, 4)
 
@@ -46,10 +50,14 @@ def test_the_born_approximation_is_the_tangent_of_the_wave_equation(problem):
 
 
 def test_flows_see_the_exact_mean_of_the_linear_problem(problem):
-    y = problem.low_fidelity(problem.sample_prior(1, seeded(), torch.float64)) + 0.2 * torch.randn(1, *problem.data_shape, generator=seeded(1), dtype=torch.float64)
+    y = problem.low_fidelity(problem.sample_prior(1, seeded(), torch.float64)) + 0.2 * torch.randn(
+        1, *problem.data_shape, generator=seeded(1), dtype=torch.float64
+    )
     born = problem.low_fidelity
     change = (y - born.background.value).flatten(1)[0]
-    exact = linear_gaussian_posterior(problem.prior.root, born.jacobian.value.T, problem.noise_std, change)
+    exact = linear_gaussian_posterior(
+        problem.prior.root, born.jacobian.value.T, problem.noise_std, change
+    )
     torch.testing.assert_close(problem.summary(y)[0], exact.mean)
     assert problem.summary_shape == (64,)
 
@@ -57,8 +65,16 @@ def test_flows_see_the_exact_mean_of_the_linear_problem(problem):
 def test_random_sources_give_the_posterior_on_average(problem):
     x, y = problem.sample_prior(1, seeded(1)), problem.simulate(1, seeded(2), "high")[1]
     whole = Target(problem, y).evaluate(x)
-    scores = torch.cat([Target(problem, y, sources=1, seed=seed).evaluate(x).score for seed in range(40)])
-    distinct = torch.stack([score for k, score in enumerate(scores) if not any(torch.equal(score, other) for other in scores[:k])])
+    scores = torch.cat(
+        [Target(problem, y, sources=1, seed=seed).evaluate(x).score for seed in range(40)]
+    )
+    distinct = torch.stack(
+        [
+            score
+            for k, score in enumerate(scores)
+            if not any(torch.equal(score, other) for other in scores[:k])
+        ]
+    )
     assert len(distinct) == 3
     torch.testing.assert_close(distinct.mean(0), whole.score[0], rtol=1e-3, atol=1e-2)
 
@@ -72,12 +88,23 @@ def test_velocities_beyond_the_time_step_are_not_simulated(problem):
 
 def test_settings_describe_the_problem():
     pytest.importorskip("deepwave")
-    settings = WaveformProblem(side=6, sources=2, receivers=3)
+    settings = WaveformProblemSettings(side=6, sources=2, receivers=3)
     problem = build_problem("waveform", **vars(settings))
     assert settings.model_shape == problem.model_shape == (36,)
 
 
-@pytest.mark.parametrize("change", [{"side": 3}, {"spacing_m": 0.0}, {"sources": 0}, {"receivers": 17}, {"std": -1.0}, {"noise_std": 0.0}, {"frequency_hz": -1.0}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"side": 3},
+        {"spacing_m": 0.0},
+        {"sources": 0},
+        {"receivers": 17},
+        {"std": -1.0},
+        {"noise_std": 0.0},
+        {"frequency_hz": -1.0},
+    ],
+)
 def test_impossible_settings_are_refused(change):
     pytest.importorskip("deepwave")
     with pytest.raises(PflowError, match="problem|jitter|std"):

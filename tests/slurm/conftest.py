@@ -15,14 +15,22 @@ SCRIPT = Path(__file__).with_name("cluster.sh")
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory) -> Iterator[None]:
-    missing = [program for program in ("slurmctld", "slurmd", "munged", "sbatch") if not shutil.which(program)]
+    missing = [
+        program
+        for program in ("slurmctld", "slurmd", "munged", "sbatch")
+        if not shutil.which(program)
+    ]
     if os.geteuid() != 0:
         pytest.skip("a test cluster needs root")
     if missing:
-        pytest.skip(f"a test cluster needs {', '.join(missing)}: `make test-slurm` installs them on Debian")
+        pytest.skip(
+            f"a test cluster needs {', '.join(missing)}: `make test-slurm` installs them on Debian"
+        )
     folder = tmp_path_factory.mktemp("cluster")
     try:
-        done = subprocess.run([SCRIPT, "start", folder], capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            [SCRIPT, "start", folder], capture_output=True, text=True, timeout=120
+        )
         if done.returncode == 3:
             pytest.skip(done.stderr.strip())
         assert done.returncode == 0, done.stderr

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from pflow.arviz_schema import draws_dataset, point_dataset
-from pflow.config_problems import SeismicProblem
-from pflow.config_trust import Reference
+from pflow.config.jobs import ReferenceJobSettings
+from pflow.config.problems import SeismicProblemSettings
+from pflow.config.trust import ReferenceSettings
 from pflow.diagnostics.images import signal_to_noise_db
 from pflow.errors import PflowError
 from pflow.problems import build_problem
 from pflow.problems.stationary import estimate_spectrum
-from pflow.stage_settings import ReferenceSettings
 from pflow.stages.evaluate import _image
 from pflow.stages.reference import reference
-from pflow.store import read_datatree, write_arrays, write_datatree
+from pflow.storage.arviz_schema import draws_dataset, point_dataset
+from pflow.storage.store import read_datatree, write_arrays, write_datatree
 
 RECORD = {"settings_hash": "0", "code_version": "test"}
 
@@ -29,8 +29,19 @@ def made(tmp_path_factory):
     x, y = problem.simulate(400, torch.Generator().manual_seed(0))
     write_arrays(folder / "y.zarr", {"y": y[0].numpy(), "x_true": x[0].numpy()}, {})
     write_arrays(folder / "spectrum.zarr", {"spectrum": estimate_spectrum(x).numpy()}, {})
-    settings = ReferenceSettings(SeismicProblem(height=16, width=16), Reference(kind="gaussian", draws=200), "seismic", "deep")
-    reference(settings, RECORD, observation=folder / "y.zarr", prior=folder / "spectrum.zarr", out=folder / "reference.zarr")
+    settings = ReferenceJobSettings(
+        SeismicProblemSettings(height=16, width=16),
+        ReferenceSettings(kind="gaussian", draws=200),
+        "seismic",
+        "deep",
+    )
+    reference(
+        settings,
+        RECORD,
+        observation=folder / "y.zarr",
+        prior=folder / "spectrum.zarr",
+        out=folder / "reference.zarr",
+    )
     return folder, settings, x[0].numpy(), y[0].numpy()
 
 
@@ -43,7 +54,11 @@ def test_a_gaussian_reference_holds_draws_and_baselines(made):
     snr = {name: signal_to_noise_db(values, truth) for name, values in estimates.items()}
     assert snr["x_gaussian"] > snr["x_wiener"] + 2 > signal_to_noise_db(y, truth) + 2
     draws = known["posterior"]["x"].values[0]
-    z = (draws.mean(0) - estimates["x_gaussian"]) / known["estimates"]["x_gaussian_std"].values * np.sqrt(len(draws))
+    z = (
+        (draws.mean(0) - estimates["x_gaussian"])
+        / known["estimates"]["x_gaussian_std"].values
+        * np.sqrt(len(draws))
+    )
     assert 0.8 < (z**2).mean() < 1.2
 
 
@@ -58,7 +73,9 @@ def test_metrics_stand_beside_those_baselines(made, tmp_path):
     write_datatree(tmp_path / "posterior.zarr", groups, {})
     found = _image(read_datatree(tmp_path / "posterior.zarr"), known)
     assert found["snr_mean_db"] == pytest.approx(found["snr_gaussian_db"], abs=0.5)
-    assert found["snr_wiener_db"] < found["snr_gaussian_db"] and found["snr_data_db"] == pytest.approx(signal_to_noise_db(y, truth))
+    assert found["snr_wiener_db"] < found["snr_gaussian_db"] and found[
+        "snr_data_db"
+    ] == pytest.approx(signal_to_noise_db(y, truth))
     assert 0.75 < found["coverage_90"] <= 1.0
     assert "snr_gaussian_db" not in _image(read_datatree(tmp_path / "posterior.zarr"), None)
 

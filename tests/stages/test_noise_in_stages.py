@@ -1,4 +1,6 @@
-"""Missing data, correlated noise, bounded parameters and operators without gradient through the stages."""
+"""Missing data, correlated noise, bounded parameters and operators without gradient through the
+stages.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from pflow.config import Sample
-from pflow.config_data import Observation
-from pflow.config_problems import GaussianProblem
-from pflow.config_trust import Evaluate
+from pflow.config.data import ObservationSettings
+from pflow.config.experiment import SampleSettings
+from pflow.config.jobs import (
+    EvaluateJobSettings,
+    ObserveJobSettings,
+    SampleJobSettings,
+    SimulateJobSettings,
+)
+from pflow.config.problems import GaussianProblemSettings
+from pflow.config.trust import EvaluateSettings
 from pflow.errors import PflowError
 from pflow.flows import build_flow
 from pflow.operators.adapters import NumPyOperator
@@ -20,12 +28,21 @@ from pflow.problems import Gaussian
 from pflow.problems.noise import CovarianceNoise, MaskedNoise
 from pflow.problems.prior_problem import PriorProblem
 from pflow.problems.priors import Unconstrained
-from pflow.stage_settings import EvaluateSettings, ObserveSettings, SampleSettings, SimulateSettings
 from pflow.stages import evaluate, observe, sample, simulate
-from pflow.store import read_arrays, read_datatree, read_json, write_csv, write_json, write_weights
+from pflow.storage.store import (
+    read_arrays,
+    read_datatree,
+    read_json,
+    write_csv,
+    write_json,
+    write_weights,
+)
 
 MASK = torch.tensor([True, True, False, True])
-COVARIANCE = torch.tensor([[0.2, 0.1, 0.0, 0.0], [0.1, 0.2, 0.1, 0.0], [0.0, 0.1, 0.2, 0.1], [0.0, 0.0, 0.1, 0.2]], dtype=torch.float64)
+COVARIANCE = torch.tensor(
+    [[0.2, 0.1, 0.0, 0.0], [0.1, 0.2, 0.1, 0.0], [0.0, 0.1, 0.2, 0.1], [0.0, 0.0, 0.1, 0.2]],
+    dtype=torch.float64,
+)
 RECORD = {"settings_hash": "none", "code_version": "none"}
 
 
@@ -51,28 +68,60 @@ def folder(tmp_path, monkeypatch, request):
     problem = getattr(request, "param", Gappy)
     for stage in (simulate, observe, sample, evaluate):
         monkeypatch.setattr(stage, "problem_from", lambda settings: problem())
-    architecture = {"name": "coupling", "model_shape": [4], "data_shape": [4], "depth": 2, "hidden": 8}
+    architecture = {
+        "name": "coupling",
+        "model_shape": [4],
+        "data_shape": [4],
+        "depth": 2,
+        "hidden": 8,
+    }
     torch.manual_seed(0)
     weights = build_flow(**architecture).state_dict()
-    write_weights(tmp_path / "flow.safetensors", weights, {"architecture": json.dumps(architecture)})
-    facts = {"evaluations": 0, "wall_seconds": 0.0, "device": "cpu", "skipped_steps": 0, "stop_reason": "budget"}
+    write_weights(
+        tmp_path / "flow.safetensors", weights, {"architecture": json.dumps(architecture)}
+    )
+    facts = {
+        "evaluations": 0,
+        "wall_seconds": 0.0,
+        "device": "cpu",
+        "skipped_steps": 0,
+        "stop_reason": "budget",
+    }
     write_json(tmp_path / "flow.json", facts)
     write_csv(tmp_path / "history.csv", [], ("evaluations", "kl_reverse_nats"))
     return tmp_path
 
 
 def test_missing_data_go_through_the_pipeline_and_count_nowhere(folder):
-    settings = GaussianProblem(side=2)
-    simulate.simulate(SimulateSettings(settings, "train", 0, 50, 0), RECORD, out=folder / "pairs.zarr")
+    settings = GaussianProblemSettings(side=2)
+    simulate.simulate(
+        SimulateJobSettings(settings, "train", 0, 50, 0), RECORD, out=folder / "pairs.zarr"
+    )
     pairs = read_arrays(folder / "pairs.zarr", ("x", "y"))[0]
     assert (pairs["y"][:, 2] == 0).all() and (pairs["y"][:, [0, 1, 3]] != 0).all()
 
-    observe.observe(ObserveSettings(settings, Observation(seed=3)), RECORD, out=folder / "y.zarr")
+    observe.observe(
+        ObserveJobSettings(settings, ObservationSettings(seed=3)), RECORD, out=folder / "y.zarr"
+    )
     y = read_arrays(folder / "y.zarr", ("y",))[0]["y"]
     assert y[2] == 0
 
-    wanted = SampleSettings(settings, Sample(draws=300, score_draws=8, prior_draws=8), 0, "cpu", "gappy", "y", "none")
-    sample.sample(wanted, RECORD, flow=folder / "flow.safetensors", observation=folder / "y.zarr", out=folder / "posterior.zarr")
+    wanted = SampleJobSettings(
+        settings,
+        SampleSettings(draws=300, score_draws=8, prior_draws=8),
+        0,
+        "cpu",
+        "gappy",
+        "y",
+        "none",
+    )
+    sample.sample(
+        wanted,
+        RECORD,
+        flow=folder / "flow.safetensors",
+        observation=folder / "y.zarr",
+        out=folder / "posterior.zarr",
+    )
     tree = read_datatree(folder / "posterior.zarr")
     x = torch.from_numpy(tree["posterior"]["x"].values[0])
     residual = (torch.from_numpy(y) - Gappy().high_fidelity(x)).double()[:, MASK]
@@ -80,12 +129,21 @@ def test_missing_data_go_through_the_pipeline_and_count_nowhere(folder):
     misfit = torch.einsum("bi,ij,bj->b", residual, torch.linalg.inv(kept), residual)
     np.testing.assert_allclose(tree["sample_stats"]["chi_square"].values[0], misfit / 3, rtol=1e-4)
     log_likelihood = -0.5 * misfit - 0.5 * torch.logdet(2 * math.pi * kept)
-    np.testing.assert_allclose(tree["sample_stats"]["lp"].values[0], log_likelihood + Gappy().log_prior(x.double()), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(
+        tree["sample_stats"]["lp"].values[0],
+        log_likelihood + Gappy().log_prior(x.double()),
+        rtol=1e-4,
+        atol=1e-3,
+    )
     assert (tree["posterior_predictive"]["y"].values[..., 2] == 0).all()
     assert tree.attrs["data_size"] == 3 and "physical" not in tree["posterior"]
 
-    judged = EvaluateSettings(settings, Evaluate(), "y", True)
-    paths = {"posterior": folder / "posterior.zarr", "flow": folder / "flow.safetensors", "out": folder / "metrics.json"}
+    judged = EvaluateJobSettings(settings, EvaluateSettings(), "y", True)
+    paths = {
+        "posterior": folder / "posterior.zarr",
+        "flow": folder / "flow.safetensors",
+        "out": folder / "metrics.json",
+    }
     evaluate.evaluate(judged, RECORD, **paths, reference=None, calibration=None)
     metrics = read_json(folder / "metrics.json")
     assert metrics["predictive_chi_square_spread"] == pytest.approx(math.sqrt(2 / 3))
@@ -94,7 +152,9 @@ def test_missing_data_go_through_the_pipeline_and_count_nowhere(folder):
 
 def test_measured_data_may_be_nan_where_they_are_missing(folder):
     np.save(folder / "measured.npy", np.array([1.0, 2.0, np.nan, 3.0], dtype="f4"))
-    wanted = ObserveSettings(GaussianProblem(side=2), Observation(file=str(folder / "measured.npy")))
+    wanted = ObserveJobSettings(
+        GaussianProblemSettings(side=2), ObservationSettings(file=str(folder / "measured.npy"))
+    )
     observe.observe(wanted, RECORD, out=folder / "y.zarr")
     np.testing.assert_array_equal(read_arrays(folder / "y.zarr", ("y",))[0]["y"], [1, 2, 0, 3])
     np.save(folder / "measured.npy", np.array([1.0, np.nan, 0.0, 3.0], dtype="f4"))
@@ -104,10 +164,26 @@ def test_measured_data_may_be_nan_where_they_are_missing(folder):
 
 @pytest.mark.parametrize("folder", [Bounded], indirect=True)
 def test_draws_map_back_to_bounded_parameters_and_scores_need_a_gradient(folder):
-    settings = GaussianProblem(side=2)
-    observe.observe(ObserveSettings(settings, Observation(seed=3)), RECORD, out=folder / "y.zarr")
-    wanted = SampleSettings(settings, Sample(draws=100, score_draws=8, prior_draws=8), 0, "cpu", "bounded", "y", "none")
-    sample.sample(wanted, RECORD, flow=folder / "flow.safetensors", observation=folder / "y.zarr", out=folder / "posterior.zarr")
+    settings = GaussianProblemSettings(side=2)
+    observe.observe(
+        ObserveJobSettings(settings, ObservationSettings(seed=3)), RECORD, out=folder / "y.zarr"
+    )
+    wanted = SampleJobSettings(
+        settings,
+        SampleSettings(draws=100, score_draws=8, prior_draws=8),
+        0,
+        "cpu",
+        "bounded",
+        "y",
+        "none",
+    )
+    sample.sample(
+        wanted,
+        RECORD,
+        flow=folder / "flow.safetensors",
+        observation=folder / "y.zarr",
+        out=folder / "posterior.zarr",
+    )
     tree = read_datatree(folder / "posterior.zarr")
     x, physical = tree["posterior"]["x"].values, tree["posterior"]["physical"].values
     np.testing.assert_allclose(physical, 2 / (1 + np.exp(-x)), rtol=1e-5)

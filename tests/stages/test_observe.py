@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pflow.config_data import Observation
-from pflow.config_problems import RosenbrockProblem
+from pflow.config.data import ObservationSettings
+from pflow.config.jobs import ObserveJobSettings
+from pflow.config.problems import RosenbrockProblemSettings
 from pflow.errors import PflowError
-from pflow.stage_settings import ObserveSettings
 from pflow.stages.observe import observe
-from pflow.store import read_arrays
+from pflow.storage.store import read_arrays
 
 
 def observed(tmp_path, array, **settings):
     np.save(tmp_path / "y.npy", array)
-    wanted = Observation(file=str(tmp_path / "y.npy"), **settings)
-    observe(ObserveSettings(RosenbrockProblem(), wanted), {}, out=tmp_path / "y1.zarr")
+    wanted = ObservationSettings(file=str(tmp_path / "y.npy"), **settings)
+    observe(ObserveJobSettings(RosenbrockProblemSettings(), wanted), {}, out=tmp_path / "y1.zarr")
     return read_arrays(tmp_path / "y1.zarr", ("y",), optional=("x_true",))[0]
 
 
@@ -32,7 +32,10 @@ def test_measured_data_are_taken_as_they_are(tmp_path, shape):
     [
         (np.zeros(3), r"has the shape \(3,\), and one observation has \(2,\)"),
         (np.zeros((5, 2)), "several observations need a file each"),
-        (np.array([1.0, np.nan]), r"must be finite and has 1 NaN or infinite values, the first at \[1\]"),
+        (
+            np.array([1.0, np.nan]),
+            r"must be finite and has 1 NaN or infinite values, the first at \[1\]",
+        ),
     ],
 )
 def test_what_does_not_fit_is_said(tmp_path, array, expected):
@@ -42,6 +45,6 @@ def test_what_does_not_fit_is_said(tmp_path, array, expected):
 
 
 def test_a_true_model_of_another_size(tmp_path):
-    wanted = ObserveSettings(RosenbrockProblem(), Observation(x_true=[1.0]))
+    wanted = ObserveJobSettings(RosenbrockProblemSettings(), ObservationSettings(x_true=[1.0]))
     with pytest.raises(PflowError, match="`x_true` must have 2 numbers"):
         observe(wanted, {}, out=tmp_path / "y1.zarr")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from affine_flow import AffineFlow
 
+from pflow.inference.target import Target
 from pflow.operators import IdentityOperator
 from pflow.problems import Gaussian
 from pflow.stages.sample import latent_score_error
-from pflow.target import Target
+from tests.support.affine_flow import AffineFlow
 
 
 class Independent(Gaussian):

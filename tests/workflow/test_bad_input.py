@@ -1,4 +1,6 @@
-"""Bad input: a message that names the key or file, the rule, the value and the way out; nothing written, nothing lost."""
+"""Bad input: a message that names the key or file, the rule, the value and the way out; nothing
+written, nothing lost.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,10 @@ import numpy as np
 import pytest
 
 from pflow.cli import main
-from pflow.config import load_configuration
-from pflow.stage_settings import settings_for
-from pflow.store import read_arrays, read_weights, write_arrays, write_weights
-
-from .conftest import TINY, Project
+from pflow.config.experiment import load_configuration
+from pflow.config.jobs import settings_for
+from pflow.storage.store import read_arrays, read_weights, write_arrays, write_weights
+from tests.support.project import TINY, Project
 
 pytestmark = pytest.mark.slow
 
@@ -28,9 +29,17 @@ def cpu_seconds_of_children() -> float:
     ("key", "value", "expected"),
     [
         ("problem", {"name": "rosenbrok"}, "did you mean `rosenbrock`"),
-        ("problem", {"name": "rosenbrock", "noise_std": -0.4}, "`noise_std` (=-0.4) must be positive: set experiments.tiny.problem.noise_std"),
+        (
+            "problem",
+            {"name": "rosenbrock", "noise_std": -0.4},
+            "`noise_std` (=-0.4) must be positive: set experiments.tiny.problem.noise_std",
+        ),
         ("seed", 3, "`experiments.tiny.seed` is not a setting: did you mean `seeds`?"),
-        ("finetune", {"a": {"flow": "missing", "objective": "none"}}, "must name an entry of `experiments.tiny.flows`"),
+        (
+            "finetune",
+            {"a": {"flow": "missing", "objective": "none"}},
+            "must name an entry of `experiments.tiny.flows`",
+        ),
     ],
 )
 def test_a_wrong_configuration_stops_quickly_with_one_message(project, tiny, key, value, expected):
@@ -76,13 +85,37 @@ def pretrain(folder) -> list[str]:
     shards = [str(folder / f"pairs/train/shard-{k}.zarr/zarr.json") for k in (0, 1)]
     validation = str(folder / "pairs/validation/shard-0.zarr/zarr.json")
     text = settings("pretrain", flow="coupling")
-    return ["pretrain", "--settings", text, "--train-shards", *shards, "--validation-shards", validation, "--out", str(folder / "new"), "--checkpoint", str(folder / "state")]
+    return [
+        "pretrain",
+        "--settings",
+        text,
+        "--train-shards",
+        *shards,
+        "--validation-shards",
+        validation,
+        "--out",
+        str(folder / "new"),
+        "--checkpoint",
+        str(folder / "state"),
+    ]
 
 
 def finetune(folder, weights) -> list[str]:
     text = settings("finetune", observation="y1", method="preconditioned", seed="0")
     observation = str(folder / "observations/y1.zarr/zarr.json")
-    return ["finetune", "--settings", text, "--pretrained", str(weights), "--observation", observation, "--out", str(folder / "new"), "--checkpoint", str(folder / "state")]
+    return [
+        "finetune",
+        "--settings",
+        text,
+        "--pretrained",
+        str(weights),
+        "--observation",
+        observation,
+        "--out",
+        str(folder / "new"),
+        "--checkpoint",
+        str(folder / "state"),
+    ]
 
 
 def spoil_missing_chunk(folder):
@@ -136,10 +169,19 @@ def test_weights_that_do_not_fit_their_own_architecture(copied, capsys):
 
 
 def test_other_weights_under_the_name_of_the_right_ones(copied, capsys):
-    """They read well and have the same architecture: only the hash in flow.json tells them apart."""
+    """They read well and have the same architecture: only the hash in flow.json tells them
+    apart.
+    """
     weights = copied / "pretrained/coupling/flow.safetensors"
     tensors, metadata = read_weights(weights)
-    write_weights(weights, {name: 1.01 * tensor if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}, metadata)
+    write_weights(
+        weights,
+        {
+            name: 1.01 * tensor if tensor.is_floating_point() else tensor
+            for name, tensor in tensors.items()
+        },
+        metadata,
+    )
     assert main(finetune(copied, weights)) == 1
     assert "must be the weights that flow.json beside it describes" in capsys.readouterr().err
     assert not (copied / "new").exists()
@@ -151,7 +193,9 @@ def test_missing_inputs_and_wrong_settings_are_named(copied, capsys):
     assert main(["simulate", "--settings", "{not json", "--out", "a.zarr"]) == 1
     assert "--settings is not valid JSON" in capsys.readouterr().err
     assert main(["simulate", "--settings", "absent.json", "--out", "a.zarr"]) == 1
-    assert "--settings (=absent.json) must be JSON text or a readable file" in capsys.readouterr().err
+    assert (
+        "--settings (=absent.json) must be JSON text or a readable file" in capsys.readouterr().err
+    )
 
 
 def test_a_failed_job_shows_its_message_and_keeps_earlier_results(finished, tmp_path):
@@ -166,6 +210,9 @@ def test_a_failed_job_shows_its_message_and_keeps_earlier_results(finished, tmp_
     done = project.snakemake("--retries", "2")
     assert done.returncode != 0
     assert "has 0 of its 1 chunks: delete" in done.stdout and "Traceback" not in done.stdout
-    assert done.stdout.count("Trying to restart") == 2 and "another one would: not tried again" in done.stdout
+    assert (
+        done.stdout.count("Trying to restart") == 2
+        and "another one would: not tried again" in done.stdout
+    )
     assert "What failed, and why:\nresults/tiny/logs/pretrain/coupling.log: error: " in done.stdout
     assert (folder / "posteriors/y1/amortized/seed-0/metrics.json").read_bytes() == before

@@ -19,21 +19,25 @@ from pathlib import Path
 import psutil
 import pytest
 
-from .conftest import TINY, Project
+from tests.support.project import TINY, Project
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 KILLS_OF_EACH = 3  # of 13 stages
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
 RUN = "posteriors/y1/preconditioned/seed-0"
-# stage: log whose first line is the command, what it writes (from results/tiny). What shows the cost of a stage (the report)
+# stage: log whose first line is the command, what it writes (from results/tiny). What shows the
+# cost of a stage (the report)
 # comes before that stage is made again.
 STAGES = {
     "simulate": ("logs/simulate/train-0.log", "pairs/train/shard-0.zarr"),
     "observe": ("logs/observe/y1.log", "observations/y1.zarr"),
     "reference": ("logs/reference/y1.log", "posteriors/y1/reference.zarr"),
     "calibrate": ("logs/calibrate/coupling.log", "pretrained/coupling/calibration.json"),
-    "calibrate_method": ("logs/calibrate_method/preconditioned.log", "calibration/preconditioned.json"),
+    "calibrate_method": (
+        "logs/calibrate_method/preconditioned.log",
+        "calibration/preconditioned.json",
+    ),
     "spectrum": ("../pictures/logs/spectrum.log", "../pictures/prior/spectrum.zarr"),
     "sample": ("logs/sample/y1/preconditioned/seed-0.log", f"{RUN}/posterior.zarr"),
     "evaluate": ("logs/evaluate/y1/preconditioned/seed-0.log", f"{RUN}/metrics.json"),
@@ -43,9 +47,25 @@ STAGES = {
     "pretrain": ("logs/pretrain/coupling.log", "pretrained/coupling"),
     "finetune": ("logs/finetune/y1/preconditioned/seed-0.log", RUN),
 }
-PICTURES = {"title": "Images", "problem": {"name": "seismic", "height": 8, "width": 8}, "simulate": {"train": 64}, "observations": {"y1": {"seed": 1}}}
-CHECKPOINTS = {"pretrain": ".checkpoints/pretrained/coupling", "finetune": ".checkpoints/y1/preconditioned/seed-0"}
-COSTS = {"wall_seconds", "seconds_per_step", "peak_memory_mb", "operator_seconds", "seconds", "recalled_evaluations", "operator_free_seconds_per_evaluation"}
+PICTURES = {
+    "title": "Images",
+    "problem": {"name": "seismic", "height": 8, "width": 8},
+    "simulate": {"train": 64},
+    "observations": {"y1": {"seed": 1}},
+}
+CHECKPOINTS = {
+    "pretrain": ".checkpoints/pretrained/coupling",
+    "finetune": ".checkpoints/y1/preconditioned/seed-0",
+}
+COSTS = {
+    "wall_seconds",
+    "seconds_per_step",
+    "peak_memory_mb",
+    "operator_seconds",
+    "seconds",
+    "recalled_evaluations",
+    "operator_free_seconds_per_evaluation",
+}
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +73,30 @@ def made(tmp_path_factory) -> Project:
     """The tiny experiment with longer training, so that there is something to interrupt."""
     configuration = json.loads(json.dumps(TINY))
     tiny = configuration["experiments"]["tiny"]
-    tiny["flows"] = {"coupling": {"name": "coupling", "depth": 4, "hidden": 16, "pretrain": {"epochs": 90, "batch": 16}}}
-    tiny["finetune"] = {"preconditioned": {"flow": "coupling", "start": "pretrained", "objective": "reverse_kl", "evaluations": 9600, "batch": 16}}
+    tiny["flows"] = {
+        "coupling": {
+            "name": "coupling",
+            "depth": 4,
+            "hidden": 16,
+            "pretrain": {"epochs": 90, "batch": 16},
+        }
+    }
+    tiny["finetune"] = {
+        "preconditioned": {
+            "flow": "coupling",
+            "start": "pretrained",
+            "objective": "reverse_kl",
+            "evaluations": 9600,
+            "batch": 16,
+        }
+    }
     tiny["calibrate"] = {"fine_tuned": 2}
     project = Project(tmp_path_factory.mktemp("made") / "project", configuration)
     done = project.snakemake()
     assert done.returncode == 0, done.stdout
-    project.write({"experiments": {"pictures": tiny | PICTURES | {"reference": {"kind": "gaussian"}}}})
+    project.write(
+        {"experiments": {"pictures": tiny | PICTURES | {"reference": {"kind": "gaussian"}}}}
+    )
     done = project.snakemake("results/pictures/prior/spectrum.zarr/zarr.json")  # of images alone
     assert done.returncode == 0, done.stdout
     return project
@@ -92,7 +129,11 @@ def finish(folder: Path, stage: str, log: Path) -> str:
 def remove_outputs(folder: Path, stage: str) -> None:
     """As Snakemake does before it runs a job."""
     out = folder / STAGES[stage][1]
-    for path in [out / name for name in ("flow.safetensors", "flow.json", "history.csv")] if stage in ("pretrain", "finetune") else [out]:
+    for path in (
+        [out / name for name in ("flow.safetensors", "flow.json", "history.csv")]
+        if stage in ("pretrain", "finetune")
+        else [out]
+    ):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
@@ -100,8 +141,14 @@ def content(folder: Path, stage: str) -> dict[str, str]:
     """Hash of every file that a stage writes, what a run cost left out."""
     out = folder / STAGES[stage][1]
     own = ("flow.safetensors", "flow.json", "history.csv")
-    files = [out / name for name in own] if stage in ("pretrain", "finetune") else [p for p in sorted(out.rglob("*")) if p.is_file()] or [out]
-    return {os.path.relpath(path, folder): hashlib.sha256(_timeless(path)).hexdigest() for path in files}
+    files = (
+        [out / name for name in own]
+        if stage in ("pretrain", "finetune")
+        else [p for p in sorted(out.rglob("*")) if p.is_file()] or [out]
+    )
+    return {
+        os.path.relpath(path, folder): hashlib.sha256(_timeless(path)).hexdigest() for path in files
+    }
 
 
 def _without_costs(value: object) -> object:
@@ -109,7 +156,11 @@ def _without_costs(value: object) -> object:
         return [_without_costs(item) for item in value]
     if not isinstance(value, dict):
         return value
-    return {name: _without_costs(item) for name, item in value.items() if name not in COSTS and not name.startswith(("seconds_per_", "peak_"))}
+    return {
+        name: _without_costs(item)
+        for name, item in value.items()
+        if name not in COSTS and not name.startswith(("seconds_per_", "peak_"))
+    }
 
 
 def _timeless(path: Path) -> bytes:
@@ -124,7 +175,10 @@ def _timeless(path: Path) -> bytes:
 
 def states(folder: Path, stage: str) -> int:
     """How many states the stage has saved."""
-    return sum((folder / CHECKPOINTS[stage] / name).exists() for name in ("state.safetensors", "state.safetensors.previous"))
+    return sum(
+        (folder / CHECKPOINTS[stage] / name).exists()
+        for name in ("state.safetensors", "state.safetensors.previous")
+    )
 
 
 def litter(folder: Path) -> list[Path]:
@@ -132,7 +186,9 @@ def litter(folder: Path) -> list[Path]:
 
 
 def cpu_seconds(process: subprocess.Popen) -> float:
-    """What the process has computed so far: unlike the time of day, it does not know how busy the machine is."""
+    """What the process has computed so far: unlike the time of day, it does not know how busy the
+    machine is.
+    """
     used = psutil.Process(process.pid).cpu_times()
     return used.user + used.system
 
@@ -156,15 +212,25 @@ def working_seconds(folder: Path, stage: str, log: Path) -> float:
     return seen[-1] - begun
 
 
-def kill_at(folder: Path, stage: str, log: Path, number: int, fraction: float, seconds: float, with_state: bool) -> bool:
-    """Kill a run after a fraction of its work (and after its first checkpoint, if asked); False if it ended before."""
+def kill_at(
+    folder: Path,
+    stage: str,
+    log: Path,
+    number: int,
+    fraction: float,
+    seconds: float,
+    with_state: bool,
+) -> bool:
+    """Kill a run after a fraction of its work (and after its first checkpoint, if asked); False if
+    it ended before.
+    """
     process = start(folder, stage, log)
     alive = until(process, lambda: log.stat().st_size > 0)
     begun = cpu_seconds(process) if alive else 0.0
     alive = alive and until(process, lambda: cpu_seconds(process) - begun > fraction * seconds)
-    if alive and with_state and until(process, lambda: states(folder, stage) > 0):
-        process.send_signal(number)
-    elif alive and not with_state:
+    if (alive and with_state and until(process, lambda: states(folder, stage) > 0)) or (
+        alive and not with_state
+    ):
         process.send_signal(number)
     process.wait(timeout=120)
     assert "Traceback" not in log.read_text(), log.read_text()
@@ -172,7 +238,9 @@ def kill_at(folder: Path, stage: str, log: Path, number: int, fraction: float, s
 
 
 def test_kills_at_random_moments_change_no_bit(folder, tmp_path):
-    """Every stage is killed three times in a row, with one of three signals, at a moment drawn from all of its work."""
+    """Every stage is killed three times in a row, with one of three signals, at a moment drawn from
+    all of its work.
+    """
     draw = random.Random(20261123)
     for stage in STAGES:
         expected = content(folder, stage)
@@ -181,14 +249,26 @@ def test_kills_at_random_moments_change_no_bit(folder, tmp_path):
         assert content(folder, stage) == expected, f"{stage}: a run without a kill differs"
         remove_outputs(folder, stage)
         kills, resumed = 0, False
-        for _ in range(5 * KILLS_OF_EACH):  # a training that continues may end before its moment, and is then made anew
+        for _ in range(
+            5 * KILLS_OF_EACH
+        ):  # a training that continues may end before its moment, and is then made anew
             with_state = stage in CHECKPOINTS and kills == KILLS_OF_EACH - 1
-            kills += kill_at(folder, stage, tmp_path / "log", draw.choice(SIGNALS), draw.uniform(0, 0.95), seconds, with_state)
+            kills += kill_at(
+                folder,
+                stage,
+                tmp_path / "log",
+                draw.choice(SIGNALS),
+                draw.uniform(0, 0.95),
+                seconds,
+                with_state,
+            )
             remove_outputs(folder, stage)
             resumed = resumed or (stage in CHECKPOINTS and states(folder, stage) > 0)
             if kills == KILLS_OF_EACH:
                 break
-        assert kills == KILLS_OF_EACH and resumed == (stage in CHECKPOINTS), f"{stage}: killed {kills} times, with a state left behind: {resumed}"
+        assert kills == KILLS_OF_EACH and resumed == (stage in CHECKPOINTS), (
+            f"{stage}: killed {kills} times, with a state left behind: {resumed}"
+        )
         finish(folder, stage, tmp_path / "log")
         assert content(folder, stage) == expected, f"{stage}: killed and run again, it differs"
         assert litter(folder) == []
@@ -199,7 +279,10 @@ def test_at_most_two_checkpoints_and_none_when_done(folder, tmp_path):
     process = start(folder, "finetune", tmp_path / "log")
     most, where = 0, folder / CHECKPOINTS["finetune"]
     while process.poll() is None:
-        most = max(most, len([p for p in os.listdir(where) if p.startswith("state")]) if where.exists() else 0)
+        most = max(
+            most,
+            len([p for p in os.listdir(where) if p.startswith("state")]) if where.exists() else 0,
+        )
         time.sleep(0.01)
     assert process.returncode == 0 and most == 2
     assert states(folder, "finetune") == 0
@@ -246,7 +329,9 @@ def small_disk(tmp_path):
         pytest.skip("needs root, to mount a small tmpfs")
     disk = tmp_path / "disk"
     disk.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", disk], capture_output=True, text=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", disk], capture_output=True, text=True
+    )
     if done.returncode != 0:
         pytest.skip(f"cannot mount a tmpfs: {done.stderr.strip()}")
     yield disk
@@ -254,7 +339,9 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.parametrize("stage", ["simulate", "pretrain", "sample"])
-def test_a_full_disk_is_said_and_earlier_results_stay(made, small_disk, tmp_path, monkeypatch, stage):
+def test_a_full_disk_is_said_and_earlier_results_stay(
+    made, small_disk, tmp_path, monkeypatch, stage
+):
     shutil.copytree(made.folder / "results", small_disk / "results")
     monkeypatch.chdir(small_disk)
     folder = small_disk / "results/tiny"

@@ -1,7 +1,8 @@
-"""What reruns when something changes: the table of docs/execution.md, walked on real (tiny) results.
+"""What reruns when something changes: the table of docs/execution.md, walked on real (tiny)
+results.
 
-Each job is known by its message. A plan must equal the expected set exactly: a job more is time wasted, a job less is
-a stale result taken for fresh.
+Each job is known by its message. A plan must equal the expected set exactly: a job more is time
+wasted, a job less is a stale result taken for fresh.
 """
 
 from __future__ import annotations
@@ -15,15 +16,20 @@ import numpy as np
 import pytest
 
 import pflow
-from pflow.store import read_arrays, read_datatree, write_arrays, write_weights
-
-from .conftest import TINY, Project
+from pflow.storage.store import read_arrays, write_arrays, write_weights
+from tests.support.project import TINY, Project
 
 pytestmark = pytest.mark.slow
 
 RUNS = ("amortized", "preconditioned", "seed_paper_scratch")
 TUNED = RUNS[1:]
-SIMULATED = ("train pairs, shard 0", "train pairs, shard 1", "validation pairs, shard 0", "test pairs, shard 0", "high_fidelity pairs, shard 0")
+SIMULATED = (
+    "train pairs, shard 0",
+    "train pairs, shard 1",
+    "validation pairs, shard 0",
+    "test pairs, shard 0",
+    "high_fidelity pairs, shard 0",
+)
 TINY_FOLDER = "results/tiny"
 
 
@@ -48,19 +54,41 @@ def calibrated(*flows: str) -> set[str]:
 
 
 FIGURES, REPORT = {"figures of tiny"}, {"report"}
-OBSERVE, CHECK, REFERENCE = {"observe tiny: y1"}, {"check the operator of tiny"}, {"reference posterior of tiny: y1"}
+OBSERVE, CHECK, REFERENCE = (
+    {"observe tiny: y1"},
+    {"check the operator of tiny"},
+    {"reference posterior of tiny: y1"},
+)
 SHOWN = FIGURES | REPORT
 FOLLOWS = ("finetune", "sample", "evaluate")
 FROM_PRETRAINED = run("amortized", *FOLLOWS) | run("preconditioned", *FOLLOWS)
-RECALIBRATED = calibrated("coupling", "chint") | run("amortized", "evaluate") | run("preconditioned", "evaluate")
-EVERYTHING = simulated() | OBSERVE | CHECK | REFERENCE | pretrained("coupling", "chint") | all_runs(*FOLLOWS) | SHOWN
+RECALIBRATED = (
+    calibrated("coupling", "chint")
+    | run("amortized", "evaluate")
+    | run("preconditioned", "evaluate")
+)
+EVERYTHING = (
+    simulated()
+    | OBSERVE
+    | CHECK
+    | REFERENCE
+    | pretrained("coupling", "chint")
+    | all_runs(*FOLLOWS)
+    | SHOWN
+)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Project:
-    """A finished experiment with a copy of the package of its own, so that its code can be edited."""
+    """A finished experiment with a copy of the package of its own, so that its code can be
+    edited.
+    """
     project = Project(tmp_path_factory.mktemp("made") / "project", TINY)
-    shutil.copytree(Path(pflow.__file__).parent, project.folder / "pflow", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        Path(pflow.__file__).parent,
+        project.folder / "pflow",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
     done = project.snakemake()
     assert done.returncode == 0, done.stdout
     return project
@@ -94,34 +122,78 @@ def setting(*path: str, value: object) -> Change:
     return change
 
 
-METHOD = {"flow": "coupling", "start": "pretrained", "objective": "reverse_kl", "evaluations": 64, "batch": 32}
+METHOD = {
+    "flow": "coupling",
+    "start": "pretrained",
+    "objective": "reverse_kl",
+    "evaluations": 64,
+    "batch": 32,
+}
 SETTINGS = {
-    "simulate": (setting("simulate", "seed", value=1), simulated() | pretrained("coupling", "chint") | FROM_PRETRAINED | SHOWN),
-    "simulate, test split": (setting("simulate", "test", value=120), simulated("test pairs, shard 0") | RECALIBRATED | SHOWN),
-    "pretrain, one flow": (setting("flows", "coupling", "pretrain", "epochs", value=1), pretrained("coupling") | FROM_PRETRAINED | SHOWN),
-    "pretrain, a flow nobody continues": (setting("flows", "chint", "pretrain", "epochs", value=2), pretrained("chint") | SHOWN),
-    "finetune, one method": (setting("finetune", "preconditioned", "evaluations", value=64), run("preconditioned", *FOLLOWS) | SHOWN),
+    "simulate": (
+        setting("simulate", "seed", value=1),
+        simulated() | pretrained("coupling", "chint") | FROM_PRETRAINED | SHOWN,
+    ),
+    "simulate, test split": (
+        setting("simulate", "test", value=120),
+        simulated("test pairs, shard 0") | RECALIBRATED | SHOWN,
+    ),
+    "pretrain, one flow": (
+        setting("flows", "coupling", "pretrain", "epochs", value=1),
+        pretrained("coupling") | FROM_PRETRAINED | SHOWN,
+    ),
+    "pretrain, a flow nobody continues": (
+        setting("flows", "chint", "pretrain", "epochs", value=2),
+        pretrained("chint") | SHOWN,
+    ),
+    "finetune, one method": (
+        setting("finetune", "preconditioned", "evaluations", value=64),
+        run("preconditioned", *FOLLOWS) | SHOWN,
+    ),
     "sample": (setting("sample", "draws", value=150), all_runs("sample", "evaluate") | SHOWN),
-    "evaluate: the reference": (setting("reference", "draws", value=400), REFERENCE | all_runs("evaluate") | SHOWN),
-    "evaluate: a rule of the verdict": (setting("evaluate", value={"verdict": {"pareto_k": 0.6}}), all_runs("evaluate") | SHOWN),
+    "evaluate: the reference": (
+        setting("reference", "draws", value=400),
+        REFERENCE | all_runs("evaluate") | SHOWN,
+    ),
+    "evaluate: a rule of the verdict": (
+        setting("evaluate", value={"verdict": {"pareto_k": 0.6}}),
+        all_runs("evaluate") | SHOWN,
+    ),
     "calibrate": (setting("calibrate", value={"draws": 50}), RECALIBRATED | SHOWN),
     "figures: a label": (setting("finetune", "preconditioned", "label", value="warm"), SHOWN),
     "report: the title": (setting("title", value="Another title"), REPORT),
     "problem": (setting("problem", "noise_std", value=0.5), EVERYTHING),
     "new method": (setting("finetune", "another", value=METHOD), run("another", *FOLLOWS) | SHOWN),
-    "new seed": (setting("seeds", value=[0, 1]), {j for m in RUNS for j in run(m, *FOLLOWS, seed=1)} | SHOWN),
+    "new seed": (
+        setting("seeds", value=[0, 1]),
+        {j for m in RUNS for j in run(m, *FOLLOWS, seed=1)} | SHOWN,
+    ),
     "new observation": (
         setting("observations", "y2", value={"x_true": [1, 1]}),
-        {"observe tiny: y2", "reference posterior of tiny: y2"} | {j for m in RUNS for j in run(m, *FOLLOWS, observation="y2")} | RECALIBRATED | SHOWN,
+        {"observe tiny: y2", "reference posterior of tiny: y2"}
+        | {j for m in RUNS for j in run(m, *FOLLOWS, observation="y2")}
+        | RECALIBRATED
+        | SHOWN,
     ),
-    "threads, memory, time": (setting("resources", value={"threads": 2, "memory_mb": 900, "runtime_minutes": 7}), set()),
-    "processes of a pretraining": (setting("flows", "coupling", "pretrain", "devices", value=2), set()),
+    "threads, memory, time": (
+        setting("resources", value={"threads": 2, "memory_mb": 900, "runtime_minutes": 7}),
+        set(),
+    ),
+    "processes of a pretraining": (
+        setting("flows", "coupling", "pretrain", "devices", value=2),
+        set(),
+    ),
     "nodes of a pretraining": (setting("flows", "coupling", "pretrain", "nodes", value=2), set()),
     "where a training runs": (setting("resources", value={"gpu_model": "a100"}), set()),
     "calibration of fine-tuning": (
         setting("calibrate", value={"fine_tuned": 2}),
         {f"observe tiny: replicate-{k}" for k in range(2)}
-        | {job for method in TUNED for k in range(2) for job in run(method, "finetune", observation=f"replicate-{k}")}
+        | {
+            job
+            for method in TUNED
+            for k in range(2)
+            for job in run(method, "finetune", observation=f"replicate-{k}")
+        }
         | {f"calibrate tiny: method {method}" for method in TUNED}
         | {job for method in TUNED for job in run(method, "evaluate")}
         | SHOWN,
@@ -146,7 +218,11 @@ def test_the_reason_names_the_old_and_the_new_value(made, tiny):
     _, text = planned(made)
     made.write(TINY)
     reason = re.search(r"finetune tiny/y1: preconditioned, seed 0\nReason: (.*)", text)[1]
-    assert "Params have changed" in reason and '"evaluations": 96' in reason and '"evaluations": 64' in reason
+    assert (
+        "Params have changed" in reason
+        and '"evaluations": 96' in reason
+        and '"evaluations": 64' in reason
+    )
 
 
 def test_another_results_folder_makes_everything(made, tiny):
@@ -157,7 +233,8 @@ def test_another_results_folder_makes_everything(made, tiny):
     assert jobs == EVERYTHING
 
 
-# --- outputs deleted or altered --------------------------------------------------------------------------------------
+# --- outputs deleted or altered
+# --------------------------------------------------------------------------------------
 
 
 def remove(path: str) -> Callable[[Path], None]:
@@ -180,45 +257,89 @@ def alter_observation(folder: Path) -> None:
 
 def same_observation_again(folder: Path) -> None:
     arrays, attributes = read_arrays(folder / "observations/y1.zarr", ("y", "x_true"))
-    write_arrays(folder / "observations/y1.zarr", arrays, {k: v for k, v in attributes.items() if k in ("noise_std", "seed")})
+    write_arrays(
+        folder / "observations/y1.zarr",
+        arrays,
+        {k: v for k, v in attributes.items() if k in ("noise_std", "seed")},
+    )
 
 
 RUN = "posteriors/y1/preconditioned/seed-0"
 FILES = {
     "metrics deleted": (remove(f"{RUN}/metrics.json"), run("preconditioned", "evaluate") | SHOWN),
-    "root of a posterior deleted": (remove(f"{RUN}/posterior.zarr/zarr.json"), run("preconditioned", "sample", "evaluate") | SHOWN),
-    "fine-tuned weights deleted": (remove(f"{RUN}/flow.safetensors"), run("preconditioned", *FOLLOWS) | SHOWN),
-    "pretrained weights deleted": (remove("pretrained/coupling/flow.safetensors"), pretrained("coupling") | FROM_PRETRAINED | SHOWN),
-    "calibration deleted": (remove("pretrained/coupling/calibration.json"), RECALIBRATED - calibrated("chint") | SHOWN),
-    "pairs deleted, perhaps to save space, and no job needs them": (lambda folder: shutil.rmtree(folder / "pairs"), set()),
-    "pairs and the weights made from them deleted": (
-        lambda folder: shutil.rmtree(folder / "pairs/train/shard-1.zarr") or shutil.rmtree(folder / "pretrained/coupling"),
-        simulated("train pairs, shard 1") | pretrained("coupling", "chint") | FROM_PRETRAINED | SHOWN,
+    "root of a posterior deleted": (
+        remove(f"{RUN}/posterior.zarr/zarr.json"),
+        run("preconditioned", "sample", "evaluate") | SHOWN,
     ),
-    "observations deleted, and no job needs them": (lambda folder: shutil.rmtree(folder / "observations"), set()),
-    "reference deleted": (remove("posteriors/y1/reference.zarr/zarr.json"), REFERENCE | all_runs("evaluate") | SHOWN),
-    "check of the operator deleted, which fine-tuning waits for": (remove("operator.json"), CHECK | all_runs(*FOLLOWS) | SHOWN),
+    "fine-tuned weights deleted": (
+        remove(f"{RUN}/flow.safetensors"),
+        run("preconditioned", *FOLLOWS) | SHOWN,
+    ),
+    "pretrained weights deleted": (
+        remove("pretrained/coupling/flow.safetensors"),
+        pretrained("coupling") | FROM_PRETRAINED | SHOWN,
+    ),
+    "calibration deleted": (
+        remove("pretrained/coupling/calibration.json"),
+        RECALIBRATED - calibrated("chint") | SHOWN,
+    ),
+    "pairs deleted, perhaps to save space, and no job needs them": (
+        lambda folder: shutil.rmtree(folder / "pairs"),
+        set(),
+    ),
+    "pairs and the weights made from them deleted": (
+        lambda folder: (
+            shutil.rmtree(folder / "pairs/train/shard-1.zarr")
+            or shutil.rmtree(folder / "pretrained/coupling")
+        ),
+        simulated("train pairs, shard 1")
+        | pretrained("coupling", "chint")
+        | FROM_PRETRAINED
+        | SHOWN,
+    ),
+    "observations deleted, and no job needs them": (
+        lambda folder: shutil.rmtree(folder / "observations"),
+        set(),
+    ),
+    "reference deleted": (
+        remove("posteriors/y1/reference.zarr/zarr.json"),
+        REFERENCE | all_runs("evaluate") | SHOWN,
+    ),
+    "check of the operator deleted, which fine-tuning waits for": (
+        remove("operator.json"),
+        CHECK | all_runs(*FOLLOWS) | SHOWN,
+    ),
     "figures deleted": (remove("figures/index.json"), SHOWN),
     "pretrained weights altered": (alter_weights, calibrated("coupling") | FROM_PRETRAINED | SHOWN),
-    "an input data file changed": (alter_observation, REFERENCE | all_runs(*FOLLOWS) | RECALIBRATED | SHOWN),
+    "an input data file changed": (
+        alter_observation,
+        REFERENCE | all_runs(*FOLLOWS) | RECALIBRATED | SHOWN,
+    ),
     "an input data file written again with the same content": (same_observation_again, set()),
     "a chunk deep inside a store deleted": (lambda folder: chunk(folder).unlink(), set()),
 }
 
 
 def chunk(folder: Path) -> Path:
-    return next(p for p in sorted((folder / RUN / "posterior.zarr/posterior/x/c").rglob("*")) if p.is_file())
+    return next(
+        p for p in sorted((folder / RUN / "posterior.zarr/posterior/x/c").rglob("*")) if p.is_file()
+    )
 
 
 @pytest.mark.parametrize("target", ["all", "tiny"])
 def test_a_plan_ends_in_few_words(made, tiny, target):
-    """Snakemake prints all that a target asks for: of hundreds of results only the last are asked for, and what is missing."""
+    """Snakemake prints all that a target asks for: of hundreds of results only the last are asked
+    for, and what is missing.
+    """
     tiny["results"] = "elsewhere"
     made.write(tiny)
     _, text = planned(made, target)
     made.write(TINY)
     last = text.rpartition("\nJob stats")[0].rpartition("\nJob ")[2]
-    assert "Reason: Input files updated by another job" in last and "elsewhere/tiny/figures/index.json" in last
+    assert (
+        "Reason: Input files updated by another job" in last
+        and "elsewhere/tiny/figures/index.json" in last
+    )
     assert len(last) < 300, last
 
 
@@ -230,7 +351,9 @@ def test_a_changed_file_reruns_exactly(copy, kind):
 
 
 def test_whoever_reads_an_altered_chunk_says_so(copy):
-    """Snakemake cannot see inside a store; the reader can, and names the remedy, which then reruns what it should."""
+    """Snakemake cannot see inside a store; the reader can, and names the remedy, which then reruns
+    what it should.
+    """
     folder = copy.folder / TINY_FOLDER
     damaged = chunk(folder)
     content = bytearray(damaged.read_bytes())
@@ -240,7 +363,9 @@ def test_whoever_reads_an_altered_chunk_says_so(copy):
     done = copy.snakemake("evaluate")
     assert done.returncode != 0, done.stdout
     assert "Traceback" not in done.stdout
-    assert re.search(r"error: \S*posterior\.zarr.*delete \S*posterior\.zarr and run snakemake again", done.stdout)
+    assert re.search(
+        r"error: \S*posterior\.zarr.*delete \S*posterior\.zarr and run snakemake again", done.stdout
+    )
     shutil.rmtree(folder / RUN / "posterior.zarr")
     assert planned(copy)[0] == run("preconditioned", "sample", "evaluate") | SHOWN
 
@@ -251,23 +376,30 @@ def test_a_store_changed_behind_its_root_is_refused(tmp_path):
     write_arrays(tmp_path / "b.zarr", {"y": np.ones(4)}, {})
     shutil.rmtree(tmp_path / "a.zarr/y")
     shutil.copytree(tmp_path / "b.zarr/y", tmp_path / "a.zarr/y")
-    with pytest.raises(pflow.errors.PflowError, match=r"a\.zarr/y was changed after it was written: delete"):
+    with pytest.raises(
+        pflow.errors.PflowError, match=r"a\.zarr/y was changed after it was written: delete"
+    ):
         read_arrays(tmp_path / "a.zarr", ("y",))
 
 
-# --- code ------------------------------------------------------------------------------------------------------------
+# --- code
+# ------------------------------------------------------------------------------------------------------------
 
 
-def edited(copy: Project, module: str, edit: Callable[[str], str] = lambda text: text + "\nEDITED = True\n") -> set[str]:
+def edited(
+    copy: Project, module: str, edit: Callable[[str], str] = lambda text: text + "\nEDITED = True\n"
+) -> set[str]:
     path = copy.folder / "pflow" / module
     path.write_text(edit(path.read_text()))
     return planned(copy)[0]
 
 
 def test_code_of_one_module_reruns_the_stages_that_reach_it(copy):
-    assert edited(copy, "report.py") == REPORT
+    assert edited(copy, "report/page.py") == REPORT
     assert edited(copy, "figures/marginals.py") == SHOWN
-    assert edited(copy, "training.py") == pretrained("coupling", "chint") | all_runs(*FOLLOWS) | SHOWN
+    assert (
+        edited(copy, "training.py") == pretrained("coupling", "chint") | all_runs(*FOLLOWS) | SHOWN
+    )
     assert edited(copy, "problems/rosenbrock.py") == EVERYTHING
 
 

@@ -1,6 +1,7 @@
 """A user's code and data files in the plan: a change reruns what depends on it and nothing else.
 
-Plans are real; the jobs before them are not: a stand-in for `python` writes their outputs, since only names, times and contents count.
+Plans are real; the jobs before them are not: a stand-in for `python` writes their outputs, since
+only names, times and contents count.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from .conftest import Project
+from tests.support.project import Project
 
 pytestmark = pytest.mark.slow
 
@@ -51,17 +52,30 @@ CONFIGURATION = {
             "finetune": FINETUNE,
             "seeds": [0],
         },
-        "survey": {"pairs": "data/pairs.npz", "observations": {"y1": "data/y1.npy"}, "flows": FLOWS, "finetune": FINETUNE, "seeds": [0]},
+        "survey": {
+            "pairs": "data/pairs.npz",
+            "observations": {"y1": "data/y1.npy"},
+            "flows": FLOWS,
+            "finetune": FINETUNE,
+            "seeds": [0],
+        },
     }
 }
 
 
-def runs(experiment: str, *observations: str, stages: tuple[str, ...] = ("finetune", "sample", "evaluate")) -> set[str]:
+def runs(
+    experiment: str,
+    *observations: str,
+    stages: tuple[str, ...] = ("finetune", "sample", "evaluate"),
+) -> set[str]:
     return {f"{stage} {experiment}/{o}: a, seed 0" for o in observations for stage in stages}
 
 
 def learnt(experiment: str) -> set[str]:
-    parts = {f"simulate {experiment}: {split} pairs, shard 0" for split in ("train", "validation", "test")}
+    parts = {
+        f"simulate {experiment}: {split} pairs, shard 0"
+        for split in ("train", "validation", "test")
+    }
     return parts | {f"pretrain {experiment}: flow c", f"calibrate {experiment}: flow c"}
 
 
@@ -70,7 +84,13 @@ def shown(experiment: str) -> set[str]:
 
 
 SHOTS = ("shots-shot1", "shots-shot2")
-OWN = learnt("own") | {f"observe own: {o}" for o in SHOTS} | {"check the operator of own"} | runs("own", *SHOTS) | shown("own")
+OWN = (
+    learnt("own")
+    | {f"observe own: {o}" for o in SHOTS}
+    | {"check the operator of own"}
+    | runs("own", *SHOTS)
+    | shown("own")
+)
 SURVEY = learnt("survey") | runs("survey", "y1") | shown("survey")
 
 
@@ -97,7 +117,9 @@ def project(tmp_path_factory) -> OutsideProject:
     for name, array in (("shot1", np.zeros(2)), ("shot2", np.ones(2)), ("y1", np.zeros(3))):
         np.save(folder / f"data/{name}.npy", array)
     random = np.random.default_rng(0)
-    np.savez(folder / "data/pairs.npz", x=random.normal(size=(600, 2)), y=random.normal(size=(600, 3)))
+    np.savez(
+        folder / "data/pairs.npz", x=random.normal(size=(600, 2)), y=random.normal(size=(600, 3))
+    )
     assert project.planned() >= OWN | (SURVEY - shown("survey")) | {"observe survey: y1"}
     done = project.snakemake()
     assert done.returncode == 0, done.stdout
@@ -118,9 +140,16 @@ CHANGES = {
     "one measured observation": (
         "data/shot1.npy",
         lambda old: old[:-1] + b"\x40",
-        {"observe own: shots-shot1", "calibrate own: flow c"} | runs("own", "shots-shot1") | runs("own", "shots-shot2", stages=("evaluate",)) | shown("own"),
+        {"observe own: shots-shot1", "calibrate own: flow c"}
+        | runs("own", "shots-shot1")
+        | runs("own", "shots-shot2", stages=("evaluate",))
+        | shown("own"),
     ),
-    "a measured observation, written again with the same content": ("data/y1.npy", lambda old: old, set()),
+    "a measured observation, written again with the same content": (
+        "data/y1.npy",
+        lambda old: old,
+        set(),
+    ),
 }
 
 
@@ -151,16 +180,32 @@ def test_a_new_file_of_a_glob_is_a_new_observation_that_shares_the_pretraining(p
         jobs = project.planned()
     finally:
         (project.folder / "data/shot3.npy").unlink()
-    expected = {"observe own: shots-shot3", "calibrate own: flow c"} | runs("own", "shots-shot3") | runs("own", *SHOTS, stages=("evaluate",)) | shown("own")
+    expected = (
+        {"observe own: shots-shot3", "calibrate own: flow c"}
+        | runs("own", "shots-shot3")
+        | runs("own", *SHOTS, stages=("evaluate",))
+        | shown("own")
+    )
     assert jobs == expected
 
 
 def test_a_misspelt_setting_of_the_users_class_stops_before_anything_runs(project, tmp_path):
-    wrong = {"experiments": {**CONFIGURATION["experiments"], "own": CONFIGURATION["experiments"]["own"] | {"problem": {"module": "mine.py", "name": "Mine", "noise_sdt": 1}}}}
+    wrong = {
+        "experiments": {
+            **CONFIGURATION["experiments"],
+            "own": (
+                CONFIGURATION["experiments"]["own"]
+                | {"problem": {"module": "mine.py", "name": "Mine", "noise_sdt": 1}}
+            ),
+        }
+    }
     project.write(wrong)
     began = time.monotonic()
     done = project.snakemake()
     project.write(CONFIGURATION)
     assert time.monotonic() - began < 6  # 3 on an idle machine; tests share two cores
     assert done.returncode != 0 and "Traceback" not in done.stdout
-    assert "`experiments.own.problem.noise_sdt` is not a setting: did you mean `noise_std`?" in done.stdout
+    assert (
+        "`experiments.own.problem.noise_sdt` is not a setting: did you mean `noise_std`?"
+        in done.stdout
+    )

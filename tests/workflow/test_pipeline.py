@@ -13,15 +13,14 @@ import pytest
 import xarray as xr
 import yaml
 
-from pflow.config import load_configuration
-from pflow.decoding import decode
+from pflow.config.decoding import decode
+from pflow.config.experiment import load_configuration
+from pflow.config.jobs import FiguresJobSettings, settings_for
 from pflow.figures.posterior import posterior_2d
-from pflow.report_numbers import format_number
-from pflow.stage_settings import FiguresSettings, settings_for
+from pflow.report.numbers import format_number
 from pflow.stages import figures as stage
-from pflow.store import read_csv
-
-from .conftest import TINY, Project
+from pflow.storage.store import read_csv
+from tests.support.project import TINY, Project
 
 METHODS = ("amortized", "preconditioned", "seed_paper_scratch")
 UNTIMED = {"wall_seconds", "seconds_per_step", "peak_memory_mb"}
@@ -35,11 +34,29 @@ def run_folder(project, method):
 def test_everything_is_made_and_says_what_it_is(finished):
     for method in METHODS:
         metrics = json.loads((run_folder(finished, method) / "metrics.json").read_text())
-        expected = {"kl_reverse_nats", "kl_reverse_nats_se", "kl_forward_nats", "ess_fraction", "elbo_nats", "log_evidence_error_nats", "evaluations", "wall_seconds", "predictive_chi_square", "score_error", "missed_mass", "coverage_90", "c2st", "verdict", "verdict_reasons"}
+        expected = {
+            "kl_reverse_nats",
+            "kl_reverse_nats_se",
+            "kl_forward_nats",
+            "ess_fraction",
+            "elbo_nats",
+            "log_evidence_error_nats",
+            "evaluations",
+            "wall_seconds",
+            "predictive_chi_square",
+            "score_error",
+            "missed_mass",
+            "coverage_90",
+            "c2st",
+            "verdict",
+            "verdict_reasons",
+        }
         assert expected <= metrics.keys()
         assert metrics["kl_reverse_nats"] > -3 * metrics["kl_reverse_nats_se"]
         assert 0 < metrics["ess_fraction"] <= 1
-        assert metrics["evaluations"] == TINY["experiments"]["tiny"]["finetune"][method].get("evaluations", 0)
+        assert metrics["evaluations"] == TINY["experiments"]["tiny"]["finetune"][method].get(
+            "evaluations", 0
+        )
     page = (finished.folder / "results/report.html").read_text()
     assert "Does everything run?" in page and "do not use" in page
 
@@ -51,24 +68,42 @@ def test_jobs_find_their_python_where_no_environment_is_activated(project):
 
 
 def test_only_methods_that_start_from_a_pretrained_flow_know_its_calibration(finished):
-    calibration = json.loads((finished.folder / "results/tiny/pretrained/coupling/calibration.json").read_text())
+    calibration = json.loads(
+        (finished.folder / "results/tiny/pretrained/coupling/calibration.json").read_text()
+    )
     assert 0 < calibration["sbc_p_value"] <= 1 and calibration["pairs"] == 100
     here = calibration["observations"]["y1"]
-    known = {method: json.loads((run_folder(finished, method) / "metrics.json").read_text()) for method in METHODS}
-    assert known["amortized"]["sbc_p_value"] == calibration["sbc_p_value"] and known["amortized"]["local_c2st_p_value"] == here["local_c2st_p_value"]
-    assert known["preconditioned"]["ood_p_value"] == here["ood_p_value"] and "sbc_p_value" not in known["preconditioned"]
+    known = {
+        method: json.loads((run_folder(finished, method) / "metrics.json").read_text())
+        for method in METHODS
+    }
+    assert (
+        known["amortized"]["sbc_p_value"] == calibration["sbc_p_value"]
+        and known["amortized"]["local_c2st_p_value"] == here["local_c2st_p_value"]
+    )
+    assert (
+        known["preconditioned"]["ood_p_value"] == here["ood_p_value"]
+        and "sbc_p_value" not in known["preconditioned"]
+    )
     assert "ood_p_value" not in known["seed_paper_scratch"]
 
 
 def test_a_flow_that_is_far_off_is_never_called_trustworthy(finished):
     """Two epochs on 300 pairs: the amortised flow is far from the posterior."""
     metrics = json.loads((run_folder(finished, "amortized") / "metrics.json").read_text())
-    assert metrics["kl_reverse_nats"] > 1 and metrics["verdict"] == "do not use" and metrics["verdict_reasons"]
+    assert (
+        metrics["kl_reverse_nats"] > 1
+        and metrics["verdict"] == "do not use"
+        and metrics["verdict_reasons"]
+    )
 
 
 def test_without_a_reference_everything_but_the_comparison_is_there(finished, tmp_path):
     configuration = copy.deepcopy(TINY)
-    configuration["experiments"]["tiny"] |= {"reference": {"kind": "none"}, "finetune": {"amortized": configuration["experiments"]["tiny"]["finetune"]["amortized"]}}
+    configuration["experiments"]["tiny"] |= {
+        "reference": {"kind": "none"},
+        "finetune": {"amortized": configuration["experiments"]["tiny"]["finetune"]["amortized"]},
+    }
     configuration["experiments"]["tiny"]["flows"].pop("chint")
     project = Project(tmp_path / "project", configuration)
     done = project.snakemake()
@@ -82,14 +117,20 @@ def test_without_a_reference_everything_but_the_comparison_is_there(finished, tm
 
 def test_posterior_is_consistent_with_its_own_densities(finished):
     for method in METHODS:
-        with xr.open_datatree(run_folder(finished, method) / "posterior.zarr", engine="zarr", consolidated=False) as tree:
+        with xr.open_datatree(
+            run_folder(finished, method) / "posterior.zarr", engine="zarr", consolidated=False
+        ) as tree:
             stats = tree["sample_stats"]
             assert tree["posterior"]["x"].shape == (1, 200, 2)
-            np.testing.assert_allclose(stats["log_weight"], stats["lp"] - stats["log_q"], rtol=0, atol=1e-5)
+            np.testing.assert_allclose(
+                stats["log_weight"], stats["lp"] - stats["log_q"], rtol=0, atol=1e-5
+            )
             assert tree.attrs["method"] == method
             np.testing.assert_array_equal(tree["constant_data"]["x_true"], [2, 4])
             metrics = json.loads((run_folder(finished, method) / "metrics.json").read_text())
-            assert metrics["elbo_nats"] == pytest.approx(float(stats["log_weight"].astype("f8").mean()), abs=1e-3)
+            assert metrics["elbo_nats"] == pytest.approx(
+                float(stats["log_weight"].astype("f8").mean()), abs=1e-3
+            )
 
 
 def test_history_has_accuracy_at_the_start_and_the_end(finished):
@@ -115,8 +156,13 @@ def test_the_same_configuration_gives_the_same_metrics(finished, tmp_path):
     again = Project(tmp_path / "again", TINY)
     assert again.snakemake("evaluate").returncode == 0
     for method in METHODS:
-        first, second = (json.loads((run_folder(p, method) / "metrics.json").read_text()) for p in (finished, again))
-        assert {k: v for k, v in first.items() if k not in UNTIMED} == {k: v for k, v in second.items() if k not in UNTIMED}
+        first, second = (
+            json.loads((run_folder(p, method) / "metrics.json").read_text())
+            for p in (finished, again)
+        )
+        assert {k: v for k, v in first.items() if k not in UNTIMED} == {
+            k: v for k, v in second.items() if k not in UNTIMED
+        }
 
 
 def test_targets_by_name(project):
@@ -129,7 +175,9 @@ def test_targets_by_name(project):
 def test_planning_imports_neither_torch_nor_matplotlib(project, tmp_path):
     for name in ("torch", "matplotlib"):
         (tmp_path / "traps" / name).mkdir(parents=True)
-        (tmp_path / "traps" / name / "__init__.py").write_text("raise RuntimeError('imported while planning')")
+        (tmp_path / "traps" / name / "__init__.py").write_text(
+            "raise RuntimeError('imported while planning')"
+        )
     done = project.snakemake("-n", env={"PYTHONPATH": str(tmp_path / "traps")})
     assert done.returncode == 0 and "imported while planning" not in done.stdout
 
@@ -151,22 +199,50 @@ def test_gpu_is_asked_for_when_the_configuration_does(project, tiny):
 
 def test_a_stage_runs_without_snakemake_from_the_first_line_of_its_log(finished, tmp_path):
     shutil.copytree(finished.folder / "results", tmp_path / "results")
-    command = (tmp_path / "results/tiny/logs/evaluate/y1/amortized/seed-0.log").read_text().splitlines()[0]
+    command = (
+        (tmp_path / "results/tiny/logs/evaluate/y1/amortized/seed-0.log")
+        .read_text()
+        .splitlines()[0]
+    )
     metrics = tmp_path / "results/tiny/posteriors/y1/amortized/seed-0/metrics.json"
     before = metrics.read_text()
     metrics.unlink()
-    done = subprocess.run(["bash", "-c", command.removeprefix("$ ").replace("python", sys.executable, 1)], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        ["bash", "-c", command.removeprefix("$ ").replace("python", sys.executable, 1)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert metrics.read_text() == before
 
 
-def test_figures_are_redrawn_from_the_stores_alone_and_say_the_numbers_of_the_page(finished, tmp_path, monkeypatch):
-    configuration = load_configuration(yaml.safe_load((finished.folder / "config.yaml").read_text()))
-    settings = decode(FiguresSettings, json.loads(settings_for(configuration, "figures", "tiny")), "")
+def test_figures_are_redrawn_from_the_stores_alone_and_say_the_numbers_of_the_page(
+    finished, tmp_path, monkeypatch
+):
+    configuration = load_configuration(
+        yaml.safe_load((finished.folder / "config.yaml").read_text())
+    )
+    settings = decode(
+        FiguresJobSettings, json.loads(settings_for(configuration, "figures", "tiny")), ""
+    )
     seen = {}
-    monkeypatch.setattr(stage, "posterior_2d", lambda *draws, **look: seen.update(look["remarks"]) or posterior_2d(*draws, **look))
+    monkeypatch.setattr(
+        stage,
+        "posterior_2d",
+        lambda *draws, **look: seen.update(look["remarks"]) or posterior_2d(*draws, **look),
+    )
     stage.figures(settings, {}, results=finished.folder / "results/tiny", out=tmp_path / "figures")
     for picture in (tmp_path / "figures").iterdir():
-        assert picture.read_bytes() == (finished.folder / "results/tiny/figures" / picture.name).read_bytes(), picture.name
-    metrics = {method: json.loads((run_folder(finished, method) / "metrics.json").read_text()) for method in METHODS}
-    assert seen == {method: f"KL {format_number(metrics[method]['kl_reverse_nats'], 2)} nats" for method in METHODS}
+        assert (
+            picture.read_bytes()
+            == (finished.folder / "results/tiny/figures" / picture.name).read_bytes()
+        ), picture.name
+    metrics = {
+        method: json.loads((run_folder(finished, method) / "metrics.json").read_text())
+        for method in METHODS
+    }
+    assert seen == {
+        method: f"KL {format_number(metrics[method]['kl_reverse_nats'], 2)} nats"
+        for method in METHODS
+    }

@@ -1,4 +1,6 @@
-"""Pretraining shared by two processes (gloo on the CPU) is the pretraining of one, up to rounding."""
+"""Pretraining shared by two processes (gloo on the CPU) is the pretraining of one, up to
+rounding.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pflow.config import load_configuration
-from pflow.stage_settings import settings_for
+from pflow.config.decoding import decode
+from pflow.config.experiment import load_configuration
+from pflow.config.jobs import SimulateJobSettings, settings_for
 from pflow.stages.simulate import simulate
-from pflow.decoding import decode
-from pflow.stage_settings import SimulateSettings
-from pflow.store import read_csv, read_weights
+from pflow.storage.store import read_csv, read_weights
 
 pytestmark = pytest.mark.slow
 
@@ -26,11 +27,25 @@ CONFIGURATION = {
     "experiments": {
         "tiny": {
             "problem": {"name": "rosenbrock"},
-            "simulate": {"train": 203, "validation": 50, "test": 10},  # the last batch has 11 pairs: 6 and 5
+            "simulate": {
+                "train": 203,
+                "validation": 50,
+                "test": 10,
+            },  # the last batch has 11 pairs: 6 and 5
             "observations": {"y1": {"x_true": [2, 4]}},
             "flows": {
-                "coupling": {"name": "coupling", "depth": 3, "hidden": 16, "pretrain": {"epochs": 4, "batch": 32}},
-                "chint": {"name": "chint", "depth": 2, "hidden": 16, "pretrain": {"epochs": 4, "batch": 32}},
+                "coupling": {
+                    "name": "coupling",
+                    "depth": 3,
+                    "hidden": 16,
+                    "pretrain": {"epochs": 4, "batch": 32},
+                },
+                "chint": {
+                    "name": "chint",
+                    "depth": 2,
+                    "hidden": 16,
+                    "pretrain": {"epochs": 4, "batch": 32},
+                },
             },
             "finetune": {"amortized": {"flow": "coupling", "objective": "none"}},
         }
@@ -42,20 +57,46 @@ CONFIGURATION = {
 def folder(tmp_path) -> Path:
     configuration = load_configuration(CONFIGURATION)
     for split in ("train", "validation"):
-        settings = decode(SimulateSettings, json.loads(settings_for(configuration, "simulate", "tiny", split=split, shard=0)), "")
+        settings = decode(
+            SimulateJobSettings,
+            json.loads(settings_for(configuration, "simulate", "tiny", split=split, shard=0)),
+            "",
+        )
         simulate(settings, {}, out=tmp_path / f"{split}.zarr/zarr.json")
     return tmp_path
 
 
-def command(folder: Path, devices: int, name: str, epochs: int = 4, flow: str = "coupling", nodes: int = 1) -> list[str]:
-    text = settings_for(load_configuration(CONFIGURATION), "pretrain", "tiny", flow=flow).replace('"epochs": 4', f'"epochs": {epochs}')
-    shards = [f"--{split}-shards={folder}/{split}.zarr/zarr.json" for split in ("train", "validation")]
-    places = [f"--out={folder / name}", f"--checkpoint={folder / name / 'states/state.safetensors'}"]
-    return [sys.executable, "-m", "pflow", "pretrain", "--settings", text, *shards, *places, f"--devices={devices}", f"--nodes={nodes}"]
+def command(
+    folder: Path, devices: int, name: str, epochs: int = 4, flow: str = "coupling", nodes: int = 1
+) -> list[str]:
+    text = settings_for(load_configuration(CONFIGURATION), "pretrain", "tiny", flow=flow).replace(
+        '"epochs": 4', f'"epochs": {epochs}'
+    )
+    shards = [
+        f"--{split}-shards={folder}/{split}.zarr/zarr.json" for split in ("train", "validation")
+    ]
+    places = [
+        f"--out={folder / name}",
+        f"--checkpoint={folder / name / 'states/state.safetensors'}",
+    ]
+    return [
+        sys.executable,
+        "-m",
+        "pflow",
+        "pretrain",
+        "--settings",
+        text,
+        *shards,
+        *places,
+        f"--devices={devices}",
+        f"--nodes={nodes}",
+    ]
 
 
 def pretrain(folder: Path, devices: int, name: str, **options: int | str) -> Path:
-    done = subprocess.run(command(folder, devices, name, **options), capture_output=True, text=True, timeout=200)
+    done = subprocess.run(
+        command(folder, devices, name, **options), capture_output=True, text=True, timeout=200
+    )
     assert done.returncode == 0, done.stderr
     return folder / name
 
@@ -72,7 +113,9 @@ status=0; for p in $pids; do wait "$p" || status=1; done; exit $status
 def differences(first: Path, second: Path) -> float:
     a, b = (read_weights(path / "flow.safetensors")[0] for path in (first, second))
     assert a.keys() == b.keys()
-    return max(float((a[name].double() - b[name].double()).abs().max()) for name in a if a[name].numel())
+    return max(
+        float((a[name].double() - b[name].double()).abs().max()) for name in a if a[name].numel()
+    )
 
 
 @pytest.mark.parametrize("flow", ["coupling", "chint"])
@@ -81,13 +124,17 @@ def test_two_processes_have_the_gradients_of_one(folder, flow):
     assert json.loads((two / "flow.json").read_text())["processes"] == 2
     histories = [read_csv(path / "history.csv") for path in (one, two)]
     for column in ("loss", "gradient_norm", "validation_loss", "step"):
-        np.testing.assert_allclose(*(history[column] for history in histories), rtol=2e-4, err_msg=column)
+        np.testing.assert_allclose(
+            *(history[column] for history in histories), rtol=2e-4, err_msg=column
+        )
     np.testing.assert_allclose(*(history["gradient_norm"][:1] for history in histories), rtol=1e-5)
     assert differences(one, two) < 1e-4
 
 
 def test_two_nodes_have_the_gradients_of_one(folder, monkeypatch):
-    """A torchrun on each of two nodes, which meet as in a SLURM job; tests/slurm does the same with the real srun."""
+    """A torchrun on each of two nodes, which meet as in a SLURM job; tests/slurm does the same with
+    the real srun.
+    """
     (folder / "srun").write_text(FAKE_SRUN)
     (folder / "srun").chmod(0o755)
     one = pretrain(folder, 1, "one")
@@ -102,21 +149,33 @@ def test_two_nodes_have_the_gradients_of_one(folder, monkeypatch):
 
 def test_without_slurm_the_processes_of_all_nodes_run_here(folder, monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    assert json.loads((pretrain(folder, 1, "two", nodes=2, epochs=1) / "flow.json").read_text())["processes"] == 2
+    assert (
+        json.loads((pretrain(folder, 1, "two", nodes=2, epochs=1) / "flow.json").read_text())[
+            "processes"
+        ]
+        == 2
+    )
 
 
 def test_a_run_of_two_processes_continues_in_one(folder):
     whole = pretrain(folder, 1, "whole", epochs=60)
     environment = {**os.environ, "PFLOW_CHECKPOINT_SECONDS": "0.1"}
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command(folder, 2, "resumed", epochs=60), env=environment, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command(folder, 2, "resumed", epochs=60),
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
     while not (folder / "resumed/states/state.safetensors.previous").exists():
         assert process.poll() is None, (folder / "log").read_text()
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 128 + signal.SIGTERM, (folder / "log").read_text()
     assert "the state is saved" in (folder / "log").read_text()
-    done = subprocess.run(command(folder, 1, "resumed", epochs=60), capture_output=True, text=True, timeout=200)
+    done = subprocess.run(
+        command(folder, 1, "resumed", epochs=60), capture_output=True, text=True, timeout=200
+    )
     assert done.returncode == 0, done.stderr
     assert "continues after step" in done.stderr
     histories = [read_csv(folder / name / "history.csv") for name in ("whole", "resumed")]
@@ -128,8 +187,14 @@ def test_a_run_of_two_processes_continues_in_one(folder):
 def test_an_error_of_the_workers_is_told_once_and_not_tried_again(folder):
     next(p for p in (folder / "train.zarr/x/c").rglob("*") if p.is_file()).unlink()
     done = subprocess.run(command(folder, 2, "two"), capture_output=True, text=True, timeout=200)
-    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("error: ") and "has 0 of its 1 chunks: delete" in done.stderr.splitlines()[-1]
+    assert (
+        done.returncode == 1
+        and done.stderr.splitlines()[-1].startswith("error: ")
+        and "has 0 of its 1 chunks: delete" in done.stderr.splitlines()[-1]
+    )
     began = time.monotonic()
-    again = subprocess.run([*command(folder, 2, "two"), "--attempt=2"], capture_output=True, text=True, timeout=200)
+    again = subprocess.run(
+        [*command(folder, 2, "two"), "--attempt=2"], capture_output=True, text=True, timeout=200
+    )
     assert again.returncode == 1 and "not tried again" in again.stderr
     assert time.monotonic() - began < 15

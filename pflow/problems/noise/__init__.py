@@ -10,10 +10,12 @@ With the residual r = y - F(x), every model of noise answers four questions:
 Gaussian noise is :math:`r = S w` with :math:`w \sim N(0, I)`, so that :math:`w(r) = S^{-1} r` and
 :math:`\log p(r) = -\tfrac{1}{2} |S^{-1} r|^2 - \log \det S - \tfrac{m}{2} \log 2 \pi`.
 
-**Complex data** are stored and modelled as real numbers with a last axis of size 2, (real, imaginary): what `torch.view_as_real` gives. Flows,
-stores and norms then need nothing new, and a complex datum counts as two.
+**Complex data** are stored and modelled as real numbers with a last axis of size 2, (real,
+imaginary): what `torch.view_as_real` gives. Flows, stores and norms then need nothing new, and a
+complex datum counts as two.
 
-**Missing data** have a fixed place in y and hold 0 there, in simulations, observations and predictions alike.
+**Missing data** have a fixed place in y and hold 0 there, in simulations, observations and
+predictions alike.
 """
 
 from __future__ import annotations

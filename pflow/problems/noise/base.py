@@ -16,12 +16,17 @@ __all__ = ["GaussianNoise", "Noise", "device_of", "positive_everywhere", "standa
 
 
 def standard_normal(shape: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
-    """Draws from N(0, 1) in float64 on the generator's device: rounded afterwards, they are the same draws in every dtype."""
-    return torch.randn(*shape, generator=generator, dtype=torch.float64, device=device_of(generator))
+    """Draws from N(0, 1) in float64 on the generator's device: rounded afterwards, they are the
+    same draws in every dtype.
+    """
+    return torch.randn(
+        *shape, generator=generator, dtype=torch.float64, device=device_of(generator)
+    )
 
 
 class Noise(ABC):
-    """A distribution of residuals r = y - F(x), computed in the dtype and on the device of its input.
+    """A distribution of residuals r = y - F(x), computed in the dtype and on the device of its
+    input.
 
     Arguments:
         shape: the shape of one observation.
@@ -37,13 +42,18 @@ class Noise(ABC):
 
     @abstractmethod
     def sample(
-        self, n: int, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32, drawn_in: torch.dtype = torch.float64
+        self,
+        n: int,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+        drawn_in: torch.dtype = torch.float64,
     ) -> Float[Tensor, "n *data"]:
         """Independent draws, on the generator's device.
 
         Arguments:
             dtype: of the result.
-            drawn_in: of the random numbers, which are rounded to `dtype` before anything else: from float64 come the same draws in every dtype.
+            drawn_in: of the random numbers, which are rounded to `dtype` before anything else: from
+                float64 come the same draws in every dtype.
         """
 
     @abstractmethod
@@ -63,10 +73,15 @@ class Noise(ABC):
         return y
 
     def add_to(
-        self, prediction: Float[Tensor, "n *data"], generator: torch.Generator | None = None, drawn_in: torch.dtype = torch.float64
+        self,
+        prediction: Float[Tensor, "n *data"],
+        generator: torch.Generator | None = None,
+        drawn_in: torch.dtype = torch.float64,
     ) -> Float[Tensor, "n *data"]:
         """Data as they would be recorded: prediction + noise, 0 where they are missing."""
-        return prediction + self.sample(len(prediction), generator, prediction.dtype, drawn_in).to(prediction.device)
+        return prediction + self.sample(len(prediction), generator, prediction.dtype, drawn_in).to(
+            prediction.device
+        )
 
     def chi_square(self, residual: Float[Tensor, "batch *data"]) -> Float[Tensor, " batch"]:
         """|w(r)|^2 / m, of mean 1 and variance 2 / m."""
@@ -83,12 +98,22 @@ class GaussianNoise(Noise):
         """S w."""
 
     def sample(
-        self, n: int, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32, drawn_in: torch.dtype = torch.float64
+        self,
+        n: int,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+        drawn_in: torch.dtype = torch.float64,
     ) -> Float[Tensor, "n *data"]:
-        return self.colour(torch.randn(n, *self.shape, generator=generator, dtype=drawn_in, device=device_of(generator)).to(dtype))
+        return self.colour(
+            torch.randn(
+                n, *self.shape, generator=generator, dtype=drawn_in, device=device_of(generator)
+            ).to(dtype)
+        )
 
     def log_likelihood(self, residual: Float[Tensor, "batch *data"]) -> Float[Tensor, " batch"]:
-        return -0.5 * self.whiten(residual).flatten(1).square().sum(1) - (self.log_determinant + 0.5 * self.size * math.log(2 * math.pi))
+        return -0.5 * self.whiten(residual).flatten(1).square().sum(1) - (
+            self.log_determinant + 0.5 * self.size * math.log(2 * math.pi)
+        )
 
 
 def device_of(generator: torch.Generator | None) -> torch.device:
@@ -102,8 +127,12 @@ def positive_everywhere(name: str, value: Tensor, shape: tuple[int, ...]) -> Ten
         whole = torch.broadcast_to(value.detach().double().cpu(), shape).clone()
     except RuntimeError as error:
         raise PflowError(
-            f"`{name}` of the noise must fit data of shape {shape}, and has the shape {tuple(value.shape)}: give one number, or one a datum"
+            f"`{name}` of the noise must fit data of shape {shape}, and has the shape"
+            f" {tuple(value.shape)}: give one number, or one a datum"
         ) from error
     if not (whole.isfinite() & (whole > 0)).all():
-        raise PflowError(f"`{name}` of the noise must be positive and finite, and its smallest value is {float(whole.min())}: correct it")
+        raise PflowError(
+            f"`{name}` of the noise must be positive and finite, and its smallest value is"
+            f" {float(whole.min())}: correct it"
+        )
     return whole

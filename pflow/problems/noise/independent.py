@@ -44,18 +44,22 @@ class IndependentNoise(GaussianNoise):
         return residual / self._like(residual)
 
     def marginal(self, index: Int[Tensor, " kept"]) -> IndependentNoise:
-        return IndependentNoise((len(index),), self._std.value.flatten()[index] if self.std is None else self.std)
+        return IndependentNoise(
+            (len(index),), self._std.value.flatten()[index] if self.std is None else self.std
+        )
 
     def _like(self, values: Tensor) -> float | Tensor:
         return self._std.like(values) if self.std is None else self.std
 
 
 class ComplexNoise(IndependentNoise):
-    r"""Independent circular Gaussian noise on complex data: :math:`E |r_k|^2 = \sigma_k^2`, half of it in each part.
+    r"""Independent circular Gaussian noise on complex data: :math:`E |r_k|^2 = \sigma_k^2`, half of
+    it in each part.
 
     Arguments:
         shape: the shape of one observation, its last axis (real, imaginary) of size 2.
-        std: sigma, one positive number, or a tensor that broadcasts to `shape` without its last axis.
+        std: sigma, one positive number, or a tensor that broadcasts to `shape` without its last
+            axis.
 
     Raises:
         PflowError: if the last axis is not of size 2, or a standard deviation is not positive.
@@ -63,6 +67,11 @@ class ComplexNoise(IndependentNoise):
 
     def __init__(self, shape: Sequence[int], std: float | Float[Tensor, "*data"]) -> None:
         if len(shape) == 0 or shape[-1] != 2:
-            raise PflowError(f"complex data must have a last axis (real, imaginary) of size 2, and the shape is {tuple(shape)}: use torch.view_as_real")
-        of_modulus = std[..., None] if isinstance(std, Tensor) else positive_number("noise_std", std)
+            raise PflowError(
+                "complex data must have a last axis (real, imaginary) of size 2, and the shape is"
+                f" {tuple(shape)}: use torch.view_as_real"
+            )
+        of_modulus = (
+            std[..., None] if isinstance(std, Tensor) else positive_number("noise_std", std)
+        )
         super().__init__(shape, of_modulus / math.sqrt(2))

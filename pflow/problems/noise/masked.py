@@ -15,7 +15,8 @@ __all__ = ["MaskedNoise"]
 
 
 class MaskedNoise(Noise):
-    """Any noise with missing data, which count neither in the likelihood nor in chi-square, whatever y holds there (NaN included).
+    """Any noise with missing data, which count neither in the likelihood nor in chi-square,
+    whatever y holds there (NaN included).
 
     Where noise is correlated, the data that remain keep their own joint distribution.
 
@@ -30,9 +31,14 @@ class MaskedNoise(Noise):
     def __init__(self, noise: Noise, mask: Bool[Tensor, "*data"]) -> None:
         super().__init__(noise.shape)
         if tuple(mask.shape) != self.shape or mask.dtype != torch.bool:
-            raise PflowError(f"`mask` must hold booleans (True: measured) in the shape {self.shape} of y, and is {mask.dtype} {tuple(mask.shape)}")
+            raise PflowError(
+                f"`mask` must hold booleans (True: measured) in the shape {self.shape} of y, and is"
+                f" {mask.dtype} {tuple(mask.shape)}"
+            )
         if not mask.any():
-            raise PflowError("`mask` must be True for at least one datum, and every datum is missing: correct it")
+            raise PflowError(
+                "`mask` must be True for at least one datum, and every datum is missing: correct it"
+            )
         self._complete, self._mask = noise, mask.detach().cpu().clone()
         self._index = self._mask.flatten().nonzero()[:, 0]
         self._kept = noise.marginal(self._index)
@@ -42,7 +48,11 @@ class MaskedNoise(Noise):
         return self._kept.size
 
     def sample(
-        self, n: int, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32, drawn_in: torch.dtype = torch.float64
+        self,
+        n: int,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+        drawn_in: torch.dtype = torch.float64,
     ) -> Float[Tensor, "n *data"]:
         return self._spread(self._kept.sample(n, generator, dtype, drawn_in))
 
@@ -59,7 +69,10 @@ class MaskedNoise(Noise):
         return self._spread(self._measured(y))
 
     def add_to(
-        self, prediction: Float[Tensor, "n *data"], generator: torch.Generator | None = None, drawn_in: torch.dtype = torch.float64
+        self,
+        prediction: Float[Tensor, "n *data"],
+        generator: torch.Generator | None = None,
+        drawn_in: torch.dtype = torch.float64,
     ) -> Float[Tensor, "n *data"]:
         return self._spread(self._kept.add_to(self._measured(prediction), generator, drawn_in))
 
@@ -69,4 +82,6 @@ class MaskedNoise(Noise):
     def _spread(self, kept: Float[Tensor, "batch kept"]) -> Float[Tensor, "batch *data"]:
         """In their places, with 0 for what is missing."""
         spread = kept.new_zeros(len(kept), math.prod(self.shape))
-        return spread.index_copy(1, self._index.to(kept.device), kept).reshape(len(kept), *self.shape)
+        return spread.index_copy(1, self._index.to(kept.device), kept).reshape(
+            len(kept), *self.shape
+        )

@@ -18,14 +18,17 @@ __all__ = ["StudentTNoise"]
 
 
 class StudentTNoise(Noise):
-    r"""Independent noise with heavy tails, for data with outliers: :math:`r_k = \sigma_k t_k`, t of Student's distribution.
+    r"""Independent noise with heavy tails, for data with outliers: :math:`r_k = \sigma_k t_k`, t of
+    Student's distribution.
 
     .. math::
-        p(t) = \frac{\Gamma((\nu + 1) / 2)}{\Gamma(\nu / 2) \sqrt{\pi \nu}} \left(1 + \frac{t^2}{\nu}\right)^{-(\nu + 1) / 2}
+        p(t) = \frac{\Gamma((\nu + 1) / 2)}{\Gamma(\nu / 2) \sqrt{\pi \nu}} \left(1 +
+        \frac{t^2}{\nu}\right)^{-(\nu + 1) / 2}
 
-    Whitening goes through the distribution functions, :math:`w = \Phi^{-1}(T_\nu(r / \sigma))`: an outlier moves chi-square no more than it should,
-    and variances that do not exist are not needed. Draws: Bailey, "Polar generation of random variates with the t-distribution",
-    Mathematics of Computation 62 (1994).
+    Whitening goes through the distribution functions, :math:`w = \Phi^{-1}(T_\nu(r / \sigma))`: an
+    outlier moves chi-square no more than it should, and variances that do not exist are not needed.
+    Draws: Bailey, "Polar generation of random variates with the t-distribution", Mathematics of
+    Computation 62 (1994).
 
     Arguments:
         shape: the shape of one observation.
@@ -36,23 +39,41 @@ class StudentTNoise(Noise):
         PflowError: if `degrees` or a scale is not positive.
     """
 
-    def __init__(self, shape: Sequence[int], degrees: float, scale: float | Float[Tensor, "*data"]) -> None:
+    def __init__(
+        self, shape: Sequence[int], degrees: float, scale: float | Float[Tensor, "*data"]
+    ) -> None:
         super().__init__(shape)
         self.degrees = positive_number("degrees", degrees)
-        self._scale = Constant(positive_everywhere("scale", torch.as_tensor(scale, dtype=torch.float64), self.shape))
-        peak = math.lgamma((self.degrees + 1) / 2) - math.lgamma(self.degrees / 2) - 0.5 * math.log(math.pi * self.degrees)
+        self._scale = Constant(
+            positive_everywhere("scale", torch.as_tensor(scale, dtype=torch.float64), self.shape)
+        )
+        peak = (
+            math.lgamma((self.degrees + 1) / 2)
+            - math.lgamma(self.degrees / 2)
+            - 0.5 * math.log(math.pi * self.degrees)
+        )
         self._log_peak = self.size * peak - self._scale.value.log().sum().item()
 
     def sample(
-        self, n: int, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32, drawn_in: torch.dtype = torch.float64
+        self,
+        n: int,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+        drawn_in: torch.dtype = torch.float64,
     ) -> Float[Tensor, "n *data"]:
-        uniform = torch.rand(2, n, *self.shape, generator=generator, dtype=drawn_in, device=device_of(generator))
+        uniform = torch.rand(
+            2, n, *self.shape, generator=generator, dtype=drawn_in, device=device_of(generator)
+        )
         radius = (self.degrees * torch.expm1(-2 / self.degrees * torch.log1p(-uniform[0]))).sqrt()
-        return self._scale.like(uniform.to(dtype)) * (radius * torch.cos(2 * math.pi * uniform[1])).to(dtype)
+        return self._scale.like(uniform.to(dtype)) * (
+            radius * torch.cos(2 * math.pi * uniform[1])
+        ).to(dtype)
 
     def log_likelihood(self, residual: Float[Tensor, "batch *data"]) -> Float[Tensor, " batch"]:
         t = residual / self._scale.like(residual)
-        return self._log_peak - 0.5 * (self.degrees + 1) * torch.log1p(t.square() / self.degrees).flatten(1).sum(1)
+        return self._log_peak - 0.5 * (self.degrees + 1) * torch.log1p(
+            t.square() / self.degrees
+        ).flatten(1).sum(1)
 
     def whiten(self, residual: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
         return _NormalScore.apply(residual / self._scale.like(residual), self.degrees)
@@ -69,7 +90,8 @@ class _NormalScore(torch.autograd.Function):
         from scipy import special, stats
 
         tail = t.detach().double().cpu().numpy()
-        # Both functions are most accurate below zero, where probabilities are small numbers and not nearly one.
+        # Both functions are most accurate below zero, where probabilities are small numbers and not
+        # nearly one.
         w = special.ndtri(special.stdtr(degrees, -abs(tail)))
         slope = stats.t.pdf(tail, degrees) / stats.norm.pdf(w)
         ctx.save_for_backward(torch.from_numpy(slope).to(t))

@@ -28,7 +28,9 @@ class Prior(Protocol):
         """Independent draws, from the generator alone."""
 
     def log_density(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, " batch"]:
-        """log p(x), normalised, in the dtype and on the device of x and differentiable by autograd."""
+        """log p(x), normalised, in the dtype and on the device of x and differentiable by
+        autograd.
+        """
 
 
 def seeded_by(generator: torch.Generator | None) -> int:
@@ -37,7 +39,9 @@ def seeded_by(generator: torch.Generator | None) -> int:
     return int(torch.randint(2**62, (), generator=generator, device=device))
 
 
-def checked_draws(draws: Tensor, n: int, shape: Sequence[int], source: str) -> Float[Tensor, "n *model"]:
+def checked_draws(
+    draws: Tensor, n: int, shape: Sequence[int], source: str
+) -> Float[Tensor, "n *model"]:
     """The draws, if they are n models.
 
     Raises:
@@ -45,7 +49,10 @@ def checked_draws(draws: Tensor, n: int, shape: Sequence[int], source: str) -> F
     """
     if not isinstance(draws, Tensor) or tuple(draws.shape) != (n, *shape):
         found = tuple(draws.shape) if isinstance(draws, Tensor) else type(draws).__name__
-        raise PflowError(f"{source} must return {n} models as a tensor of shape {(n, *shape)}, and returned {found}: correct it, or the shape of the prior")
+        raise PflowError(
+            f"{source} must return {n} models as a tensor of shape {(n, *shape)}, and returned"
+            f" {found}: correct it, or the shape of the prior"
+        )
     return draws
 
 
@@ -56,8 +63,13 @@ def checked_density(log_density: Tensor, x: Tensor, source: str) -> Float[Tensor
         PflowError: otherwise.
     """
     if not isinstance(log_density, Tensor) or tuple(log_density.shape) != (len(x),):
-        found = tuple(log_density.shape) if isinstance(log_density, Tensor) else type(log_density).__name__
+        found = (
+            tuple(log_density.shape)
+            if isinstance(log_density, Tensor)
+            else type(log_density).__name__
+        )
         raise PflowError(
-            f"{source} must return one log density for each of the {len(x)} models, a tensor of shape {(len(x),)}, and returned {found}: sum over the unknowns"
+            f"{source} must return one log density for each of the {len(x)} models, a tensor of"
+            f" shape {(len(x),)}, and returned {found}: sum over the unknowns"
         )
     return log_density.to(x)

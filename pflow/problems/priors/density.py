@@ -21,8 +21,10 @@ class CallablePrior:
 
     Arguments:
         shape: the shape of one model.
-        log_density: x (batch, *model) -> log p(x) (batch,), in torch, so that autograd finds its gradient.
-        sample: (n, generator) -> draws (n, *model), with no other source of random numbers than the generator.
+        log_density: x (batch, *model) -> log p(x) (batch,), in torch, so that autograd finds its
+            gradient.
+        sample: (n, generator) -> draws (n, *model), with no other source of random numbers than the
+            generator.
 
     Raises:
         PflowError: at use, where a function returns another shape.
@@ -44,15 +46,18 @@ class CallablePrior:
 
 
 class DensityPrior:
-    """A prior that is any object with `log_prob(x)` and `sample`: a trained flow, a torch distribution without bounds, your own class.
+    """A prior that is any object with `log_prob(x)` and `sample`: a trained flow, a torch
+    distribution without bounds, your own class.
 
-    `sample` is called as `sample(n, generator)` if it can take a generator by that name, and otherwise, as torch distributions want it, as
-    `sample((n,))`, with torch's global random numbers seeded from the generator meanwhile and put back afterwards. The density is computed in
-    the dtype and on the device of a draw.
+    `sample` is called as `sample(n, generator)` if it can take a generator by that name, and
+    otherwise, as torch distributions want it, as `sample((n,))`, with torch's global random numbers
+    seeded from the generator meanwhile and put back afterwards. The density is computed in the
+    dtype and on the device of a draw.
 
     Arguments:
         density: the object.
-        shape: the shape of one model; where `log_prob` gives one number an unknown, they are summed.
+        shape: the shape of one model; where `log_prob` gives one number an unknown, they are
+            summed.
 
     Raises:
         PflowError: if the object lacks one of the two, or, at use, where they return another shape.
@@ -61,7 +66,10 @@ class DensityPrior:
     def __init__(self, density: Any, shape: Sequence[int]) -> None:
         for method in ("log_prob", "sample"):
             if not callable(getattr(density, method, None)):
-                raise PflowError(f"a prior needs `log_prob(x)` and `sample`, and {type(density).__name__} has no `{method}`: add it, or use CallablePrior")
+                raise PflowError(
+                    f"a prior needs `log_prob(x)` and `sample`, and {type(density).__name__} has no"
+                    f" `{method}`: add it, or use CallablePrior"
+                )
         self.shape, self._density = tuple(shape), density
         self._takes_generator = "generator" in inspect.signature(density.sample).parameters
         self._like = self.sample(1)

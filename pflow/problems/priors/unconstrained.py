@@ -1,12 +1,14 @@
 r"""Bounded parameters in coordinates without bounds.
 
-A physical parameter p (a porosity between 0 and 1, a positive depth) with density pi(p) is written as p = T(x), where T maps all
-real numbers to where pi lives: a sigmoid for an interval, an exponential for positive numbers, stick-breaking for proportions. Then
+A physical parameter p (a porosity between 0 and 1, a positive depth) with density pi(p) is written
+as p = T(x), where T maps all real numbers to where pi lives: a sigmoid for an interval, an
+exponential for positive numbers, stick-breaking for proportions. Then
 
     log p(x) = log pi(T(x)) + log |det dT/dx|
 
-and nothing that works on x ever meets a bound. Flows, gradients, NUTS and stores work on x; operators see T(x). So the transform sits in
-two places only: in this prior, and before the operator (`pflow.operators.ComposedOperator`, which `PriorProblem` puts there by itself).
+and nothing that works on x ever meets a bound. Flows, gradients, NUTS and stores work on x;
+operators see T(x). So the transform sits in two places only: in this prior, and before the operator
+(`pflow.operators.ComposedOperator`, which `PriorProblem` puts there by itself).
 """
 
 from __future__ import annotations
@@ -27,13 +29,16 @@ __all__ = ["Unconstrained"]
 
 
 class Unconstrained:
-    """The prior of x, where T(x) follows torch distributions and T is the bijection that torch has for their supports.
+    """The prior of x, where T(x) follows torch distributions and T is the bijection that torch has
+    for their supports.
 
-    Computed in the dtype and on the device of the distributions' own draws: give their parameters in float64 for densities in float64.
+    Computed in the dtype and on the device of the distributions' own draws: give their parameters
+    in float64 for densities in float64.
 
     Arguments:
-        parameters: one distribution, whose batch and event shape is that of one physical model; or distributions by name, whose
-            values are flattened and put one after the other into a vector.
+        parameters: one distribution, whose batch and event shape is that of one physical model; or
+            distributions by name, whose values are flattened and put one after the other into a
+            vector.
 
     Raises:
         PflowError: for a discrete distribution, or one whose support has no bijection in torch.
@@ -41,15 +46,24 @@ class Unconstrained:
 
     def __init__(self, parameters: Distribution | Mapping[str, Distribution]) -> None:
         alone = isinstance(parameters, Distribution)
-        self._parts = [_Part(name, d) for name, d in ({"x": parameters} if alone else parameters).items()]
+        self._parts = [
+            _Part(name, d) for name, d in ({"x": parameters} if alone else parameters).items()
+        ]
         self.shape = self._parts[0].shape if alone else (sum(part.size for part in self._parts),)
-        self.physical_shape = self._parts[0].physical_shape if alone else (sum(part.physical_size for part in self._parts),)
+        self.physical_shape = (
+            self._parts[0].physical_shape
+            if alone
+            else (sum(part.physical_size for part in self._parts),)
+        )
         self.parameter_names = tuple(name for part in self._parts for name in part.names)
 
     def physical(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, "batch *physical"]:
         """T(x)."""
         parts = x.flatten(1).split([part.size for part in self._parts], 1)
-        physical = [part.physical(piece).reshape(len(x), -1).to(x) for part, piece in zip(self._parts, parts, strict=True)]
+        physical = [
+            part.physical(piece).reshape(len(x), -1).to(x)
+            for part, piece in zip(self._parts, parts, strict=True)
+        ]
         return torch.cat(physical, 1).reshape(len(x), *self.physical_shape)
 
     def unconstrained(self, p: Float[Tensor, "batch *physical"]) -> Float[Tensor, "batch *model"]:
@@ -59,7 +73,13 @@ class Unconstrained:
             PflowError: if one of them is out of its bounds.
         """
         parts = p.flatten(1).split([part.physical_size for part in self._parts], 1)
-        x = torch.cat([part.unconstrained(piece).reshape(len(p), -1).to(p) for part, piece in zip(self._parts, parts, strict=True)], 1)
+        x = torch.cat(
+            [
+                part.unconstrained(piece).reshape(len(p), -1).to(p)
+                for part, piece in zip(self._parts, parts, strict=True)
+            ],
+            1,
+        )
         return x.reshape(len(p), *self.shape)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n *model"]:
@@ -67,12 +87,16 @@ class Unconstrained:
         device = torch.device("cpu") if generator is None else generator.device
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            draws = [part.transform.inv(part.distribution.sample((n,)).double()) for part in self._parts]
+            draws = [
+                part.transform.inv(part.distribution.sample((n,)).double()) for part in self._parts
+            ]
         return torch.cat([x.reshape(n, -1).to(device) for x in draws], 1).reshape(n, *self.shape)
 
     def log_density(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, " batch"]:
         parts = x.flatten(1).split([part.size for part in self._parts], 1)
-        return sum(part.log_density(piece).to(x) for part, piece in zip(self._parts, parts, strict=True))
+        return sum(
+            part.log_density(piece).to(x) for part, piece in zip(self._parts, parts, strict=True)
+        )
 
 
 class _Part:
@@ -83,8 +107,9 @@ class _Part:
             self.transform: Transform = biject_to(distribution.support)
         except NotImplementedError as error:
             raise PflowError(
-                f"the prior of `{name}` must be continuous with a support that torch can unconstrain, and "
-                f"{type(distribution).__name__} has {distribution.support}: use another distribution, or CallablePrior"
+                f"the prior of `{name}` must be continuous with a support that torch can"
+                f" unconstrain, and {type(distribution).__name__} has {distribution.support}: use"
+                " another distribution, or CallablePrior"
             ) from error
         self.name, self.distribution = name, distribution
         self.physical_shape = tuple(distribution.batch_shape + distribution.event_shape)
@@ -98,7 +123,12 @@ class _Part:
         """A label for each unconstrained number."""
         if not self.shape:
             return [self.name]
-        return [f"{self.name}[{','.join(map(str, index))}]" for index in torch.cartesian_prod(*map(torch.arange, self.shape)).reshape(self.size, -1).tolist()]
+        return [
+            f"{self.name}[{','.join(map(str, index))}]"
+            for index in (
+                torch.cartesian_prod(*map(torch.arange, self.shape)).reshape(self.size, -1).tolist()
+            )
+        ]
 
     def physical(self, x: Float[Tensor, "batch size"]) -> Float[Tensor, "batch *physical"]:
         return self.transform(x.to(self._like).reshape(len(x), *self.shape))
@@ -107,7 +137,10 @@ class _Part:
         p = p.to(self._like.device).reshape(len(p), *self.physical_shape)
         inside = self.distribution.support.check(p).reshape(len(p), -1).all(1)
         if not inside.all():
-            raise PflowError(f"`{self.name}` must be within {self.distribution.support}, and {p[~inside][0].tolist()} is not: correct it")
+            raise PflowError(
+                f"`{self.name}` must be within {self.distribution.support}, and"
+                f" {p[~inside][0].tolist()} is not: correct it"
+            )
         return self.transform.inv(p)
 
     def log_density(self, x: Float[Tensor, "batch size"]) -> Float[Tensor, " batch"]:

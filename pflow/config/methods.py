@@ -1,0 +1,265 @@
+"""Methods of fine-tuning: the entries of `finetune:`, one class for each objective."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Union
+
+from pflow.config.decoding import TaggedUnion, setting
+from pflow.config.priors import PriorSettings
+
+__all__ = [
+    "AutoSettings",
+    "FinetuningSettings",
+    "ImportanceSettings",
+    "LatentGaussianSettings",
+    "MethodSettings",
+    "NoFinetuningSettings",
+    "ReverseKLSettings",
+    "ScoreReplaySettings",
+    "mistakes_of_methods",
+]
+
+Schedule = Literal["exponential", "cosine"]
+SOURCES = (
+    "Random sources (shots) that a point sees, for an operator that has several; such a point costs"
+    " `sources` / all of an evaluation (0: all)."
+)
+CORRECT = (
+    "At the end, a dense Gaussian of the latent that explains the scores of all evaluations best"
+    " (up to 6000 unknowns): correlations that the flow cannot express, and so honest deviations."
+    " Wants more evaluations than unknowns."
+)
+PRIOR = "Prior of this method's posterior; absent: the experiment's."
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoFinetuningSettings(TaggedUnion):
+    """The amortised posterior: the pretrained flow as it is, at y_obs."""
+
+    tag_key: ClassVar[str] = "objective"
+    tag_value: ClassVar[str] = "none"
+    flow: str = setting("Which entry of `flows`.")
+    start: Literal["pretrained"] = setting("There is nothing else to start from.", "pretrained")
+    prior: PriorSettings | None = setting(PRIOR, None)
+    label: str = setting("Name on figures and tables; empty: the method's own name.", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuningSettings(TaggedUnion):
+    """What all objectives share: where to start, and when to stop (at the first of budget and
+    targets).
+    """
+
+    tag_key: ClassVar[str] = "objective"
+    flow: str = setting("Which entry of `flows`.")
+    start: Literal["pretrained", "random"] = setting(
+        "Weights at the start: preconditioned, or from scratch."
+    )
+    evaluations: int = setting("Evaluations of the expensive operator, at most.", minimum=1)
+    prior: PriorSettings | None = setting(PRIOR, None)
+    target_ess_fraction: float | None = setting(
+        "Stop when the effective sample size fraction of the newest draws is at least this.",
+        None,
+        above=0,
+        below=1,
+    )
+    target_score_error: float | None = setting(
+        "Stop when the score error of the newest draws, per unknown and in the metric of the flow,"
+        " is at most this.",
+        None,
+        above=0,
+    )
+    target_elbo_change: float | None = setting(
+        "Stop when the ELBO of the newest draws changes by at most this many nats.", None, above=0
+    )
+    label: str = setting("Name on figures and tables; empty: the method's own name.", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReverseKLSettings(FinetuningSettings):
+    """Minimise KL(q(. given y_obs) || posterior) with fresh draws of q in every step."""
+
+    tag_value: ClassVar[str] = "reverse_kl"
+    gradient: Literal["path", "total"] = setting(
+        "`path`: sticking the landing; `total`: the paper's.", "path"
+    )
+    anneal: float = setting(
+        "Part of the budget over which the likelihood is raised from a hundredth of its weight to"
+        " all of it (0: none).",
+        0.0,
+        minimum=0,
+        maximum=1,
+    )
+    batch: int = setting("Draws, and so evaluations, in a step.", 64, minimum=1)
+    learning_rate: float = setting("Adam's step size.", 1e-3, above=0)
+    warmup: int = setting(
+        "Steps over which the step size grows linearly from zero; protects a good start.",
+        20,
+        minimum=0,
+    )
+    schedule: Schedule = setting(
+        "`exponential`: times `decay` every `decay_steps`; `cosine`: to zero at the end of the"
+        " budget.",
+        "cosine",
+    )
+    decay: float = setting("Factor of the exponential schedule.", 0.9, above=0, maximum=1)
+    decay_steps: int = setting(
+        "Steps between two decays of the exponential schedule.", 16, minimum=1
+    )
+    clip: float = setting("Largest gradient norm; larger gradients are scaled down.", 10.0, above=0)
+    sources: int = setting(SOURCES, 0, minimum=0)
+    correct_latent: bool = setting(
+        f"{CORRECT} A quarter of them are then draws of the finished flow.", False
+    )
+    keep: Literal["best", "last"] = setting(
+        "Weights at the end: `best` goes back where the newest draws had a clearly lower ELBO than"
+        " earlier ones; `last`: the paper's.",
+        "best",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreReplaySettings(FinetuningSettings):
+    """Evaluate each point once, keep it, and learn from all of them many times. The default way of
+    fine-tuning.
+    """
+
+    tag_value: ClassVar[str] = "score_replay"
+    draw: int | None = setting(
+        "Points evaluated in a round; absent: 16 at first, and a quarter of those known later.",
+        None,
+        minimum=1,
+    )
+    inner: int = setting("Operator-free steps in a round, at most.", 200, minimum=1)
+    batch: int = setting("Points in an operator-free step.", 64, minimum=1)
+    sources: int = setting(SOURCES, 0, minimum=0)
+    reuse: str = setting(
+        "A method whose evaluations, at the same observation and seed, are known from the start"
+        " (empty: none).",
+        "",
+    )
+    correct_latent: bool | None = setting(
+        f"{CORRECT} Absent: with more than 512 unknowns and at least as many evaluations.", None
+    )
+    finish: float = setting(
+        "Part of the budget kept for path gradients at the end (the hybrid; 0: none).",
+        0.0,
+        minimum=0,
+        below=1,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentGaussianSettings(FinetuningSettings):
+    """Freeze the flow and learn a Gaussian of its latent (Siahkoohi et al. 2023, arXiv
+    2207.11640).
+    """
+
+    tag_value: ClassVar[str] = "latent"
+    fit: Literal["match_scores", "reverse_kl"] = setting(
+        "`match_scores`: closed form, dense covariance (arXiv 2402.14758); `reverse_kl`: path"
+        " gradients.",
+        "match_scores",
+    )
+    covariance: Literal["diagonal", "low_rank", "dense"] = setting(
+        "Covariance of the latent; `match_scores` needs dense.", "dense"
+    )
+    rank: int = setting("Directions of a low-rank covariance, besides the diagonal.", 8, minimum=1)
+    batch: int = setting("Draws, and so evaluations, in a step.", 32, minimum=1)
+    learning_rate: float = setting("Adam's step size, for reverse_kl.", 1e-2, above=0)
+    warmup: int = setting("Steps over which the step size grows linearly from zero.", 5, minimum=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportanceSettings(FinetuningSettings):
+    """For operators without a gradient: forward KL over importance-weighted points, values
+    alone.
+    """
+
+    tag_value: ClassVar[str] = "importance"
+    draw: int = setting("Points evaluated in a round.", 128, minimum=8)
+    inner: int = setting("Operator-free steps in a round.", 100, minimum=1)
+    batch: int = setting("Points in an operator-free step.", 128, minimum=1)
+    learning_rate: float = setting("Adam's step size.", 1e-3, above=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoSettings(FinetuningSettings):
+    """Chosen by operator.json: score replay where F is dear, path gradients where it is cheap,
+    values alone where it has no gradient.
+    """
+
+    tag_value: ClassVar[str] = "auto"
+
+
+MethodSettings = Union[
+    NoFinetuningSettings,
+    ReverseKLSettings,
+    ScoreReplaySettings,
+    LatentGaussianSettings,
+    ImportanceSettings,
+    AutoSettings,
+]
+
+
+def mistakes_of_methods(where: str, methods: Mapping[str, MethodSettings]) -> list[str]:
+    """Settings that contradict each other or another method, in words."""
+    mistakes = []
+    for name, method in methods.items():
+        here = f"{where}.{name}"
+        if getattr(method, "fit", "") == "match_scores" and method.covariance != "dense":
+            mistakes.append(
+                f"`{here}.covariance` (='{method.covariance}') must be dense for `fit:"
+                " match_scores`: its closed form has no other; or set fit: reverse_kl"
+            )
+        key = "draw" if hasattr(method, "draw") else "batch"
+        points = getattr(method, key, None) or 0
+        if points > getattr(method, "evaluations", points):
+            mistakes.append(
+                f"`{here}.evaluations` (={method.evaluations}) must be at least its `{key}`"
+                f" (={points}): a smaller budget has no step"
+            )
+        for target in ("target_ess_fraction", "target_score_error"):
+            if getattr(method, "sources", 0) and getattr(method, target):
+                mistakes.append(
+                    f"`{here}.{target}` (={getattr(method, target)}) cannot be measured with random"
+                    " `sources`: use target_elbo_change or a budget alone"
+                )
+        if getattr(method, "reuse", ""):
+            mistakes += _mistakes_of_reuse(here, name, methods)
+    return mistakes
+
+
+def _mistakes_of_reuse(here: str, name: str, methods: Mapping[str, MethodSettings]) -> list[str]:
+    reused = methods[name].reuse
+    scored = [
+        other
+        for other, method in methods.items()
+        if other != name and not isinstance(method, (NoFinetuningSettings, ImportanceSettings))
+    ]
+    if reused not in scored:
+        return [
+            f"`{here}.reuse` (='{reused}') must name another method that evaluates scores:"
+            f" {', '.join(scored) or 'there is none'}"
+        ]
+    if getattr(methods[reused], "sources", 0) != methods[name].sources:
+        return [
+            f"`{here}.sources` (={methods[name].sources}) must be that of `{reused}`, whose"
+            " evaluations it reuses: set both alike"
+        ]
+    if methods[reused].prior != methods[name].prior:
+        return [
+            f"`{here}.prior` must be that of `{reused}`, whose evaluations it reuses: set both"
+            " alike"
+        ]
+    chain = [name]
+    while getattr(methods.get(chain[-1]), "reuse", ""):
+        chain.append(methods[chain[-1]].reuse)
+        if chain[-1] in chain[:-1]:
+            return [
+                f"`{here}.reuse` goes in a circle ({' -> '.join(chain)}): let one of them start"
+                " without"
+            ]
+    return []

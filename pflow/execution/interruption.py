@@ -1,0 +1,101 @@
+"""SIGTERM and SIGINT: stop at once and say so in one line, or, during training, finish the step,
+save the state, stop.
+
+SLURM sends SIGTERM before a time limit or a preemption, a person presses Ctrl-C; both mean "save
+and go".
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from types import FrameType
+
+__all__ = ["DeferredSignals", "Interrupted", "StopSignals"]
+
+
+class Interrupted(BaseException):
+    """Work stopped by a signal after its state was saved. No `except Exception` takes it for an
+    error.
+
+    Attributes:
+        signal_number: what was received; the exit status is 128 + this.
+    """
+
+    def __init__(self, signal_number: int, message: str) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number
+
+
+class StopSignals:
+    """Context in which SIGTERM and SIGINT raise `Interrupted` in the main thread, and `received`
+    remembers them.
+
+    Whatever leaves the context after a signal is that signal: the import of a C extension turns an
+    exception raised within it into an ImportError, and an exception raised in a finaliser is
+    printed and dropped. A dropped one is raised again.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+
+    def __enter__(self) -> StopSignals:
+        self._previous = {
+            number: signal.signal(number, self._stop)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
+        }
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._dropped
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        sys.unraisablehook = self._hook
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if number != signal.SIGALRM:
+            self.received = number
+        raise Interrupted(
+            self.received or signal.SIGTERM, "nothing was left half-written; run again"
+        )
+
+    def _dropped(self, what: object) -> None:
+        if self.received is None:
+            self._hook(what)
+        else:
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+
+
+class DeferredSignals:
+    """Context in which the first SIGTERM or SIGINT only sets `received`; a second one acts at once.
+
+    Arguments:
+        patient: no number of signals acts at once. Of several processes each is told by everybody
+            who knows: SLURM, srun, torchrun.
+    """
+
+    def __init__(self, patient: bool = False) -> None:
+        self.patient = patient
+        self.received: int | None = None
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> DeferredSignals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        if not self.patient:
+            self._restore()
+
+    def _restore(self) -> None:
+        while self._previous:
+            number, handler = self._previous.popitem()
+            signal.signal(number, handler)

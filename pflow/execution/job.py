@@ -1,0 +1,88 @@
+"""One run of one stage: nobody else at the same files, no litter of a killed run, no second try of
+what cannot heal.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pflow.errors import PassingError, PflowError
+from pflow.execution.lock import JobLock
+
+__all__ = ["job"]
+
+FLOW_FILES = ("flow.safetensors", "flow.json", "history.csv")
+
+
+@contextmanager
+def job(out: Path, checkpoint: Path | None, identity: str, attempt: int = 1) -> Iterator[JobLock]:
+    """Hold the lock of a job; remember a failure that another attempt would repeat.
+
+    Arguments:
+        out: what the stage writes: a file, a folder, or the root file of a store.
+        checkpoint: the file with the state of an interrupted run, for stages that keep one.
+        identity: fingerprint of settings, code and inputs.
+        attempt: 1, and one more for each automatic retry.
+
+    Raises:
+        PflowError: this is a retry of a failure that only a person can mend.
+    """
+    whole = out.parent if out.name == "zarr.json" else out
+    anchor = checkpoint or whole
+    failure = anchor.with_name(f".{anchor.name}.failed")
+    if attempt > 1:
+        _refuse_to_repeat(failure, identity)
+    try:
+        with JobLock(anchor.with_name(f".{anchor.name}.lock")) as lock:
+            _sweep(whole, checkpoint)
+            failure.unlink(missing_ok=True)
+            yield lock
+    except PassingError:
+        raise
+    except PflowError as error:
+        failure.parent.mkdir(parents=True, exist_ok=True)
+        failure.write_text(
+            json.dumps({"identity": identity, "message": str(error)}), encoding="utf-8"
+        )
+        raise
+    finally:
+        if checkpoint is not None:
+            _remove_empty(checkpoint.parent)
+
+
+def _refuse_to_repeat(failure: Path, identity: str) -> None:
+    try:
+        earlier = json.loads(failure.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if earlier.get("identity") == identity:
+        raise PflowError(
+            f"{earlier['message']} (the attempt before failed so, and another one would: not tried"
+            " again)"
+        )
+
+
+def _sweep(whole: Path, checkpoint: Path | None) -> None:
+    """Remove what a killed run of this job was writing."""
+    patterns = [(whole.parent, f".{whole.stem}.*.partial")] + [
+        (whole, f".{name}.*.partial") for name in FLOW_FILES
+    ]
+    if checkpoint is not None:
+        patterns.append((checkpoint.parent, ".*.partial"))
+    for folder, pattern in patterns:
+        for litter in folder.glob(pattern) if folder.is_dir() else ():
+            shutil.rmtree(litter, ignore_errors=True)
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove the folder of a checkpoint and those above it, as far as they are empty."""
+    while ".checkpoints" in folder.parts:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+        folder = folder.parent

@@ -1,0 +1,184 @@
+"""One job, one owner: a lock file that names its owner and shows its heartbeat.
+
+A controller that was killed and started again submits jobs whose predecessors may still run. The
+second job of an output waits while the first one lives, and takes over when it is dead:
+
+    owner on this host      its process no longer exists: dead at once
+    owner on another host   its heartbeat (the time of the file) has not moved for STALE_SECONDS, as
+                            seen from here, so that clocks that disagree do not matter
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+__all__ = ["JobLock"]
+
+HEARTBEAT_SECONDS = 10.0
+STALE_SECONDS = 60.0
+SETTLE_SECONDS = 1.0
+
+
+class JobLock:
+    """Context in which this process is the only one at work on a job.
+
+    Arguments:
+        path: the lock file; its folder is made.
+        heartbeat: seconds between two beats.
+        stale: seconds without a beat after which an owner elsewhere counts as dead.
+
+    Attributes:
+        waited: whether another owner had to be waited for.
+    """
+
+    def __init__(
+        self, path: Path, heartbeat: float = HEARTBEAT_SECONDS, stale: float = STALE_SECONDS
+    ) -> None:
+        self.path, self.heartbeat, self.stale = path, heartbeat, stale
+        self.waited = False
+        self.token = uuid.uuid4().hex
+        self._stop = threading.Event()
+
+    def __enter__(self) -> JobLock:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        while not self._create():
+            self._wait_for_the_owner()
+            if self._take_over():
+                break
+        threading.Thread(target=self._beat, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if _read(self.path).get("token") == self.token:
+            self.path.unlink(missing_ok=True)
+
+    def _create(self) -> bool:
+        """Atomic, also on network file systems: only one process can link the name."""
+        mine = self._write()
+        try:
+            os.link(mine, self.path)
+        except FileExistsError:
+            return False
+        finally:
+            mine.unlink()
+        return True
+
+    def _take_over(self) -> bool:
+        """Put our name in place of a dead owner's; of several that do so at once, the last one has
+        it.
+        """
+        os.replace(self._write(), self.path)
+        time.sleep(SETTLE_SECONDS)
+        return _read(self.path).get("token") == self.token
+
+    def _write(self) -> Path:
+        mine = self.path.with_name(f"{self.path.name}.{self.token}")
+        mine.write_text(json.dumps({"token": self.token, **_this_process()}), encoding="utf-8")
+        return mine
+
+    def _wait_for_the_owner(self) -> None:
+        """Return when the owner is dead, or has let go (then the lock is absent, and ours to
+        take).
+        """
+        seen: tuple[str, int] | None = None
+        since = told = time.monotonic()
+        while True:
+            try:
+                owner, beat = _read(self.path), self.path.stat().st_mtime_ns
+            except FileNotFoundError:
+                return
+            alive = _lives_here(owner)
+            if alive is False:
+                print(
+                    f"taking over from {_describe(owner)}, which no longer runs",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                return
+            now = time.monotonic()
+            if (owner.get("token", ""), beat) != seen:
+                seen, since = (owner.get("token", ""), beat), now
+            elif alive is None and now - since > self.stale:
+                print(
+                    f"taking over from {_describe(owner)}, whose heartbeat stopped",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                return
+            if not self.waited or now - told > 60:
+                self.waited, told = True, now
+                print(
+                    f"waiting for {_describe(owner)}, which is making the same files ({self.path})",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            time.sleep(min(1.0, self.heartbeat))
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self.heartbeat):
+            try:
+                if _read(self.path).get("token") == self.token:
+                    os.utime(self.path)
+                elif not self._stop.is_set():
+                    print(
+                        f"stopped: {_describe(_read(self.path))} took over ({self.path})",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+                    os._exit(
+                        1
+                        # At once: what is written is written whole, and the new owner must not be
+                        # disturbed
+                    )
+            except OSError:
+                continue  # a file system that is away for a moment
+
+
+def _this_process() -> dict[str, Any]:
+    job = os.environ.get("SLURM_JOB_ID", "")
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "started": _start_time(os.getpid()),
+        "job": job,
+    }
+
+
+def _lives_here(owner: dict[str, Any]) -> bool | None:
+    """Whether the owner's process exists; None where that cannot be seen from here."""
+    if owner.get("host") != socket.gethostname():
+        return None
+    return _start_time(owner.get("pid", 0)) == owner.get("started") != ""
+
+
+def _start_time(pid: int) -> str:
+    """When a process began, in ticks since a boot that is named; a number reused by another process
+    differs. "" if there is none.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else f"{boot}/{fields[19]}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _describe(owner: dict[str, Any]) -> str:
+    job = f"SLURM job {owner['job']}, " if owner.get("job") else ""
+    return f"{job}process {owner.get('pid', '?')} on {owner.get('host', 'an unknown host')}"

@@ -1,0 +1,58 @@
+"""Progress of long stages: a bar on a terminal, one plain line at a time in a log file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+__all__ = ["Progress"]
+
+
+class Progress:
+    """Report the finished fraction of one stage.
+
+    Arguments:
+        title: what is being done.
+        stream: where to report; a terminal gets a bar that redraws, anything else a line every
+            `interval` seconds.
+        interval: seconds between two lines of a log.
+    """
+
+    def __init__(self, title: str, stream: TextIO | None = None, interval: float = 60.0) -> None:
+        self.title, self.stream, self.interval = title, stream or sys.stderr, interval
+        self.is_terminal = self.stream.isatty()
+        self.began = time.monotonic()
+        self.began_fraction: float | None = None
+        self.last = float("-inf")
+
+    def update(self, fraction: float, **numbers: float) -> None:
+        """Show `fraction` (0 to 1) and `numbers`; cheap when nothing is due."""
+        now = time.monotonic()
+        if self.began_fraction is None:
+            self.began_fraction = fraction
+        if now - self.last < (0.1 if self.is_terminal else self.interval):
+            return
+        self.last = now
+        self._write(self._text(fraction, now, numbers), end="" if self.is_terminal else "\n")
+
+    def say(self, message: str) -> None:
+        """One line, now."""
+        self._write(f"{self.title}: {message}", end="\n")
+
+    def close(self, message: str) -> None:
+        """Finish the bar and print a last line."""
+        self.say(message)
+
+    def _text(self, fraction: float, now: float, numbers: dict[str, float]) -> str:
+        done = fraction - (self.began_fraction or 0.0)
+        left = (now - self.began) * (1 - fraction) / done if done > 0 else float("nan")
+        shown = "  ".join(f"{name} {value:.5g}" for name, value in numbers.items())
+        remaining = "" if left != left else f"  {left:.0f} s left"
+        bar = f" [{'#' * int(20 * fraction):<20}]" if self.is_terminal else ""
+        return f"{self.title}:{bar} {fraction:4.0%}  {shown}{remaining}"
+
+    def _write(self, text: str, end: str) -> None:
+        start = "\r\x1b[K" if self.is_terminal else ""
+        self.stream.write(f"{start}{text}{end}")
+        self.stream.flush()

@@ -1,0 +1,137 @@
+"""`objective: auto`: score replay or path gradients, whichever reaches the same accuracy sooner on
+this machine; values alone where F has no gradient.
+
+    score replay      seconds per evaluation  F + t inner / M       t: one operator-free step, of
+                      which a round of M points, on average, makes at most `inner`
+    path gradients    seconds per evaluation  F + t / batch         and some 50 times more
+                      evaluations (docs/methods.md)
+
+F comes from operator.json, t is measured once. Timings jitter, and near the boundary the choice
+could flip; so it is made once for an observation and a method, on this machine, written beside the
+checkpoints, and read from there by all other seeds and later runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pflow.config.methods import (
+    AutoSettings,
+    FinetuningSettings,
+    ImportanceSettings,
+    MethodSettings,
+    ReverseKLSettings,
+    ScoreReplaySettings,
+)
+from pflow.errors import PflowError
+from pflow.flows.base import Flow
+from pflow.objectives.replay.rounds import rounds_of
+
+__all__ = ["resolve", "step_seconds"]
+
+EVALUATIONS_SAVED = 50
+REPEATS = 5
+
+
+def resolve(
+    method: MethodSettings,
+    operator: Mapping[str, Any] | None,
+    measure: Callable[[], float],
+    file: Path | None = None,
+) -> MethodSettings:
+    """`auto` becomes the method that is faster for the measured cost of F, or the only one that
+    needs no gradient of it; others stay.
+
+    Arguments:
+        operator: what operator.json says: `differentiable` and `seconds_per_gradient`.
+        measure: seconds of one operator-free step; asked only where no choice is on file.
+        file: where the choice is kept.
+
+    Raises:
+        PflowError: the cost of F is not known.
+    """
+    if not isinstance(method, AutoSettings):
+        return method
+    if operator is None:
+        raise PflowError(
+            "`objective: auto` needs the measured cost of F: name operator.json with --operator"
+        )
+    shared = {
+        field.name: getattr(method, field.name) for field in dataclasses.fields(FinetuningSettings)
+    }
+    if not operator["differentiable"]:
+        return ImportanceSettings(**shared, draw=min(ImportanceSettings.draw, method.evaluations))
+    seconds_per_evaluation = operator["seconds_per_gradient"]
+    replay, paths = ScoreReplaySettings(**shared), ReverseKLSettings(**shared)
+    basis = {
+        "machine": platform.node(),
+        "seconds_per_evaluation": seconds_per_evaluation,
+        "evaluations": method.evaluations,
+    }
+    known = _read(file, basis)
+    if known is None:
+        step = measure()
+        with_replay = (
+            seconds_per_evaluation
+            + step * replay.inner * rounds_of(method.evaluations) / method.evaluations
+        )
+        with_paths = EVALUATIONS_SAVED * (seconds_per_evaluation + step / paths.batch)
+        chosen = replay if with_replay < with_paths else paths
+        known = _keep(
+            file, basis, {**basis, "seconds_per_step": step, "objective": chosen.tag_value}
+        )
+    return replay if known["objective"] == replay.tag_value else paths
+
+
+def step_seconds(flow: Flow, summary: Tensor, batch: int = 64) -> float:
+    """Seconds of one operator-free step: draws, their scores under two flows, and the gradient of
+    the weights. Changes nothing.
+    """
+    generator, seconds = torch.Generator().manual_seed(0), []
+    parameters = [parameter for parameter in flow.parameters() if parameter.requires_grad]
+    for _ in range(REPEATS + 1):
+        began = time.perf_counter()
+        x = flow.sample(summary, batch, generator)
+        for _ in range(2):
+            points = x.detach().requires_grad_()
+            (score,) = torch.autograd.grad(flow.log_prob(points, summary).sum(), points)
+        torch.autograd.grad((score * x).sum(), parameters, allow_unused=True)
+        seconds.append(time.perf_counter() - began)
+    return median(seconds[1:])  # the first one warms up
+
+
+def _read(file: Path | None, basis: dict) -> dict | None:
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))
+        return known if known.items() >= basis.items() else None
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _keep(file: Path | None, basis: dict, choice: dict) -> dict:
+    """Write the choice, unless another seed was first: then its choice."""
+    if file is None:
+        return choice
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if _read(file, basis) is None:
+        file.unlink(missing_ok=True)
+    mine = file.with_name(f".{file.name}.{os.getpid()}")
+    mine.write_text(json.dumps(choice, indent=1), encoding="utf-8")
+    try:
+        os.link(mine, file)
+    except FileExistsError:
+        return _read(file, basis) or choice
+    finally:
+        mine.unlink()
+    return choice

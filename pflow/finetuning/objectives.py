@@ -1,0 +1,102 @@
+"""From the settings of a method to what trains: objective and optimiser, one row a kind of
+method.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from pflow.config.methods import (
+    FinetuningSettings,
+    ImportanceSettings,
+    LatentGaussianSettings,
+    MethodSettings,
+    NoFinetuningSettings,
+    ReverseKLSettings,
+    ScoreReplaySettings,
+)
+from pflow.finetuning.correction import kept_for_latent, under_latent
+from pflow.flows.base import Flow
+from pflow.inference.target import Evaluation, Target
+from pflow.objectives.base import Objective
+from pflow.objectives.batch_and_match import BatchAndMatch
+from pflow.objectives.hybrid import Hybrid
+from pflow.objectives.importance import Importance
+from pflow.objectives.replay.score_replay import ScoreReplay
+from pflow.objectives.reverse_kl import ReverseKL
+from pflow.objectives.stopping import Stopping
+from pflow.training import Optimiser
+
+__all__ = ["needs_gradient", "objective_of", "wrap"]
+
+
+def needs_gradient(method: MethodSettings) -> bool:
+    """Whether the objective uses scores."""
+    return not isinstance(method, (ImportanceSettings, NoFinetuningSettings))
+
+
+def wrap(flow: Flow, architecture: dict, method: MethodSettings) -> tuple[Flow, dict]:
+    """The flow that the method trains: for `latent` the given one, frozen, under a Gaussian
+    latent.
+    """
+    if not isinstance(method, LatentGaussianSettings):
+        return flow, architecture
+    return under_latent(flow, architecture, {"covariance": method.covariance, "rank": method.rank})
+
+
+def objective_of(
+    method: FinetuningSettings, target: Target, known: Evaluation | None = None
+) -> tuple[Objective, Optimiser]:
+    """The objective, and the optimiser that belongs to it.
+
+    Arguments:
+        known: evaluations of another method, for one that reuses them.
+    """
+    stopping = _stopping(method, target)
+    if isinstance(method, ReverseKLSettings):
+        optimiser = Optimiser(
+            method.learning_rate,
+            method.warmup,
+            method.schedule,
+            method.decay,
+            method.decay_steps,
+            method.clip,
+        )
+        stopping = _stopping(
+            dataclasses.replace(method, evaluations=method.evaluations - kept_for_latent(method)),
+            target,
+        )
+        return (
+            ReverseKL(target, stopping, method.batch, method.gradient, method.anneal, method.keep),
+            optimiser,
+        )
+    if isinstance(method, ScoreReplaySettings):
+        optimiser = Optimiser(2e-3, clip=100.0, betas=(0.9, 0.99))
+        if not method.finish:
+            return (
+                ScoreReplay(target, stopping, method.draw, method.inner, method.batch, known),
+                optimiser,
+            )
+        part = dataclasses.replace(
+            method, evaluations=max(1, round(method.evaluations * (1 - method.finish)))
+        )
+        replay = ScoreReplay(
+            target, _stopping(part, target), method.draw, method.inner, method.batch, known
+        )
+        return Hybrid(replay, ReverseKL(target, stopping, 16, "path")), optimiser
+    if isinstance(method, LatentGaussianSettings) and method.fit == "match_scores":
+        return BatchAndMatch(target, method.batch, stopping), Optimiser(method.learning_rate)
+    if isinstance(method, LatentGaussianSettings):
+        return ReverseKL(target, stopping, method.batch, "path"), Optimiser(
+            method.learning_rate, method.warmup, "cosine", clip=10.0
+        )
+    if isinstance(method, ImportanceSettings):
+        return Importance(target, stopping, method.draw, method.inner, method.batch), Optimiser(
+            method.learning_rate, 20, clip=10.0
+        )
+    raise TypeError(f"no objective for {type(method).__name__}")
+
+
+def _stopping(method: FinetuningSettings, target: Target) -> Stopping:
+    targets = (method.target_ess_fraction, method.target_score_error, method.target_elbo_change)
+    return Stopping(method.evaluations, *targets, share=target.ledger.share)

@@ -1,0 +1,180 @@
+"""Reference draws by the No-U-Turn sampler, with nutpie (optional extra `reference`).
+
+Hoffman, Gelman 2014, https://arxiv.org/abs/1111.4246; R-hat, effective sample sizes and divergences
+(Vehtari, Gelman, Simpson, Carpenter, Burkner 2021, https://arxiv.org/abs/1903.08008, as ArviZ
+computes them) decide whether the chains may serve as a reference.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pflow.errors import PflowError
+from pflow.inference.laplace import LARGEST, laplace_coordinates
+from pflow.inference.target import Target
+
+__all__ = ["Chains", "convergence", "run_nuts"]
+
+MANY = 32  # unknowns from which finding good coordinates pays
+
+
+@dataclass(frozen=True)
+class Chains:
+    """What the chains brought.
+
+    Attributes:
+        x, lp: draws and log p~ there, (chain, draw, *model) and (chain, draw).
+        divergences: number of divergent steps.
+        evaluations: that each chain had cost up to each draw, its adaptation included, (chain,
+            draw).
+    """
+
+    x: np.ndarray
+    lp: np.ndarray
+    divergences: int
+    evaluations: np.ndarray
+
+
+def run_nuts(
+    target: Target,
+    *,
+    draws: int,
+    tune: int,
+    chains: int,
+    seed: int,
+    start: np.ndarray,
+    tell: Callable[[int, int], None] = lambda steps, total: None,
+) -> Chains:
+    """Chains of the posterior, one after the other, in float64; every step costs evaluations,
+    counted by the target's ledger.
+
+    With many unknowns they run in the coordinates of `pflow.inference.laplace`, where steps can be
+    long in all directions.
+
+    Arguments:
+        draws: of each chain.
+        tune: steps of each chain that adapt and are thrown away.
+        start: where to begin, (several, *model), one of them for each chain at random; draws of the
+            prior are good.
+        tell: called after each step of a chain with the steps so far and those of all chains.
+
+    Raises:
+        PflowError: nutpie is not installed, or the sampler cannot start.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of the ArviZ that nutpie brings
+            import nutpie
+            from nutpie.compiled_pyfunc import from_pyfunc
+    except ImportError as error:
+        raise PflowError(
+            "`reference.kind: nuts` needs nutpie: pip install nutpie, or set `reference.kind: none`"
+        ) from error
+    shape = target.problem.model_shape
+    size = math.prod(shape)
+    coordinates = (
+        laplace_coordinates(target, torch.Generator().manual_seed(seed))
+        if MANY <= size <= LARGEST
+        else None
+    )
+    places = torch.from_numpy(np.asarray(start, dtype=np.float64))
+    places = (
+        (places.flatten(1) if coordinates is None else coordinates.of_model(places))
+        .contiguous()
+        .numpy()
+    )
+
+    def model_at(flat: np.ndarray) -> torch.Tensor:
+        point = torch.from_numpy(np.array(flat, dtype=np.float64))
+        return point.reshape(1, *shape) if coordinates is None else coordinates.model(point[None])
+
+    def make_log_density(**_: object):
+        def log_density(flat: np.ndarray) -> tuple[float, np.ndarray]:
+            found = target.evaluate(model_at(flat))
+            if not bool(found.valid):
+                raise _Recoverable("the posterior density is not finite here")
+            score = found.score if coordinates is None else coordinates.pull(found.score)
+            return float(found.log_density), score.numpy().reshape(-1)
+
+        return log_density
+
+    steps = itertools.count(1)
+
+    def make_expand(seed1: int, seed2: int, chain: int, **_: object):
+        def expand(flat: np.ndarray, **_: object) -> dict[str, np.ndarray]:
+            tell(next(steps), chains * (tune + draws))
+            return {"x": model_at(flat).numpy().reshape(-1)}
+
+        return expand
+
+    def initial_point(seed: int) -> np.ndarray:
+        return places[np.random.default_rng(seed).integers(len(places))]
+
+    model = from_pyfunc(
+        size,
+        make_log_density,
+        make_expand,
+        [np.dtype("float64")],
+        [(size,)],
+        ["x"],
+        make_initial_point_fn=initial_point,
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trace = nutpie.sample(
+                model,
+                draws=draws,
+                tune=tune,
+                chains=chains,
+                cores=1,
+                seed=seed,
+                save_warmup=True,
+                progress_bar=False,
+            )
+    except Exception as error:  # nutpie raises what its Rust side says
+        raise PflowError(
+            f"NUTS stopped ({str(error).splitlines()[0]}): check the operator's gradient, or set"
+            " `reference.kind: none`"
+        ) from error
+    x = np.asarray(trace.posterior["x"].values).reshape(chains, draws, *shape)
+    stats = trace.sample_stats
+    adapting = np.asarray(trace.warmup_sample_stats["n_steps"].values).sum(1, keepdims=True)
+    evaluations = adapting + np.asarray(stats["n_steps"].values).cumsum(1)
+    return Chains(
+        x,
+        np.asarray(stats["logp"].values),
+        int(np.asarray(stats["diverging"].values).sum()),
+        evaluations,
+    )
+
+
+class _Recoverable(ValueError):
+    """nutpie rejects the step instead of stopping when an error says so."""
+
+    is_recoverable = True
+
+
+def convergence(chains: Chains) -> dict[str, float]:
+    """The worst R-hat and effective sample sizes over all unknowns, and the share of divergent
+    steps.
+    """
+    from arviz_stats.base import array_stats
+
+    count, draws = chains.x.shape[:2]
+    unknowns = np.moveaxis(chains.x.reshape(count, draws, -1), -1, 0)
+    return {
+        "r_hat": float(max(array_stats.rhat(u) for u in unknowns)),
+        "ess_bulk": float(min(array_stats.ess(u, method="bulk") for u in unknowns)),
+        "ess_tail": float(
+            min(array_stats.ess(u, method="tail", prob=(0.05, 0.95)) for u in unknowns)
+        ),
+        "divergent_fraction": chains.divergences / (count * draws),
+    }

@@ -1,0 +1,311 @@
+"""The unnormalised posterior p~(x) = p(y_obs given x) p(x), and the ledger that counts what it
+costs.
+
+One evaluation = one forward of the high-fidelity operator *with* its gradient, for one x. Values
+without a gradient are counted apart, as forwards. Nothing differentiates through a target: an
+evaluation returns the value and the score, and objectives build their gradients from these two, so
+an operator in another language, process or device costs no more calls.
+
+Random subsets. Where F(x) = (F_1(x), ..., F_S(x)) for S sources with independent noise, each point
+may see k random sources B(x) alone:
+
+    log L^(x) = log L(y) + (S / k) (log L(y with F_s(x) for s in B) - log L(y)),        E_B[log
+                                                                                        L^(x)] = log
+                                                                                        L(x),
+
+where log L(y) stands for a prediction without residual; so for its gradient. One such point costs k
+/ S evaluations. B depends on the point and a seed alone: asked again, the answer is the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pflow.errors import PflowError
+from pflow.problems.base import Problem
+from pflow.storage.evaluations import EvaluationStore
+
+__all__ = ["Evaluation", "Ledger", "Target"]
+
+TAKEN = ("x", "score", "log_likelihood", "log_prior")  # fields of the store that an evaluation has
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A batch of evaluated points.
+
+    Attributes:
+        x: points, (batch, *model).
+        log_likelihood: log p(y_obs given x), (batch,).
+        log_prior: log p(x), (batch,).
+        score: grad_x log p~(x), (batch, *model).
+        valid: points whose value and score are finite, (batch,).
+    """
+
+    x: Tensor
+    log_likelihood: Tensor
+    log_prior: Tensor
+    score: Tensor
+    valid: Tensor
+
+    @property
+    def log_density(self) -> Tensor:
+        """log p~(x), (batch,)."""
+        return self.log_likelihood + self.log_prior
+
+
+@dataclass
+class Ledger:
+    """What has been spent.
+
+    Attributes:
+        points: those whose value and gradient this run has asked for.
+        recalled: those among them that the store of evaluations knew, so that the operator was not
+            asked again.
+        forwards: points whose value alone was asked for.
+        invalid: points that were NaN or infinite.
+        seconds: time in the operator.
+        rows: of the store, for every point, in the order asked.
+        share: evaluations that a point costs: 1, or k / S with random subsets of sources.
+    """
+
+    points: int = 0
+    recalled: int = 0
+    forwards: int = 0
+    invalid: int = 0
+    seconds: float = 0.0
+    rows: list[np.ndarray] = field(default_factory=list)
+    share: float = 1.0
+
+    @property
+    def evaluations(self) -> int | float:
+        """What the points have cost."""
+        return self.cost(self.points)
+
+    @property
+    def asked(self) -> np.ndarray:
+        """Rows of the store of all points, in the order of asking."""
+        return np.concatenate([np.empty(0, dtype=np.int64), *self.rows])
+
+    def cost(self, points: int) -> int | float:
+        """Evaluations that so many points cost; a whole number where it is one."""
+        exact = round(points * self.share, 9)
+        return int(exact) if exact == int(exact) else exact
+
+    def state_dict(self) -> dict[str, float | Tensor]:
+        """Plain numbers and a tensor, for a checkpoint."""
+        return vars(self) | {"rows": torch.from_numpy(self.asked)}
+
+    def load_state_dict(self, state: dict[str, float | Tensor]) -> None:
+        """Continue counting where `state` stopped."""
+        vars(self).update(state | {"rows": [state["rows"].numpy()]})
+
+
+@dataclass(frozen=True)
+class Target:
+    """p~(x) = p(y_obs given x) p(x) for one observation.
+
+    Arguments:
+        problem: prior, operators and noise.
+        y: the observation, (1, *data).
+        store: evaluations made before; asked first, and told of every new one.
+        gradient: False for values alone: scores are then zero, and not asked for.
+        sources: k, random sources that a point sees; 0 for all of them.
+        seed: of the random sources.
+
+    Raises:
+        PflowError: the operator has no (or not so many) sources, or its noise is not independent
+            between them.
+    """
+
+    problem: Problem
+    y: Tensor
+    gradient: bool = True
+    ledger: Ledger = field(default_factory=Ledger)
+    store: EvaluationStore = field(default_factory=lambda: EvaluationStore(None))
+    sources: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            return
+        total = getattr(self.problem.high_fidelity, "sources", 1)
+        if not 1 <= self.sources <= total:
+            way_out = (
+                f"choose 1 to {total}"
+                if total > 1
+                else "remove it, or give the operator `sources` and `forward_sources`"
+            )
+            raise PflowError(
+                f"`sources` (={self.sources}) must be at most the number of sources of the operator"
+                f" (={total}): {way_out}"
+            )
+        self.ledger.share = self.sources / total
+        self._require_independent_sources(total)
+
+    @cached_property
+    def summary(self) -> Tensor:
+        """What the flow sees of y, (1, *summary)."""
+        return self.problem.summary(self.y)
+
+    def recalled(self, rows: dict[str, np.ndarray]) -> Evaluation:
+        """Rows of a store as an evaluation; costs nothing."""
+        return _evaluation(rows, self.y.device)
+
+    def evaluate(self, x: Tensor, round_number: int = 0) -> Evaluation:
+        """Value and score at each of the points `x`, (batch, *model); costs `batch` evaluations, or
+        the share of them that subsets cost.
+
+        Arguments:
+            round_number: which state of the flow drew the points, for the store.
+        """
+        x = x.detach()
+        points = x.cpu().numpy()
+        rows = self.store.find(points)
+        new = [k for k, row in enumerate(rows.tolist()) if row < 0]
+        if new:
+            part = (
+                slice(None) if len(new) == len(points) else new
+            )  # nothing is copied where all are new
+            rows[part] = self.store.append(self._ask(x[part], points[part], round_number))
+        found = _evaluation(self.store.take(rows, TAKEN), x.device)
+        self.ledger.rows.append(rows)
+        self.ledger.points += len(points)
+        self.ledger.recalled += len(points) - len(new)
+        self.ledger.invalid += found.valid.tolist().count(False)
+        return found
+
+    def seen(self, x: Tensor) -> Tensor | None:
+        """Which sources each of the points `x` sees, 1 or 0, (batch, S); None where all see all."""
+        if not self.sources:
+            return None
+        chosen = torch.from_numpy(
+            np.stack([self._subset(point) for point in x.detach().cpu().numpy()])
+        )
+        return (
+            torch.zeros(len(x), self.problem.high_fidelity.sources)
+            .scatter(1, chosen, 1.0)
+            .to(x.device)
+        )
+
+    def _ask(self, x: Tensor, points: np.ndarray, round_number: int) -> dict[str, np.ndarray]:
+        """One call of the operator for the whole batch, forward and, unless values are enough,
+        gradient.
+        """
+        began = time.perf_counter()
+        with torch.set_grad_enabled(self.gradient):
+            x = x.requires_grad_(self.gradient)
+            log_likelihood = (
+                self._estimate(x, points)
+                if self.sources
+                else self.problem.log_likelihood(self.y, self._apply(self.problem.high_fidelity, x))
+            )
+            log_prior = self.problem.log_prior(x)
+            score = (
+                torch.autograd.grad((log_likelihood + log_prior).sum(), x)[0]
+                if self.gradient
+                else torch.zeros_like(x)
+            )
+        seconds = time.perf_counter() - began
+        self.ledger.seconds += seconds
+        answers = {
+            "score": score,
+            "log_likelihood": log_likelihood.detach(),
+            "log_prior": log_prior.detach(),
+        }
+        return {
+            "x": points,
+            **{name: values.cpu().numpy() for name, values in answers.items()},
+            "seconds": np.full(len(points), seconds / len(points), dtype=np.float32),
+            "round": np.full(len(points), round_number, dtype=np.int32),
+        }
+
+    @torch.no_grad()
+    def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(F(x), log p~(x)) without gradients; costs `batch` forwards."""
+        began = time.perf_counter()
+        prediction = self._apply(self.problem.high_fidelity, x)
+        log_density = self.problem.log_likelihood(self.y, prediction) + self.problem.log_prior(x)
+        self.ledger.forwards += len(x)
+        self.ledger.seconds += time.perf_counter() - began
+        return prediction, log_density
+
+    def _apply(self, operator: Callable[..., Tensor], x: Tensor, *more: Tensor) -> Tensor:
+        """F(x) where and in what precision the operator works (its `device` and `dtype`, if it has
+        them), brought back to where x is.
+        """
+        wishes = {
+            name: getattr(self.problem.high_fidelity, name, None) for name in ("device", "dtype")
+        }
+        moved = x.to(**{name: wish for name, wish in wishes.items() if wish is not None})
+        return operator(moved, *(tensor.to(moved.device) for tensor in more)).to(x)
+
+    def _estimate(self, x: Tensor, points: np.ndarray) -> Tensor:
+        """log L^ of the module, (batch,)."""
+        chosen = torch.from_numpy(np.stack([self._subset(point) for point in points]))
+        predicted = self._apply(self.problem.high_fidelity.subset, x, chosen)
+        index = (
+            chosen.to(x.device)
+            .view(*chosen.shape, *(1 for _ in self.y.shape[2:]))
+            .expand_as(predicted)
+        )
+        prediction = self.y.to(x).expand(len(x), *self.y.shape[1:]).scatter(1, index, predicted)
+        perfect = self.problem.log_likelihood(self.y, self.y)
+        return (
+            perfect
+            + (self.problem.log_likelihood(self.y, prediction) - perfect) / self.ledger.share
+        )
+
+    def _subset(self, point: np.ndarray) -> np.ndarray:
+        """B(x), sorted, (k,)."""
+        digest = hashlib.blake2b(point.tobytes(), digest_size=8).digest()
+        generator = np.random.default_rng([self.seed, int.from_bytes(digest, "big")])
+        return np.sort(
+            generator.choice(self.problem.high_fidelity.sources, self.sources, replace=False)
+        )
+
+    @torch.no_grad()
+    def _require_independent_sources(self, total: int) -> None:
+        """Two halves of the sources must add up in the log-likelihood, or subsets would be
+        biased.
+        """
+        half = total // 2
+        residual = (
+            0.1
+            * self.y.std()
+            * torch.randn(self.y.shape, generator=torch.Generator().manual_seed(0)).to(self.y)
+        )
+        first, second = residual.clone(), residual.clone()
+        first[:, half:], second[:, :half] = 0, 0
+        perfect, both, one, other = (
+            self.problem.log_likelihood(self.y, self.y + r)
+            for r in (torch.zeros_like(residual), residual, first, second)
+        )
+        gap, scale = (
+            float((both - perfect) - (one - perfect) - (other - perfect)),
+            float((both - perfect).abs()),
+        )
+        if not abs(gap) <= 1e-3 * scale + 1e-6 * float(perfect.abs()):
+            raise PflowError(
+                f"`sources` (={self.sources}) needs noise that is independent between sources, and"
+                f" the log-likelihoods of two halves of them miss that of all by {gap:.3g} nats of"
+                f" {scale:.3g}: remove `sources`"
+            )
+
+
+def _evaluation(rows: dict[str, np.ndarray], device: torch.device) -> Evaluation:
+    """Rows of a store on `device`."""
+    log_density, score = rows["log_likelihood"] + rows["log_prior"], rows["score"]
+    valid = np.isfinite(log_density) & np.isfinite(score).reshape(len(score), -1).all(1)
+    x, score, log_likelihood, log_prior, valid = (
+        torch.from_numpy(values).to(device) for values in (*(rows[name] for name in TAKEN), valid)
+    )
+    return Evaluation(x, log_likelihood, log_prior, score, valid)

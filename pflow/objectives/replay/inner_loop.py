@@ -1,0 +1,100 @@
+"""How a flow follows a fixed model of the score through the operator-free steps of one round.
+
+The distance to the model, a mean square of whitened scores on fresh draws, is looked at every few
+steps. A tenth of the model's own error ends the round: more would fit errors. A distance that grows
+instead brings back the closest weights, with a third of the step size. A round that ends further
+from its model than it began has failed.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+from torch import Tensor
+
+from pflow.flows.base import Flow
+from pflow.objectives.best_state import weights_of
+
+__all__ = ["CHECK", "InnerLoop"]
+
+WARMUP, CHECK = 10, 10  # steps
+FOLLOW = 0.1  # distance to the model at which a round ends, in units of the model's own error
+# Mean squared whitened score distance to the model below which a round ends as well: 5e-5 nats per
+# unknown
+CLOSE = 1e-4
+GROWTH = 2.0  # of the distance to the model, from noise alone
+CUT, CUTS = 3.0, 6
+
+
+class InnerLoop:
+    """Steps, step size and closest weights of a round.
+
+    Attributes:
+        step: of this round.
+        finished: whether the round is over.
+        weights: the closest to the model in this round; None before the first round.
+    """
+
+    def __init__(self) -> None:
+        self.step, self.finished = 0, True
+        self.scale, self.cuts = 1.0, 0
+        self.distances: list[float] = []
+        self.opening = self.closest = math.inf
+        self.weights: dict[str, Tensor] | None = None
+
+    def start(self, closest: float, weights: dict[str, Tensor]) -> None:
+        """A round begins at that distance to its model."""
+        self.opening = self.closest = closest
+        self.weights = weights
+        self.distances, self.step, self.cuts, self.finished = [], 0, 0, False
+        self.scale = min(1.0, CUT**2 * self.scale)
+
+    def note(self, distance: float) -> None:
+        """The distance to the model at the draws of one step."""
+        self.distances.append(distance)
+
+    def check(self, flow: Flow, error: float) -> None:
+        """End the round, remember the closest weights, or go back to them with a third of the step
+        size.
+
+        Arguments:
+            error: of the model, in the unit of the distances.
+        """
+        distance = sum(self.distances[-CHECK:]) / CHECK
+        if distance < max(FOLLOW * error, CLOSE):
+            self.weights, self.finished = weights_of(flow), True
+        elif not distance < GROWTH * self.closest:
+            flow.load_state_dict(self.weights)
+            self.cut()
+            self.cuts += 1
+            self.finished = self.cuts >= CUTS
+        else:
+            self.weights = weights_of(flow)
+            self.closest = min(self.closest, distance)
+
+    def failed(self, distance: float) -> bool:
+        """Whether a round that ends at this distance, measured as the one it began at, did harm."""
+        return not distance < GROWTH * self.opening
+
+    def cut(self) -> None:
+        """Smaller steps from here on."""
+        self.scale /= CUT
+
+    def learning_rate_factor(self, steps: int) -> float:
+        """Warm-up and cosine of a round of `steps`, times the cuts."""
+        fraction = min(1.0, self.step / steps)
+        return (
+            self.scale
+            * min(1.0, (self.step + 1) / WARMUP)
+            * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fraction)))
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything."""
+        return {name: copy.copy(value) for name, value in vars(self).items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken."""
+        vars(self).update({name: copy.copy(value) for name, value in state.items()})

@@ -1,0 +1,91 @@
+"""A project of the user's own, in a folder outside pflow: the files to start from, and the pipeline
+run there.
+
+Snakefile, rules and profiles lie in pflow's clone, beside the package: they are found when pflow
+was installed from it with `pip install --editable`. Results, logs and Snakemake's memory lie in the
+folder where one runs.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pflow.errors import PflowError
+from pflow.pipeline.workflow import check_yaml
+
+__all__ = ["new", "run"]
+
+CLONE = Path(__file__).resolve().parents[2]
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+
+
+def new(name: str, folder: Path) -> list[Path]:
+    """Write NAME.py, NAME.yaml and test_NAME.py into `folder`; none of them may be there.
+
+    Raises:
+        PflowError: a name that cannot be a Python module, or a file that would be overwritten.
+    """
+    if not name.isidentifier() or not name.isascii() or name.startswith("_"):
+        raise PflowError(
+            f"the name (={name!r}) becomes a Python file and a class: use letters, digits and _,"
+            " such as my_problem"
+        )
+    if name in sys.stdlib_module_names or name in ("pflow", "torch", "numpy"):
+        raise PflowError(
+            f"the name (={name!r}) is that of a Python module: choose another, such as my_{name}"
+        )
+    files = {
+        f"{name}.py": "problem.py.txt",
+        f"{name}.yaml": "experiment.yaml.txt",
+        f"test_{name}.py": "test.py.txt",
+    }
+    taken = [file for file in files if (folder / file).exists()]
+    if taken:
+        raise PflowError(
+            f"{', '.join(taken)} in {folder.resolve()} would be overwritten: choose another name or"
+            " folder"
+        )
+    class_name = "".join(part[:1].upper() + part[1:] for part in name.split("_"))
+    for file, template in files.items():
+        text = (TEMPLATES / template).read_text(encoding="utf-8")
+        (folder / file).write_text(
+            text.replace("MyProblem", class_name).replace("my_problem", name), encoding="utf-8"
+        )
+    return [folder / file for file in files]
+
+
+def run(configuration: Path, arguments: Sequence[str]) -> int:
+    """Run the pipeline in this folder with one configuration file, and nothing else; further
+    arguments are Snakemake's.
+
+    Raises:
+        PflowError: the file is not there or not YAML, or pflow was not installed from its clone.
+    """
+    snakefile = CLONE / "Snakefile"
+    if not snakefile.is_file():
+        raise PflowError(
+            f"running the pipeline needs pflow's clone, and {snakefile} is not there: install it"
+            " with `pip install --editable PATH/OF/THE/CLONE`"
+        )
+    if not configuration.is_file():
+        raise PflowError(
+            f"{configuration} is not there: {configuration.absolute()}: name your configuration"
+            " (`python -m pflow new my_problem` writes one)"
+        )
+    check_yaml(configuration)
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        str(snakefile),
+        "--configfile",
+        str(configuration),
+        "--config",
+        "alone=true",
+        *arguments,
+    ]
+    return subprocess.run(command, check=False).returncode

@@ -1,0 +1,61 @@
+"""Minutes to ask of a cluster, from the measured cost of the operator.
+
+`check_operator` has written operator.json by the time that long jobs are submitted. What a job asks
+F for is known from its settings: so many evaluations with gradient, so many forwards. Before
+operator.json exists, and where F is cheap, the configured minutes stand.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+from pflow.config.experiment import ExperimentSettings
+
+__all__ = ["measured_minutes", "operator_calls"]
+
+MARGIN = 3.0  # other nodes may be slower than the one that measured
+START_MINUTES = 2.0
+GRADIENTS_PER_STEP = 31  # of NUTS, with trees of depth five
+
+
+def operator_calls(
+    experiment: ExperimentSettings, stage: str, method: str | None = None, split: str = "train"
+) -> tuple[int, int]:
+    """(evaluations with gradient, forwards alone) of the high-fidelity operator in one job of a
+    stage.
+
+    Arguments:
+        stage: simulate, finetune, sample or reference; others ask for none.
+        method: of finetune and sample.
+        split: of simulate; only `high_fidelity` pairs are dear.
+    """
+    if stage == "simulate" and split == "high_fidelity":
+        return 0, min(experiment.simulate.high_fidelity, experiment.simulate.shard_size)
+    if stage == "finetune":
+        return getattr(experiment.finetune[method], "evaluations", 0), 0
+    if stage == "sample":
+        return (
+            experiment.sample.score_draws,
+            experiment.sample.draws + experiment.sample.prior_draws,
+        )
+    if stage == "reference" and experiment.reference.kind == "nuts":
+        wanted = experiment.reference
+        return GRADIENTS_PER_STEP * (wanted.chains * wanted.tune + wanted.draws), 0
+    return 0, 0
+
+
+def measured_minutes(operator_json: Path, evaluations: int, forwards: int = 0) -> int:
+    """Minutes for so many calls of F, with a margin; 0 where nothing has been measured.
+
+    Arguments:
+        operator_json: what `check_operator` wrote; it need not exist.
+    """
+    try:
+        cost = json.loads(operator_json.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return 0
+    forward = cost.get("seconds_per_forward") or 0.0
+    gradient = cost.get("seconds_per_gradient") or forward
+    return math.ceil(START_MINUTES + MARGIN * (evaluations * gradient + forwards * forward) / 60)

@@ -1,0 +1,159 @@
+"""What is done, running and missing, and the newest metrics of each run: from the files alone, in a
+moment.
+
+A result is done when its file is there. Snakemake marks the outputs of jobs that have begun
+(`.snakemake/incomplete`) and locks the folder while it works, so a marked output is running while
+the lock holds, and was interrupted when it does not.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import json
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from pflow.config.experiment import STAGES
+from pflow.pipeline.workflow import Pipeline, check_yaml
+
+__all__ = ["status"]
+
+SHOWN = ("kl_reverse_nats", "ess_fraction", "elbo_nats", "evaluations", "wall_seconds")
+LONGEST = 100
+
+
+class Begun(NamedTuple):
+    """Outputs of jobs that have begun and not ended, and whether Snakemake is at work."""
+
+    outputs: frozenset[str]
+    at_work: bool
+
+
+def status(folder: Path) -> str:
+    """A table for people about the project in `folder`, the one with config.yaml, or about a
+    configuration file run in this folder.
+
+    Raises:
+        PflowError: there is no valid configuration.
+    """
+    configuration, folder = (
+        (folder, Path()) if folder.is_file() else (folder / "config.yaml", folder)
+    )
+    check_yaml(configuration)
+    settings = yaml.safe_load(configuration.read_text(encoding="utf-8"))
+    with contextlib.chdir(folder):  # where its paths start
+        pipeline = Pipeline(settings, folder)
+    begun = _begun(folder / ".snakemake")
+    lines = []
+    for name in pipeline.configuration.experiments:
+        lines += [
+            name,
+            *(f"  {line}" for line in _stages(pipeline, folder, name, begun)),
+            *(f"  {line}" for line in _runs(pipeline, folder, name, begun)),
+        ]
+    report = folder / pipeline.results / "report.html"
+    lines.append(f"report  {'done, ' + _age(report) if report.is_file() else 'missing'}")
+    if begun.outputs and not begun.at_work:
+        lines.append("Some jobs were interrupted: `snakemake` continues them.")
+    return "\n".join(lines)
+
+
+def _stages(pipeline: Pipeline, folder: Path, experiment: str, begun: Begun) -> list[str]:
+    lines = []
+    for stage in STAGES[:-1]:
+        files = pipeline.stage_files(stage, experiment)
+        states = [_state(folder, file, begun) for file in files]
+        counts = {
+            state: states.count(state) for state in ("done", "running", "interrupted", "missing")
+        }
+        lines.append(
+            f"{stage:<15} "
+            + (
+                ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+                or "nothing to do"
+            )
+        )
+    return lines
+
+
+def _runs(pipeline: Pipeline, folder: Path, experiment: str, begun: Begun) -> list[str]:
+    """Newest first: numbers of finished runs, the last line of the log of running ones."""
+    done, other = [], []
+    for file in pipeline.runs(experiment, "metrics.json"):
+        path = folder / file
+        run = "/".join(path.parts[-4:-1])
+        if path.is_file():
+            done.append((path.stat().st_mtime, f"{run:<40} {_numbers(path)}"))
+        elif (told := _progress(folder, file, begun)) is not None:
+            other.append(f"{run:<40} {told}")
+    return [line for _, line in sorted(done, key=lambda entry: -entry[0])] + other
+
+
+def _state(folder: Path, file: str, begun: Begun) -> str:
+    if file in begun.outputs:
+        return "running" if begun.at_work else "interrupted"
+    return "done" if (folder / file).is_file() else "missing"
+
+
+def _numbers(path: Path) -> str:
+    try:
+        metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return "metrics.json is damaged: delete it and run snakemake again"
+    numbers = [
+        f"{name} {metrics[name]:.4g}"
+        for name in SHOWN
+        if isinstance(metrics.get(name), (int, float))
+    ]
+    return ", ".join([metrics.get("verdict", "no verdict"), *numbers, _age(path)])
+
+
+def _progress(folder: Path, metrics: str, begun: Begun) -> str | None:
+    """What the log of the stage that a run is in says last."""
+    run = Path(metrics).parent
+    for stage, output in (
+        ("evaluate", "metrics.json"),
+        ("sample", "posterior.zarr/zarr.json"),
+        ("finetune", "flow.safetensors"),
+    ):
+        if f"{run.as_posix()}/{output}" in begun.outputs:
+            results_and_experiment, place = run.parts[:-4], run.parts[-3:]
+            log = folder.joinpath(
+                *results_and_experiment, "logs", stage, *place[:-1], f"{place[-1]}.log"
+            )
+            lines = (
+                log.read_text(encoding="utf-8", errors="replace").splitlines()
+                if log.is_file()
+                else []
+            )
+            told = lines[-1] if len(lines) > 1 else ""
+            return f"{'running' if begun.at_work else 'interrupted in'} {stage}  {told[:LONGEST]}".rstrip()
+    return None
+
+
+def _begun(folder: Path) -> Begun:
+    """The markers carry the output's name in base64, long names in pieces that are folders."""
+    outputs = set()
+    root = folder / "incomplete"
+    for marker in root.rglob("*") if root.is_dir() else ():
+        if marker.is_file():
+            text = "".join(part.removeprefix("@") for part in marker.relative_to(root).parts)
+            try:
+                outputs.add(base64.urlsafe_b64decode(text).decode())
+            except (binascii.Error, UnicodeDecodeError):
+                continue
+    locks = folder / "locks"
+    return Begun(frozenset(outputs), locks.is_dir() and any(locks.iterdir()))
+
+
+def _age(path: Path) -> str:
+    seconds = max(0.0, time.time() - path.stat().st_mtime)
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"

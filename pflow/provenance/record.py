@@ -1,0 +1,105 @@
+"""What made an output: code version, fingerprint of the stage's code, settings, inputs, software,
+device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pflow.provenance.code import code_fingerprint
+
+__all__ = ["file_hash", "identity", "made", "provenance", "settings_hash"]
+
+
+def provenance(
+    stage: str, settings: str, inputs: dict[str, str | Path] | None = None
+) -> dict[str, Any]:
+    """Plain data for the attributes of an output."""
+    return {
+        "stage": stage,
+        "code_version": code_version(),
+        "code_fingerprint": code_fingerprint(stage),
+        "settings_hash": settings_hash(settings),
+        "settings": settings,
+        "inputs": {name: file_hash(path) for name, path in (inputs or {}).items()},
+        "software": software(),
+    }
+
+
+def identity(record: dict[str, Any]) -> str:
+    """Fingerprint of settings, code and inputs: a checkpoint under another identity is not
+    resumed.
+    """
+    parts = [
+        record["stage"],
+        record["code_fingerprint"],
+        record["settings_hash"],
+        *sorted(record["inputs"].values()),
+    ]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def made(folder: Path, wanted: str) -> bool:
+    """Whether `folder` holds the unchanged weights of a training with the identity `wanted`."""
+    try:
+        record = json.loads((folder / "flow.json").read_text(encoding="utf-8"))
+        return (
+            identity(record) == wanted
+            and file_hash(folder / "flow.safetensors") == record["weights_hash"]
+        )
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def settings_hash(text: str) -> str:
+    """Short fingerprint of a settings text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_hash(path: str | Path) -> str:
+    """Short hash of a file's bytes; of a store, that of its root `zarr.json`, which holds the
+    content's hash.
+    """
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+
+
+def software() -> dict[str, str]:
+    """Versions of what computes the numbers."""
+    names = ("torch", "numpy", "zarr", "xarray", "snakemake")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@lru_cache(maxsize=1)
+def code_version() -> str:
+    """Package version and, in a git checkout, the commit (with "+changes" where files differ from
+    it).
+    """
+    try:
+        package = version("pflow")
+    except PackageNotFoundError:
+        package = "unknown"
+    folder = Path(__file__).resolve().parents[1]
+    git = ["git", "-C", str(folder)]
+    try:
+        commit = subprocess.run(
+            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--", "."], capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return package
+    return f"{package} ({commit}{'+changes' if changed else ''})"

@@ -1,0 +1,190 @@
+"""A user's Python file, read and never run: which settings its classes take, and a fingerprint of
+the code it can reach.
+
+A plan must not wait for the user's imports (torch takes seconds), so signatures come from the
+syntax tree. Modules beside the file are followed, as Python finds them when it runs a script from
+that folder.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from pflow.errors import PflowError
+from pflow.provenance.code import module_path, normalised_code, pflow_content
+
+__all__ = ["Definition", "beside", "find_definition", "outside_fingerprint", "parse"]
+
+
+class Definition(NamedTuple):
+    """A class or a function, and the file that holds it."""
+
+    node: ast.ClassDef | ast.FunctionDef
+    path: Path
+
+
+def parse(path: Path) -> ast.Module:
+    """The syntax tree of a user's file.
+
+    Raises:
+        PflowError: it is not there, or it is not Python.
+    """
+    try:
+        return ast.parse(path.read_bytes(), filename=str(path))
+    except OSError as error:
+        raise PflowError(
+            f"{path} cannot be read ({error.strerror}): {path.absolute()} (paths start in the"
+            " folder where you run pflow)"
+        ) from error
+    except (SyntaxError, ValueError) as error:
+        raise PflowError(
+            f"{path}, line {getattr(error, 'lineno', '?')}: not valid Python:"
+            f" {getattr(error, 'msg', error)}"
+        ) from error
+
+
+def find_definition(path: Path, name: str) -> Definition | None:
+    """The class or function `name` of a file: defined there, or imported from a module beside it or
+    from pflow.
+    """
+    tree = parse(path)
+    for node in tree.body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == name:
+            return Definition(node, path)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    source = _module(node, path)
+                    return find_definition(source, alias.name) if source is not None else None
+    return None
+
+
+def definitions(path: Path) -> list[str]:
+    """Names that a configuration could mean."""
+    return [
+        node.name
+        for node in parse(path).body
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and not node.name.startswith("_")
+    ]
+
+
+def require_definition(path: Path, name: str, where: str) -> Definition:
+    """`find_definition`, or an error that names the nearest.
+
+    Raises:
+        PflowError: the file has no such class or function.
+    """
+    found = find_definition(path, name)
+    if found is None:
+        known = definitions(path)
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"did you mean `{close[0]}`?" if close else f"it has {', '.join(known) or 'none'}"
+        raise PflowError(f"`{where}` (={name!r}) must be a class or a function of {path}: {hint}")
+    return found
+
+
+def outside_fingerprint(path: Path, files: tuple[Path, ...] = ()) -> str:
+    """Two hashes, "THEIRS-OURS": of a user's file, the modules beside it and `files`; and of the
+    modules of pflow that these reach.
+
+    Comments and docstrings are left out.
+    """
+    digest, seen, waiting, ours = hashlib.sha256(), {}, [path], set()
+    while waiting:
+        here = waiting.pop()
+        if here in seen:
+            continue
+        tree = parse(here)
+        waiting += beside(tree, here, path.parent)
+        ours |= set(_pflow_imports(tree))
+        seen[here] = normalised_code(tree)  # after the imports: it empties docstrings in place
+    for here, content in seen.items():
+        digest.update(
+            f"{here.relative_to(path.parent) if here != path else '.'}\0{content}\0".encode()
+        )
+    for file in files:
+        digest.update(_content(file))
+    return f"{digest.hexdigest()[:16]}-{pflow_content(ours)[:8]}"
+
+
+def beside(tree: ast.Module, path: Path, folder: Path) -> list[Path]:
+    """Files of `folder` that a module imports, the `__init__` of their packages included."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(node, path, folder)
+            names = [
+                base,
+                *(f"{base}.{alias.name}" if base else alias.name for alias in node.names),
+            ]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".") if name else []
+            for depth in range(1, len(parts) + 1):
+                file = _file(folder.joinpath(*parts[:depth]))
+                if file is None:
+                    break
+                found.append(file)
+    return found
+
+
+def _absolute(node: ast.ImportFrom, path: Path, folder: Path) -> str:
+    """The module of a `from` import, without leading dots."""
+    if not node.level:
+        return node.module or ""
+    package = path.parent
+    for _ in range(node.level - 1):
+        package = package.parent
+    inside = package.relative_to(folder).parts if package.is_relative_to(folder) else ()
+    return ".".join([*inside, *([node.module] if node.module else [])])
+
+
+def _module(node: ast.ImportFrom, path: Path) -> Path | None:
+    """The file of a `from` import: beside `path`, or in pflow."""
+    module = _absolute(node, path, path.parent)
+    if module.split(".")[0] == "pflow":
+        return module_path(module)
+    return _file(path.parent.joinpath(*module.split("."))) if module else None
+
+
+def _file(base: Path) -> Path | None:
+    return next(
+        (
+            file
+            for file in (base.with_name(f"{base.name}.py"), base / "__init__.py")
+            if file.is_file()
+        ),
+        None,
+    )
+
+
+def _pflow_imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "pflow")
+        elif (
+            isinstance(node, ast.ImportFrom)
+            and not node.level
+            and (node.module or "").split(".")[0] == "pflow"
+        ):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _content(file: Path) -> bytes:
+    """Hash of a file, or of all files of a folder (a Zarr store)."""
+    digest = hashlib.sha256()
+    for part in sorted(p for p in file.rglob("*") if p.is_file()) if file.is_dir() else [file]:
+        digest.update(part.relative_to(file).as_posix().encode() if part != file else b"")
+        with part.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.digest()

@@ -1,0 +1,59 @@
+"""From the setting `prior` and its file to the problem whose log p(x) is wanted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pflow.config.priors import GaussianPriorSettings, PriorSettings, ProblemPriorSettings
+from pflow.errors import PflowError
+from pflow.flows.base import Flow
+from pflow.problems.base import Problem
+from pflow.problems.prior_override import PriorOverride
+from pflow.stages.io.gaussian_prior import with_gaussian_prior
+from pflow.stages.io.weights import load_flow
+
+__all__ = ["FrozenFlow", "with_prior"]
+
+
+class FrozenFlow:
+    """The density of a flow whose weights stay as they are, at one summary (which an unconditional
+    flow does not look at).
+    """
+
+    def __init__(self, flow: Flow, summary: Tensor) -> None:
+        self.flow, self.summary = flow.requires_grad_(False), summary
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """log q(x)."""
+        return self.flow.log_prob(x, self.summary.to(x))
+
+    @torch.no_grad()
+    def sample(
+        self, n: int, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """Draws of q."""
+        return self.flow.sample(self.summary, n, generator).to(dtype)
+
+
+def with_prior(problem: Problem, settings: PriorSettings, file: Path | None, y: Tensor) -> Problem:
+    """`problem`, with the prior that `settings` describes.
+
+    Arguments:
+        file: its spectrum or its weights; None for the problem's own.
+        y: the observation, (1, *data), on the device where the prior is evaluated.
+
+    Raises:
+        PflowError: the file is not named.
+    """
+    if isinstance(settings, ProblemPriorSettings):
+        return problem
+    if isinstance(settings, GaussianPriorSettings):
+        return with_gaussian_prior(problem, file)
+    if file is None:
+        raise PflowError(
+            f"the prior `{settings.tag_value}` is read from a file: name it with --prior"
+        )
+    return PriorOverride(problem, FrozenFlow(load_flow(file, y.device)[0], problem.summary(y)))

@@ -1,0 +1,70 @@
+"""Files and folders that appear whole or not at all.
+
+What is new is written beside its place under a temporary name and swapped in; a kill at any moment
+leaves the old or the new one, and at most a folder `.NAME.xxxxxxxx.partial`, which the next run of
+the job removes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pflow.errors import PassingError
+
+__all__ = ["replacing"]
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path`; on success it takes `path`'s place, on any failure it
+    vanishes and `path` stays.
+
+    Raises:
+        PflowError: the folder cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    except OSError as error:
+        remedy = "make the folder writable, free some space, or choose another `results`"
+        raise PassingError(
+            f"cannot write to {path.parent}: {error.strerror or error}: {remedy}"
+        ) from error
+    try:
+        yield folder / path.name
+        _swap(folder / path.name, path, folder / "old")
+    except Exception as error:
+        if not isinstance(error, OSError) and "No space left" not in str(error):
+            raise
+        reason = getattr(error, "strerror", None) or "No space left on device"
+        raise PassingError(
+            f"cannot write {path}: {reason}: what was there before is unchanged; free some space"
+            " and run again"
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _swap(new: Path, path: Path, old: Path) -> None:
+    """Put `new` in the place of `path`; a folder there moves to `old`, and back if anything goes
+    wrong.
+    """
+    if new.is_file():
+        with new.open("rb") as file:
+            os.fsync(
+                file.fileno()
+            )  # a machine that loses power keeps one or the other, never an empty file
+    if path.is_dir() and not path.is_symlink():
+        os.replace(path, old)
+    try:
+        os.replace(new, path)
+    except BaseException:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        raise

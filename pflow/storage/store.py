@@ -1,0 +1,342 @@
+"""Every read and write of Zarr, safetensors, JSON and CSV.
+
+A store appears under its final name only when it is complete: it is written beside it under a
+temporary name and the whole directory is swapped in. The root `zarr.json` carries a hash of the
+content, which is what Snakemake compares. Reading checks what was promised: arrays present, shapes,
+every chunk there, no NaN.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import zarr
+
+from pflow.errors import PflowError
+from pflow.storage.atomic import replacing
+
+if TYPE_CHECKING:
+    import torch
+    import xarray as xr
+
+__all__ = [
+    "open_arrays",
+    "read_arrays",
+    "read_csv",
+    "read_datatree",
+    "read_json",
+    "read_pairs",
+    "read_rows",
+    "read_weights",
+    "replacing",
+    "write_arrays",
+    "write_csv",
+    "write_datatree",
+    "write_json",
+    "write_weights",
+]
+
+CHUNK_BYTES = 8 * 2**20
+
+
+def _store_root(path: str | Path) -> Path:
+    """Rules name a store by its root `zarr.json`; both names are accepted."""
+    path = Path(path)
+    return path.parent if path.name == "zarr.json" else path
+
+
+# --- arrays
+# ----------------------------------------------------------------------------------------------------------
+
+
+def write_arrays(
+    path: str | Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]
+) -> None:
+    """A Zarr group of plain arrays, chunked along the first axis and sharded into few files,
+    checksummed.
+    """
+    root = _store_root(path)
+    with replacing(root) as temporary, zarr.config.set({"array.write_empty_chunks": True}):
+        group = zarr.create_group(temporary, zarr_format=3)
+        for name, array in arrays.items():
+            array = np.ascontiguousarray(array)
+            chunks, shards = _layout(array)
+            stored = group.create_array(
+                name,
+                shape=array.shape,
+                dtype=array.dtype,
+                chunks=chunks,
+                shards=shards,
+                compressors=_codecs(),
+            )
+            stored[...] = array
+        shapes, hashes = (
+            {n: list(a.shape) for n, a in arrays.items()},
+            {n: _hash({n: a}) for n, a in arrays.items()},
+        )
+        group.attrs.update({**attributes, "shapes": shapes, "hashes": hashes})
+
+
+def read_arrays(
+    path: str | Path, names: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays and attributes of a group written by `write_arrays`.
+
+    Raises:
+        PflowError: the store, an array or a chunk is missing, a shape or the content differs from
+            what was written, data is damaged or NaN.
+    """
+    root = _store_root(path)
+    stored = open_arrays(root, names, optional)
+    attributes = dict(zarr.open_group(root, mode="r").attrs)
+    arrays = {
+        name: read_rows(array, root, name, 0, array.shape[0] if array.ndim else None)
+        for name, array in stored.items()
+    }
+    for name, array in arrays.items():
+        if _hash({name: array}) != attributes.get("hashes", {}).get(name):
+            raise PflowError(f"{root}/{name} was changed after it was written: {_remedy(root)}")
+    return arrays, attributes
+
+
+def open_arrays(
+    path: str | Path, names: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> dict[str, zarr.Array]:
+    """Arrays of a group, not yet read; what can be checked without reading them is checked."""
+    root = _store_root(path)
+    try:
+        group = zarr.open_group(root, mode="r")
+    except (FileNotFoundError, KeyError, ValueError) as error:
+        raise PflowError(f"{root} is not a Zarr group: {_remedy(root)}") from error
+    promised, arrays = group.attrs.get("shapes", {}), {}
+    for name in (*names, *(n for n in optional if n in group)):
+        if name not in group:
+            raise PflowError(f"{root} must hold the array `{name}` and does not: {_remedy(root)}")
+        arrays[name] = group[name]
+        if name in promised and list(arrays[name].shape) != promised[name]:
+            raise PflowError(
+                f"{root}/{name} has the shape {tuple(arrays[name].shape)}, but"
+                f" {tuple(promised[name])} was written: {_remedy(root)}"
+            )
+        _require_chunks(arrays[name], root / name, _remedy(root))
+    return arrays
+
+
+def read_rows(
+    array: zarr.Array, path: str | Path, name: str, start: int, stop: int | None, check: bool = True
+) -> np.ndarray:
+    """Rows of one array of a store (all of it for a scalar), finite where `check` asks for it."""
+    root = _store_root(path)
+    try:
+        rows = array[...] if stop is None else array[start:stop]
+    except Exception as error:  # zarr's codecs raise many types for damaged bytes
+        raise PflowError(
+            f"{root}/{name} is damaged ({str(error).splitlines()[0]}): {_remedy(root)}"
+        ) from error
+    if check and not np.isfinite(rows).all():
+        bad = int((~np.isfinite(rows)).sum())
+        raise PflowError(
+            f"{root}/{name} must be finite and has {bad} NaN or infinite values: check the operator"
+            f" and the data, then {_remedy(root)}"
+        )
+    return np.asarray(rows)
+
+
+def _remedy(root: Path) -> str:
+    return f"delete {root} and run snakemake again"
+
+
+def read_pairs(paths: list[Path]) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs (x, y) of the shards, sample first, in the order of `paths`."""
+    shards = [read_arrays(p, ("x", "y"))[0] for p in paths]
+    first = shards[0]
+    for path, shard in zip(paths, shards, strict=True):
+        for name in ("x", "y"):
+            if shard[name].shape[1:] != first[name].shape[1:]:
+                raise PflowError(
+                    f"{_store_root(path)}/{name} has samples of the shape {shard[name].shape[1:]},"
+                    f" other shards have {first[name].shape[1:]}: all shards must come from one"
+                    " problem; delete the odd one and run snakemake again"
+                )
+        if len(shard["x"]) != len(shard["y"]):
+            raise PflowError(
+                f"{_store_root(path)} has {len(shard['x'])} models x and {len(shard['y'])} data y:"
+                " each sample needs both"
+            )
+    return np.concatenate([s["x"] for s in shards]), np.concatenate([s["y"] for s in shards])
+
+
+def _layout(array: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+    """(chunks, shards): chunks of a few hundred samples, shards of at most CHUNK_BYTES, so that
+    files are few.
+    """
+    if array.ndim == 0 or array.size == 0:
+        return array.shape, None
+    sample_bytes = max(1, array.nbytes // len(array))
+    per_chunk = max(1, min(len(array), 256, CHUNK_BYTES // sample_bytes or 1))
+    per_shard = per_chunk * max(
+        1, min(-(-len(array) // per_chunk), CHUNK_BYTES // (per_chunk * sample_bytes) or 1)
+    )
+    return (per_chunk, *array.shape[1:]), (per_shard, *array.shape[1:])
+
+
+def _require_chunks(array: zarr.Array, path: Path, remedy: str) -> None:
+    """Zarr reads a missing chunk as fill values, without a word; here it is an error."""
+    if array.nchunks_initialized < array.nchunks:
+        raise PflowError(
+            f"{path} has {array.nchunks_initialized} of its {array.nchunks} chunks: {remedy}"
+        )
+
+
+def _codecs() -> tuple[Any, ...]:
+    """Compression, then a checksum: damage is found when the chunk is read."""
+    return (zarr.codecs.ZstdCodec(level=3), zarr.codecs.Crc32cCodec())
+
+
+def _hash(arrays: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:32]
+
+
+# --- posteriors in ArviZ's schema
+# ------------------------------------------------------------------------------------
+
+
+def write_datatree(
+    path: str | Path, groups: Mapping[str, "xr.Dataset"], attributes: Mapping[str, Any]
+) -> None:
+    """A DataTree of named groups (posterior, sample_stats, ...) with root attributes and a content
+    hash.
+    """
+    import xarray as xr
+
+    root = _store_root(path)
+    tree = xr.DataTree.from_dict({f"/{name}": dataset for name, dataset in groups.items()})
+    tree.attrs = {**attributes, "content_hash": _hash_of_groups(groups)}
+    encoding = {
+        f"/{g}": {v: {"compressors": _codecs()} for v in d.data_vars if np.asarray(d[v]).size}
+        for g, d in groups.items()
+    }
+    with replacing(root) as temporary, zarr.config.set({"array.write_empty_chunks": True}):
+        tree.to_zarr(temporary, zarr_format=3, consolidated=False, encoding=encoding)
+
+
+def read_datatree(path: str | Path) -> "xr.DataTree":
+    """The DataTree at `path`, loaded into memory."""
+    import xarray as xr
+
+    root = _store_root(path)
+    remedy = f"delete {root} and run snakemake again"
+    try:
+        for name, member in zarr.open_group(root, mode="r").members(max_depth=None):
+            if isinstance(member, zarr.Array):
+                _require_chunks(member, root / name, remedy)
+        with xr.open_datatree(root, engine="zarr", consolidated=False) as tree:
+            tree.load()
+    except (KeyError, ValueError, OSError, RuntimeError) as error:
+        raise PflowError(
+            f"{root} cannot be read as a posterior store ({str(error).splitlines()[0]}): {remedy}"
+        ) from error
+    if tree.attrs.get("content_hash") != _hash_of_groups(tree.children):
+        raise PflowError(f"{root} was changed after it was written: {remedy}")
+    return tree
+
+
+def _hash_of_groups(groups: Mapping[str, Any]) -> str:
+    return _hash(
+        {
+            f"{group}/{name}": np.asarray(dataset[name])
+            for group, dataset in groups.items()
+            for name in dataset.data_vars
+        }
+    )
+
+
+# --- weights
+# ---------------------------------------------------------------------------------------------------------
+
+
+def write_weights(
+    path: str | Path, state: Mapping[str, "torch.Tensor"], metadata: Mapping[str, str]
+) -> None:
+    """A state dict as safetensors, with text `metadata` in its header."""
+    from safetensors.torch import save_file
+
+    with replacing(path) as temporary:
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()},
+            temporary,
+            metadata=dict(metadata),
+        )
+
+
+def read_weights(path: str | Path) -> tuple[dict[str, "torch.Tensor"], dict[str, str]]:
+    """Tensors and metadata of a safetensors file.
+
+    Raises:
+        PflowError: the file is missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(
+                file.metadata() or {}
+            )
+    except (OSError, SafetensorError) as error:
+        raise PflowError(
+            f"{path} cannot be read as weights ({error}): delete it and run snakemake again"
+        ) from error
+
+
+# --- JSON and CSV
+# ----------------------------------------------------------------------------------------------------
+
+
+def write_json(path: str | Path, data: Any) -> None:
+    """Indented JSON; NaN and infinity are refused, because JSON has none."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        PflowError: the file is missing or not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise PflowError(
+            f"{path} cannot be read as JSON ({error}): delete it and run snakemake again"
+        ) from error
+
+
+def write_csv(path: str | Path, rows: list[Mapping[str, Any]], columns: tuple[str, ...]) -> None:
+    """A table; absent values are empty cells, floats keep all their digits."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_csv(path: str | Path) -> dict[str, np.ndarray]:
+    """Columns of a table of numbers; empty cells are NaN."""
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    header, body = rows[0], rows[1:]
+    return {
+        name: np.array([float(row[i]) if row[i] else np.nan for row in body])
+        for i, name in enumerate(header)
+    }

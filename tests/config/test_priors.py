@@ -1,0 +1,129 @@
+"""The setting `prior`: the experiment's or the method's own, which file it is read from, and
+mistakes in it.
+"""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from pflow.config.experiment import load_configuration
+from pflow.config.jobs import settings_for
+from pflow.errors import PflowError
+from pflow.pipeline.workflow import Pipeline
+
+PRIOR = {"name": "coupling", "conditional": False}
+
+
+def configuration(tmp_path, **changes) -> dict:
+    experiment = {
+        "problem": {"name": "seismic", "height": 16, "width": 16},
+        "prior": {"name": "flow", "flow": "prior"},
+        "observations": {"deep": {"seed": 1}},
+        "flows": {"coupling": {"name": "coupling"}, "prior": PRIOR},
+        "finetune": {
+            "amortized": {"flow": "coupling", "objective": "none"},
+            "paper": {
+                "flow": "coupling",
+                "objective": "reverse_kl",
+                "start": "pretrained",
+                "evaluations": 64,
+                "prior": {"name": "lowfi_posterior"},
+            },
+            "gaussian": {
+                "flow": "coupling",
+                "objective": "reverse_kl",
+                "start": "random",
+                "evaluations": 64,
+                "prior": {"name": "gaussian"},
+            },
+        },
+        "reference": {"kind": "gaussian"},
+    }
+    return {"results": str(tmp_path), "experiments": {"seismic": experiment | changes}}
+
+
+def prior_files(pipeline: Pipeline, method: str) -> list[str]:
+    found = pipeline.prior_file(
+        SimpleNamespace(experiment="seismic", method=method, observation="deep", seed="0")
+    )
+    return [path.removeprefix(f"{pipeline.results}/seismic/") for path in found]
+
+
+def test_each_method_reads_its_prior_from_one_file(tmp_path):
+    pipeline = Pipeline(configuration(tmp_path), tmp_path)
+    assert prior_files(pipeline, "amortized") == ["pretrained/prior/flow.safetensors"]
+    assert prior_files(pipeline, "paper") == ["pretrained/coupling/flow.safetensors"]
+    assert prior_files(pipeline, "gaussian") == ["prior/spectrum.zarr/zarr.json"]
+    assert pipeline.reference_prior(SimpleNamespace(experiment="seismic")) == [
+        pipeline.spectrum("seismic")
+    ]
+
+
+def test_a_problem_with_its_own_density_reads_none(tmp_path):
+    plain = configuration(tmp_path, prior={"name": "problem"}, reference={"kind": "none"})
+    assert prior_files(Pipeline(plain, tmp_path), "amortized") == []
+    assert Pipeline(plain, tmp_path).reference_prior(SimpleNamespace(experiment="seismic")) == []
+
+
+def test_the_prior_is_part_of_what_a_job_depends_on(tmp_path):
+    loaded = load_configuration(configuration(tmp_path))
+    for stage in ("finetune", "sample", "evaluate"):
+        priors = {
+            m: json.loads(
+                settings_for(loaded, stage, "seismic", observation="deep", method=m, seed="0")
+            )["prior"]["name"]
+            for m in ("amortized", "paper", "gaussian")
+        }
+        assert priors == {"amortized": "flow", "paper": "lowfi_posterior", "gaussian": "gaussian"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"prior": {"name": "flow", "flow": "coupling"}},
+            (
+                r"prior.flow` \(='coupling'\) must name an entry of .* with `conditional: false`,"
+                r" which are: prior"
+            ),
+        ),
+        (
+            {"finetune": {"amortized": {"flow": "prior", "objective": "none"}}},
+            r"finetune.amortized.flow` \(='prior'\) must see the data",
+        ),
+        (
+            {
+                "problem": {"name": "rosenbrock"},
+                "prior": {"name": "gaussian"},
+                "flows": {"coupling": {"name": "coupling"}},
+            },
+            r"prior` \(gaussian\) is for images",
+        ),
+        ({"prior": {"name": "gausian"}}, "did you mean `gaussian`"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, changes, message):
+    with pytest.raises(PflowError, match=message):
+        load_configuration(configuration(tmp_path, **changes))
+
+
+def test_images_of_the_users_own_are_inputs_of_pairs_and_observations(tmp_path):
+    (tmp_path / "stack.npy").write_bytes(b"")
+    problem = {
+        "name": "seismic",
+        "height": 16,
+        "width": 16,
+        "images": str(tmp_path / "stack.npy"),
+        "training_rows": [0, 64],
+        "target_rows": [64, 128],
+    }
+    pipeline = Pipeline(configuration(tmp_path, problem=problem), tmp_path)
+    wildcards = SimpleNamespace(experiment="seismic", observation="deep")
+    assert (
+        pipeline.pairs_files(wildcards)
+        == pipeline.measured_files(wildcards)
+        == [str(tmp_path / "stack.npy")]
+    )

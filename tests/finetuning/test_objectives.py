@@ -1,0 +1,92 @@
+"""Every kind of method trains through the stage's own table, spends its budget exactly, and comes
+closer to the posterior.
+"""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import torch
+
+from pflow.config.methods import (
+    ImportanceSettings,
+    LatentGaussianSettings,
+    ReverseKLSettings,
+    ScoreReplaySettings,
+)
+from pflow.execution.progress import Progress
+from pflow.finetuning.objectives import needs_gradient, objective_of, wrap
+from pflow.flows import build_flow
+from pflow.inference.target import Target
+from pflow.problems import build_problem
+from pflow.storage.checkpoint import Checkpoint
+from pflow.training import train
+
+SHARED = {"flow": "coupling", "start": "pretrained", "evaluations": 256}
+METHODS = {
+    "score replay": ScoreReplaySettings(**SHARED, inner=60),
+    "hybrid": ScoreReplaySettings(**SHARED, inner=60, finish=0.5),
+    "path gradients": ReverseKLSettings(**SHARED, batch=8, learning_rate=1e-2),
+    "annealed": ReverseKLSettings(**SHARED, batch=8, learning_rate=1e-2, anneal=0.5),
+    "latent, closed form": LatentGaussianSettings(**SHARED),
+    "latent, low rank": LatentGaussianSettings(
+        **SHARED, fit="reverse_kl", covariance="low_rank", rank=2, batch=8, learning_rate=5e-2
+    ),
+    "latent, diagonal": LatentGaussianSettings(
+        **SHARED, fit="reverse_kl", covariance="diagonal", batch=8, learning_rate=5e-2
+    ),
+    "importance": ImportanceSettings(**SHARED, draw=64, learning_rate=5e-3),
+}
+
+
+class Nothing:
+    criterion, patience = None, 0
+
+    def mark(self, objective):
+        return 0
+
+    def measure(self, flow):
+        return {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_method_spends_its_budget_and_comes_closer(name, tmp_path):
+    method, problem = METHODS[name], build_problem("gaussian", side=2)
+    y = problem.simulate(1, torch.Generator().manual_seed(1), "high")[1]
+    torch.manual_seed(0)
+    architecture = {
+        "name": "coupling",
+        "model_shape": [4],
+        "data_shape": [4],
+        "depth": 4,
+        "hidden": 16,
+    }
+    flow = build_flow(**architecture)
+    flow.initialise_inverse(8, y)
+    flow, described = wrap(flow, architecture, method)
+    target, exact = Target(problem, y, gradient=needs_gradient(method)), problem.exact_posterior(y)
+
+    @torch.no_grad()
+    def divergence() -> float:
+        x, log_q = flow.sample_with_log_prob(y, 4000, torch.Generator().manual_seed(5))
+        return float((log_q - exact.log_density(x)).mean())
+
+    before = divergence()
+    objective, optimiser = objective_of(method, target)
+    state = train(
+        flow,
+        objective,
+        optimiser,
+        generator=torch.Generator().manual_seed(0),
+        monitor=Nothing(),
+        checkpoint=Checkpoint(tmp_path / "state.safetensors", "test"),
+        progress=Progress("test", io.StringIO()),
+    )
+    assert target.ledger.evaluations == 256
+    assert "256 evaluations" in state.stop_reason
+    assert before > 1 and divergence() < 0.5 * before
+    again = build_flow(**described)
+    again.load_state_dict(flow.state_dict())
+    assert torch.equal(again.log_prob(exact.mean[None], y), flow.log_prob(exact.mean[None], y))

@@ -1,0 +1,100 @@
+"""NUTS finds known posteriors, says what it cost, and is refused where it did not converge."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from pflow.config.trust import ReferenceSettings
+from pflow.diagnostics.two_sample import two_sample
+from pflow.errors import PflowError
+from pflow.inference.nuts import Chains, convergence, run_nuts
+from pflow.inference.target import Target
+from pflow.problems import Gaussian, Rosenbrock
+from pflow.stages.reference import require_convergence
+
+FOUND = {"r_hat": 1.003, "ess_bulk": 900.0, "ess_tail": 800.0, "divergent_fraction": 0.0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "problem", [Rosenbrock(), Gaussian(side=3)], ids=lambda problem: problem.name
+)
+def test_chains_agree_with_the_exact_posterior(problem):
+    pytest.importorskip("nutpie", reason="optional extra `reference`", exc_type=ImportError)
+    generator = torch.Generator().manual_seed(0)
+    _, y = problem.simulate(1, generator, "high", torch.float64)
+    target = Target(problem, y)
+    told: list[tuple[int, int]] = []
+    start = problem.sample_prior(50, generator, torch.float64).numpy()
+    chains = run_nuts(
+        target,
+        draws=500,
+        tune=300,
+        chains=4,
+        seed=1,
+        start=start,
+        tell=lambda *steps: told.append(steps),
+    )
+    assert [steps for steps, _ in told] == list(range(1, 3201)) and {
+        total for _, total in told
+    } == {3200}
+    exact = problem.exact_posterior(y)
+    found = convergence(chains)
+    require_convergence(
+        found,
+        ReferenceSettings(
+            kind="nuts", largest_r_hat=1.03, smallest_ess=300, largest_divergent=0.01
+        ),
+        "reference",
+    )
+    distances = two_sample(chains.x.reshape(2000, -1), exact.sample(4000, generator))
+    assert distances["c2st"] < 0.55 and distances["quantile_error_posterior_std"] < 0.12
+    np.testing.assert_allclose(
+        chains.x.reshape(2000, -1).mean(0), exact.mean, atol=0.25 * float(exact.std.max())
+    )
+    x = torch.from_numpy(chains.x[0])
+    expected = problem.log_likelihood(y, problem.high_fidelity(x)) + problem.log_prior(x)
+    np.testing.assert_allclose(chains.lp[0], expected, rtol=1e-9)
+    assert target.ledger.evaluations > 4 * 800  # at least one for each step
+
+
+def test_convergence_sees_chains_that_disagree():
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((4, 500, 2))
+    good = convergence(Chains(x, x[..., 0], 0, x[..., 0]))
+    assert good["r_hat"] < 1.01 and good["ess_bulk"] > 1500
+    x[3, :, 1] += 3
+    bad = convergence(Chains(x, x[..., 0], 4, x[..., 0]))
+    assert bad["r_hat"] > 1.2 and bad["ess_bulk"] < 100 and bad["divergent_fraction"] == 0.002
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"r_hat": 1.3}, "R-hat (=1.300)"),
+        ({"ess_bulk": 12.0}, "ess_bulk (=12)"),
+        ({"ess_tail": 9.0}, "ess_tail (=9)"),
+        ({"divergent_fraction": 0.1}, "divergent"),
+    ],
+)
+def test_each_rule_refuses(change, word):
+    require_convergence(FOUND, ReferenceSettings(), "reference")
+    with pytest.raises(PflowError, match="refused as a reference") as caught:
+        require_convergence(FOUND | change, ReferenceSettings(), "experiments.a.reference")
+    assert word in str(caught.value) and "experiments.a.reference.kind: none" in str(caught.value)
+
+
+def test_without_nutpie_the_way_out_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "nutpie", None)
+    problem = Rosenbrock()
+    with pytest.raises(PflowError, match=r"pip install nutpie"):
+        run_nuts(
+            Target(problem, torch.zeros(1, 2)),
+            draws=10,
+            tune=50,
+            chains=2,
+            seed=0,
+            start=np.zeros((1, 2)),
+        )

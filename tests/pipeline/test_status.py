@@ -1,0 +1,112 @@
+"""`python -m pflow status` says what is done, running, interrupted and missing, without a heavy
+library.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pflow.cli import main
+from pflow.pipeline.status import status
+
+CONFIGURATION = {
+    "experiments": {
+        "small": {
+            "problem": {"name": "rosenbrock"},
+            "observations": {"y1": {}},
+            "flows": {"coupling": {"name": "coupling"}},
+            "finetune": {"amortized": {"flow": "coupling", "objective": "none"}},
+            "seeds": [0, 1],
+        }
+    }
+}
+RUN = "results/small/posteriors/y1/amortized/seed-"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIGURATION))
+    touch(tmp_path / f"{RUN}0/flow.safetensors")
+    touch(
+        tmp_path / f"{RUN}0/metrics.json",
+        json.dumps({"verdict": "do not use", "kl_reverse_nats": 5.94737, "evaluations": 0}),
+    )
+    return tmp_path
+
+
+def touch(path: Path, text: str = "") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def begin(project: Path, output: str) -> None:
+    marker = base64.urlsafe_b64encode(output.encode()).decode()
+    touch(project / ".snakemake/incomplete" / f"@{marker[:40]}" / marker[40:])
+
+
+def lines(text: str) -> dict[str, str]:
+    return {
+        line.split()[0]: " ".join(line.split()[1:])
+        for line in text.splitlines()
+        if line.strip() and len(line.split()) > 1
+    }
+
+
+def test_done_and_missing_and_the_newest_metrics(project: Path):
+    found = lines(status(Path()))
+    assert (
+        found["finetune"] == "1 done, 1 missing"
+        and found["evaluate"] == "1 done, 1 missing"
+        and found["simulate"] == "3 missing"
+    )
+    assert found["report"] == "missing"
+    assert found["y1/amortized/seed-0"].startswith(
+        "do not use, kl_reverse_nats 5.947, evaluations 0, "
+    )
+
+
+def test_running_jobs_show_the_last_line_of_their_log(project: Path):
+    begin(project, f"{RUN}1/flow.safetensors")
+    touch(
+        project / "results/small/logs/finetune/y1/amortized/seed-1.log",
+        "$ python -m pflow finetune\nfinetune: 40%  step 32\n",
+    )
+    touch(project / ".snakemake/locks/0.output.lock")
+    text = status(Path())
+    assert lines(text)["finetune"] == "1 done, 1 running"
+    assert lines(text)["y1/amortized/seed-1"] == "running finetune finetune: 40% step 32"
+    (project / ".snakemake/locks/0.output.lock").unlink()
+    text = status(Path())
+    assert (
+        lines(text)["finetune"] == "1 done, 1 interrupted" and "`snakemake` continues them" in text
+    )
+
+
+def test_damaged_metrics_do_not_stop_it(project: Path):
+    touch(project / f"{RUN}1/metrics.json", "{")
+    assert "damaged" in lines(status(Path()))["y1/amortized/seed-1"]
+
+
+def test_the_command_and_its_one_error(project: Path, capsys):
+    assert main(["status"]) == 0
+    assert "do not use" in capsys.readouterr().out
+    (project / "config.yaml").unlink()
+    assert main(["status"]) == 1
+    assert "config.yaml cannot be read" in capsys.readouterr().err
+
+
+def test_it_is_light(project: Path):
+    code = (
+        "import sys, pflow.cli; pflow.cli.main(['status']); print([name for name in ('torch',"
+        " 'matplotlib', 'xarray', 'numpy', 'zarr') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,100 @@
+"""A project folder with a tiny experiment, and a way to run snakemake in it as a user would."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+TINY = {
+    "experiments": {
+        "tiny": {
+            "title": "A tiny experiment",
+            "question": "Does everything run?",
+            "problem": {"name": "rosenbrock", "noise_std": 0.4},
+            "simulate": {
+                "train": 300,
+                "validation": 100,
+                "test": 100,
+                "high_fidelity": 100,
+                "shard_size": 200,
+            },
+            "observations": {"y1": {"x_true": [2, 4]}},
+            "reference": {"draws": 500},
+            "flows": {
+                "coupling": {
+                    "name": "coupling",
+                    "depth": 2,
+                    "hidden": 8,
+                    "pretrain": {"epochs": 2, "batch": 32},
+                },
+                "chint": {
+                    "name": "chint",
+                    "depth": 1,
+                    "hidden": 8,
+                    "pretrain": {"epochs": 1, "batch": 64},
+                },
+            },
+            "finetune": {
+                "amortized": {"flow": "coupling", "objective": "none"},
+                "preconditioned": {
+                    "flow": "coupling",
+                    "start": "pretrained",
+                    "objective": "reverse_kl",
+                    "evaluations": 96,
+                    "batch": 32,
+                },
+                "seed_paper_scratch": {
+                    "flow": "chint",
+                    "start": "random",
+                    "objective": "reverse_kl",
+                    "gradient": "total",
+                    "evaluations": 64,
+                    "batch": 32,
+                    "warmup": 0,
+                },
+            },
+            "seeds": [0],
+            "sample": {"draws": 200},
+        }
+    }
+}
+
+
+class Project:
+    """A folder with Snakefile, rules, profiles and a configuration of its own."""
+
+    def __init__(self, folder: Path, configuration: dict | str) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / "Snakefile", folder)
+        for name in ("workflow", "profiles", "envs"):
+            shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
+        self.write(configuration)
+
+    def write(self, configuration: dict | str) -> None:
+        text = configuration if isinstance(configuration, str) else yaml.safe_dump(configuration)
+        (self.folder / "config.yaml").write_text(text)
+
+    def snakemake(
+        self, *arguments: str, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess:
+        """Exit status and everything printed, in stdout."""
+        bin_folder = str(Path(sys.executable).parent)
+        environment = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", **(env or {})}
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+        return subprocess.run(
+            command,
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=600,
+        )
