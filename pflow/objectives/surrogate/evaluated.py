@@ -1,0 +1,97 @@
+"""What evaluations of F have told, in whitened coordinates, beside what F_low says at the same points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from pflow.objectives.surrogate.affine import AffineDelta, Hyperparameters
+from pflow.objectives.surrogate.operator_model import LowFidelity
+
+__all__ = ["Evaluated"]
+
+# Of a fit around one point: relative error of F at the point itself, its growth with the distance, and tau.
+EXACT, GROWTH, CHANGE = 0.003, 0.1, 1.0
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """n valid evaluations.
+
+    Attributes:
+        v: points, (n, D).
+        w: F there, (n, m).
+        gradient: of the log-likelihood in v, J^T r, (n, D); zero where no gradient is known.
+        pulled: r, the gradient of the log-likelihood in w, (n, m).
+        log_density: log p~, but for a constant of the coordinates, (n,).
+        low: F_low there, (n, m).
+        low_gradient: J_low^T r, (n, D).
+    """
+
+    v: Tensor
+    w: Tensor
+    gradient: Tensor
+    pulled: Tensor
+    log_density: Tensor
+    low: Tensor
+    low_gradient: Tensor
+
+    @classmethod
+    def at(cls, v: Tensor, w: Tensor, gradient: Tensor, pulled: Tensor, log_density: Tensor, fidelity: LowFidelity) -> Evaluated:
+        """With what F_low says at the same points."""
+        if fidelity.linear:
+            jacobian = fidelity.jacobian(v[0])
+            return cls(v, w, gradient, pulled, log_density, fidelity(v), pulled @ jacobian)
+        with torch.enable_grad():
+            points = v.detach().requires_grad_()
+            low = fidelity(points)
+            (low_gradient,) = torch.autograd.grad((low * pulled).sum(), points)
+        return cls(v, w, gradient, pulled, log_density, low.detach(), low_gradient)
+
+    def __len__(self) -> int:
+        return len(self.v)
+
+    def __add__(self, other: Evaluated) -> Evaluated:
+        return Evaluated(*(torch.cat([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))
+
+    def take(self, chosen: Tensor) -> Evaluated:
+        """Some of the points."""
+        return Evaluated(*(getattr(self, f.name)[chosen] for f in fields(self)))
+
+    @property
+    def _products(self) -> tuple[Tensor, Tensor]:
+        length = self.pulled.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        return self.pulled / length, (self.gradient - self.low_gradient) / length
+
+    def best(self) -> int:
+        """The point of largest posterior density."""
+        return int(self.log_density.argmax())
+
+    def fit(self, weights: Tensor, with_gradients: bool = True) -> AffineDelta:
+        """delta over the region that the weights describe."""
+        kept = weights > 1e-8
+        directions, products = self._products
+        return AffineDelta(
+            self.v[kept], (self.w - self.low)[kept], directions[kept], products[kept], weights[kept], use_products=with_gradients
+        )
+
+    def fit_around(self, index: int, with_gradients: bool = True) -> AffineDelta:
+        """delta near one point: exact there, with errors of the others that grow with the square of the distance."""
+        distance = (self.v - self.v[index]).norm(dim=1)
+        away = distance.clamp(min=1e-9)
+        error = EXACT + GROWTH * away
+        weights = torch.where(distance > 0, 1 / (away * error).square(), torch.zeros_like(away))
+        directions, products = self._products
+        return AffineDelta(
+            self.v,
+            self.w - self.low,
+            directions,
+            products,
+            weights,
+            hyperparameters=Hyperparameters(CHANGE, 1.0, 1.0),
+            product_weights=1 / (EXACT + GROWTH * distance).square(),
+            at=index,
+            use_products=with_gradients,
+        )

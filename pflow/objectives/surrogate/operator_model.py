@@ -1,0 +1,136 @@
+r"""The model of F and the posterior that it implies: w^(v) = w_low(v) + delta(v).
+
+    log p^(v) = log p(v) + log N(w_obs; w^(v), I + Var delta(v))
+
+No evaluation of F is needed for it. Var delta, what few evaluations leave open, widens the likelihood.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pflow.objectives.surrogate.additive import AdditiveResidual
+from pflow.objectives.surrogate.affine import AffineDelta
+from pflow.objectives.surrogate.coordinates import WhitenedData, WhitenedModel
+from pflow.operators import Operator
+
+__all__ = ["LowFidelity", "OperatorModel"]
+
+
+class LowFidelity:
+    """w_low(v), its Jacobian, and how often it was called.
+
+    Arguments:
+        operator: F_low; None for w_low = 0, a model of F from evaluations alone.
+    """
+
+    def __init__(self, operator: Operator | None, model: WhitenedModel, data: WhitenedData) -> None:
+        self.operator, self.model, self.data = operator, model, data
+        self.calls = 0
+        self.linear = operator is None or operator.linear
+        self._jacobian: Tensor | None = None
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """w_low(v), (batch, m), differentiable."""
+        if self.operator is None:
+            return torch.zeros(len(v), self.data.size, dtype=v.dtype)
+        if self.linear:
+            return self._at_zero + v @ self.jacobian(v[0]).T
+        self.calls += len(v)
+        return self.data.whiten(self.operator(self.model.model(v)))
+
+    @property
+    def _at_zero(self) -> Tensor:
+        if not hasattr(self, "_zero"):
+            self._zero = self.data.whiten(self.operator(self.model.model(torch.zeros(1, self.model.size, dtype=torch.float64))))[0].detach()
+        return self._zero
+
+    def jacobian(self, v: Tensor) -> Tensor:
+        """d w_low / d v at one v (D,), (m, D): m adjoint products."""
+        if self.operator is None:
+            return torch.zeros(self.data.size, self.model.size, dtype=torch.float64)
+        if self.linear and self._jacobian is not None:
+            return self._jacobian
+        m = self.data.size
+        self.calls += m
+        rows = []
+        with torch.enable_grad():
+            for part in torch.eye(m, dtype=torch.float64).split(256):
+                points = v.detach().expand(len(part), -1).clone().requires_grad_()
+                w = self.data.whiten(self.operator(self.model.model(points)))
+                rows.append(torch.autograd.grad((w * part).sum(), points)[0])
+        jacobian = torch.cat(rows)
+        if self.linear:
+            self._jacobian = jacobian
+        return jacobian
+
+
+class OperatorModel:
+    """w^ and p^ of the module.
+
+    Arguments:
+        low: w_low.
+        affine: the affine part of delta; None before the first evaluation.
+        additive: what it leaves; None for nothing.
+        widen: whether Var delta widens the likelihood.
+    """
+
+    def __init__(self, low: LowFidelity, affine: AffineDelta | None, additive: AdditiveResidual | None = None, widen: bool = False, correction=None, frame=None) -> None:
+        self.correction, self.frame = correction, frame
+        self.low, self.affine, self.additive, self.widen = low, affine, additive, widen
+        self.model, self.data = low.model, low.data
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether p^ is Gaussian, but for Var delta."""
+        return self.low.linear and self.additive is None and self.correction is None and self.model.gaussian and self.data.gaussian
+
+    def predict(self, v: Tensor) -> Tensor:
+        """w^(v), (batch, m), differentiable."""
+        w = self.low(v)
+        if self.affine is not None:
+            w = w + self.affine.mean(v)
+        if self.additive is not None:
+            w = w + self.additive.mean(self.model.model(v).flatten(1))
+        return w
+
+    def jacobian(self, v: Tensor) -> Tensor:
+        """d w^ / d v at one v (D,), (m, D)."""
+        jacobian = self.low.jacobian(v)
+        if self.affine is not None:
+            jacobian = jacobian + self.affine.matrix()
+        if self.additive is not None:
+            at = self.additive.jacobian(self.model.model(v[None]).flatten(1)[0])
+            jacobian = jacobian + (at @ self.model.root if self.model.root.ndim == 2 else at * self.model.root)
+        return jacobian
+
+    def log_likelihood(self, v: Tensor) -> Tensor:
+        """log p^(y given x), (batch,), differentiable."""
+        residual = self.data.observed - self.predict(v)
+        if not (self.widen and self.affine is not None and self.data.gaussian):
+            return self.data.log_likelihood(residual)
+        basis = self.affine.outputs.basis
+        along, beside = self.affine.variance(v)
+        inside = residual @ basis
+        outside = (residual.square().sum(1) - inside.square().sum(1)).clamp(min=0)
+        rest = self.data.size - basis.shape[1]
+        narrow = self.data.log_likelihood(residual) + 0.5 * residual.square().sum(1)
+        wide = (inside.square() / (1 + along) + torch.log1p(along)).sum(1) + outside / (1 + beside) + rest * torch.log1p(beside)
+        return narrow - 0.5 * wide
+
+    def log_density(self, v: Tensor) -> Tensor:
+        """log p^(v), not normalised, (batch,), differentiable."""
+        density = self.model.log_prior(v) + self.log_likelihood(v)
+        if self.correction is not None:
+            density = density + self.correction.log_factor(self.frame.whiten(v))
+        return density
+
+    def value_and_score(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """log p^(v) and its gradient; -inf and 0 where it is not finite."""
+        with torch.enable_grad():
+            v = v.detach().requires_grad_()
+            value = self.log_density(v)
+            (score,) = torch.autograd.grad(value.sum(), v)
+        good = value.isfinite() & score.isfinite().all(1)
+        return torch.where(good, value.detach(), -torch.inf), torch.where(good[:, None], score, 0.0)
