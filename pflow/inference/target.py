@@ -61,6 +61,15 @@ class Evaluation:
         """log p~(x), (batch,)."""
         return self.log_likelihood + self.log_prior
 
+    def followed_by(self, later: Evaluation) -> Evaluation:
+        """Both batches as one."""
+        return Evaluation(
+            *(
+                torch.cat(pair)
+                for pair in zip(vars(self).values(), vars(later).values(), strict=True)
+            )
+        )
+
 
 @dataclass
 class Ledger:
