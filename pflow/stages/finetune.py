@@ -21,7 +21,7 @@ from pflow.stages.io.outputs import FINETUNE_COLUMNS, write_flow
 from pflow.stages.io.priors import with_prior
 from pflow.stages.io.weights import architecture_of, load_flow
 from pflow.storage.checkpoint import Checkpoint
-from pflow.storage.store import read_json
+from pflow.storage.text_files import read_json
 
 __all__ = ["finetune"]
 

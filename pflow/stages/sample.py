@@ -27,7 +27,8 @@ from pflow.stages.io.pairs_only_draws import sample_without_operator
 from pflow.stages.io.priors import with_prior
 from pflow.stages.io.weights import load_flow
 from pflow.storage.arviz_schema import draws_dataset, point_dataset
-from pflow.storage.store import read_arrays, read_json, write_datatree
+from pflow.storage.store import read_arrays, write_datatree
+from pflow.storage.text_files import read_json
 
 __all__ = ["latent_score_error", "sample"]
 
