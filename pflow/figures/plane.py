@@ -1,5 +1,5 @@
-"""Parts of figures of two-dimensional draws: panels, clouds of draws, marked points, remarks and the
-legend.
+"""Parts of figures of two-dimensional draws: panels, clouds of draws, marked points, remarks and
+the legend.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def resolve(
         file: where the choice is kept.
 
     Raises:
-        PflowError: the cost of F is not known.
+        PflowError: the cost of F was not measured.
     """
     if not isinstance(method, AutoSettings):
         return method

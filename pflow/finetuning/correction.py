@@ -25,7 +25,8 @@ from pflow.config.methods import MethodSettings, ReverseKLSettings, ScoreReplayS
 from pflow.errors import PflowError
 from pflow.flows.base import Flow
 from pflow.flows.latent import LatentGaussian
-from pflow.inference.target import Evaluation, Target
+from pflow.inference.evaluation import Evaluation
+from pflow.inference.target import Target
 from pflow.objectives.latent_correction import MOST_UNKNOWNS, TIE, LatentCorrection, fit_latent
 from pflow.objectives.replay.score_model import DENSE
 
@@ -45,8 +46,8 @@ CHECK, TRIES = 32, 5  # draws that a corrected flow is judged by, and how many a
 # Where the search begins: of posteriors that are equally near by KL, which favours narrow ones, the
 # widest
 WIDE_TIE = 1.1
-# Without evaluations for a test: largest score error of the flow, and largest part of it that may be
-# left
+# Without evaluations for a test: largest score error of the flow, and largest part of it that may
+# be left
 NEAR, CLEAR = 0.5, 0.5
 
 Candidate, Result = TypeVar("Candidate"), TypeVar("Result")
@@ -165,8 +166,8 @@ def first_accepted(
 
 
 def explains_scores_clearly_better(correction: LatentCorrection) -> bool:
-    """The test of a correction for which no evaluation is left: the flow's own score error is small,
-    so that the fit is local, and the correction leaves at most half of it.
+    """The test of a correction for which no evaluation is left: the flow's own score error is
+    small, so that the fit is local, and the correction leaves at most half of it.
     """
     return correction.flow_error < NEAR and correction.error < CLEAR * correction.flow_error
 

@@ -12,7 +12,8 @@ from pflow.finetuning.accuracy_monitor import AccuracyMonitor
 from pflow.finetuning.objectives import objective_of
 from pflow.finetuning.start import Start
 from pflow.flows.base import Flow
-from pflow.inference.target import Evaluation, Target
+from pflow.inference.evaluation import Evaluation
+from pflow.inference.target import Target
 from pflow.storage.checkpoint import Checkpoint
 from pflow.training import TrainingState, train
 

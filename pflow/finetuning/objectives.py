@@ -17,7 +17,8 @@ from pflow.config.methods import (
 )
 from pflow.finetuning.correction import kept_for_latent, under_latent
 from pflow.flows.base import Flow
-from pflow.inference.target import Evaluation, Target
+from pflow.inference.evaluation import Evaluation
+from pflow.inference.target import Target
 from pflow.objectives.batch_and_match import BatchAndMatch
 from pflow.objectives.hybrid import Hybrid
 from pflow.objectives.importance import Importance

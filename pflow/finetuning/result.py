@@ -30,7 +30,8 @@ from pflow.finetuning.fit import FitResult, fit
 from pflow.finetuning.start import Start, load_start
 from pflow.finetuning.target import build_target, evaluations_to_reuse
 from pflow.flows.base import Flow
-from pflow.inference.target import Evaluation, Ledger, Target
+from pflow.inference.evaluation import Evaluation, Ledger
+from pflow.inference.target import Target
 from pflow.problems.base import Problem
 from pflow.storage.checkpoint import Checkpoint
 from pflow.training import TrainingState

@@ -85,8 +85,8 @@ def load_start(
 def _with_random_weights(
     settings: FinetuneJobSettings, problem: Problem, y: Tensor, architecture: dict[str, Any]
 ) -> Flow:
-    """The control. Score replay starts wide enough to cover the prior; the control by path gradients
-    keeps the plain start of the paper.
+    """The control. Score replay starts wide enough to cover the prior; the control by path
+    gradients keeps the plain start of the paper.
     """
     torch.manual_seed(int(generator_for(settings.seed, "weights").initial_seed() % 2**31))
     flow = build_flow(**architecture).to(y.device)

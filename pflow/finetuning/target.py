@@ -16,7 +16,8 @@ from pflow.config.decoding import encode
 from pflow.config.jobs import FinetuneJobSettings, with_workers
 from pflow.config.methods import MethodSettings, ReverseKLSettings, ScoreReplaySettings
 from pflow.finetuning.objectives import needs_gradient
-from pflow.inference.target import Evaluation, Target
+from pflow.inference.evaluation import Evaluation
+from pflow.inference.target import Target
 from pflow.problems.base import Problem
 from pflow.provenance.code import closure_fingerprint
 from pflow.provenance.record import file_hash

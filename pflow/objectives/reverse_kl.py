@@ -26,7 +26,8 @@ from torch.func import functional_call
 
 from pflow.errors import PflowError
 from pflow.flows.base import Flow, standard_normal_log_density
-from pflow.inference.target import Evaluation, Target
+from pflow.inference.evaluation import Evaluation
+from pflow.inference.target import Target
 from pflow.objectives.best_state import BestState
 from pflow.objectives.stopping import Stopping
 from pflow.objectives.target_objective import TargetObjective

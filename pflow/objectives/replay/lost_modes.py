@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pflow.flows.base import Flow
-from pflow.inference.target import Evaluation
+from pflow.inference.evaluation import Evaluation
 from pflow.objectives.replay.posterior_model import TRUSTED, PosteriorModel
 
 __all__ = ["SMALL", "LostModes"]

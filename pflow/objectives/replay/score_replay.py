@@ -17,8 +17,8 @@ vanishes with the divergence. Matching the flow's own score to the g(x_i), the d
 limited by the few places x_i: with exact scores at unlimited draws in 64 dimensions it stalls a
 hundred times further from the posterior (docs/methods.md).
 
-Nothing is left to tune, because every choice is made by an error that was measured on points not
-fitted:
+The choices of each round follow errors measured on points that were not fitted; the constants of
+this module and of those beside it were chosen once, on the benchmark problems:
 
     damping      b = min(1 - e / e0, reach): e is the leave-one-out error of g^, e0 that of the
                  flow, both of S^T (.) per dimension. p^_b is the geometric path from q_theta0 to
@@ -38,8 +38,8 @@ fitted:
                  while KL(p^ || q) is not small, the loss gets the term KL(p^ || q) = -E_p^[log q] +
                  const, because neither scores nor the flow's own draws see the weight of a mode.
 
-Evaluations of another run on the same target are knowledge that was paid before: the first round
-fits its model to them and draws nothing. With random subsets of sources (`pflow.inference.target`)
+Evaluations of another run on the same target can be reused: the first round fits its model to them
+and draws nothing. With random subsets of sources (`pflow.inference.target`)
 values and scores are unbiased but noisy. The model of the score knows which sources each point has
 seen and learns from all of them what a subset leaves out (`score_model`). The standard error of the
 ELBO contains the noise; the model of the values judges nothing while its own leave-one-out error,
@@ -60,7 +60,8 @@ import torch
 from torch import Tensor
 
 from pflow.flows.base import Flow
-from pflow.inference.target import Evaluation, Target
+from pflow.inference.evaluation import Evaluation
+from pflow.inference.target import Target
 from pflow.objectives.best_state import BestState, weights_of
 from pflow.objectives.replay.evaluated_points import Evaluated
 from pflow.objectives.replay.free_draws import draws_for_moments, flow_score, gradient
@@ -110,8 +111,8 @@ class ScoreReplay(TargetObjective):
     Arguments:
         target: p~ and its ledger.
         stopping: budget and targets.
-        draw: M, points a round; None for `points_in_a_round`: small rounds while little is known
-            move the flow before much is spent.
+        draw: M, points a round; None for `points_in_a_round`: small rounds at first move the flow
+            before much is spent.
         inner: at most this many steps a round.
         batch: B.
         reused_evaluations: evaluations of the same target by another run.
@@ -293,11 +294,11 @@ class ScoreReplay(TargetObjective):
         self._keep(drawn)
         confirmed = None
         if suspects is not None:
-            found = self.target.evaluate(
+            evaluated = self.target.evaluate(
                 suspects[:, :-1].view(len(suspects), *flow.model_shape), self.round
             )
-            self._keep(found)
-            confirmed = self.modes.confirmed(found)
+            self._keep(evaluated)
+            confirmed = self.modes.confirmed(evaluated)
         if self.best.see(flow, (drawn.log_density - log_q)[drawn.valid]):
             self.reach = min(REACH, 1.5 * self.reach)
         else:
@@ -353,12 +354,15 @@ class ScoreReplay(TargetObjective):
         self.evaluated.add(drawn, self.target.seen(drawn.x))
 
     def _model_posterior(self) -> None:
-        self.posterior, known = None, self.evaluated
-        if known.points.shape[1] <= MODELLED:
+        self.posterior, evaluated = None, self.evaluated
+        if evaluated.points.shape[1] <= MODELLED:
             likelihood = LikelihoodModel(
-                known.points, known.values, self.model.metric, *self.model.likelihood_affine()
+                evaluated.points,
+                evaluated.values,
+                self.model.metric,
+                *self.model.likelihood_affine(),
             )
-            generator = torch.Generator().manual_seed(len(known))  # the same draws after a resume
+            generator = torch.Generator().manual_seed(len(evaluated))  # same after a resume
             self.posterior = PosteriorModel(
                 likelihood, self.target.problem, self.target.summary, generator
             )

@@ -170,8 +170,8 @@ class ObservationFigures:
             m: [v["snr_mean_db"] for v in seeds if "snr_mean_db" in v]
             for m, seeds in metrics.items()
         }
-        known = {m: f"SNR {median(values):.1f} dB" for m, values in ratios.items() if values}
-        return known or {
+        by_truth = {m: f"SNR {median(values):.1f} dB" for m, values in ratios.items() if values}
+        return by_truth or {
             m: f"misfit {median(v['predictive_chi_square'] for v in seeds):.2f}"
             for m, seeds in metrics.items()
         }
