@@ -19,7 +19,8 @@ from pflow.config.decoding import decode
 from pflow.config.experiment import load_configuration
 from pflow.config.jobs import SimulateJobSettings, settings_for
 from pflow.stages.simulate import simulate
-from pflow.storage.store import read_csv, read_weights
+from pflow.storage.text_files import read_csv
+from pflow.storage.weights import read_weights
 
 pytestmark = pytest.mark.slow
 
