@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pflow.errors import PflowError
+from pflow.flows.affine import AffineFlow
 from pflow.flows.base import Flow, by_spatial_dimensions, require_sizes
 from pflow.flows.chint import ConditionalHint
 from pflow.flows.coupling import ConditionalCouplingFlow
@@ -18,6 +19,7 @@ from pflow.flows.unconditional import Unconditional
 
 __all__ = [
     "FLOWS",
+    "AffineFlow",
     "ConditionalCouplingFlow",
     "ConditionalHint",
     "Flow",
@@ -31,6 +33,7 @@ __all__ = [
 # By name, and by the number of spatial dimensions of the model where that matters.
 FLOWS: dict[str, type[Flow] | dict[int, type[Flow]]] = {
     "coupling": {0: ConditionalCouplingFlow, 2: ImageCouplingFlow},
+    "affine": AffineFlow,
     "chint": {0: ConditionalHint, 2: ImageConditionalHint},
     "latent_gaussian": LatentGaussian,
     "unconditional": Unconditional,

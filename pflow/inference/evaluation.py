@@ -13,7 +13,7 @@ from torch import Tensor
 
 __all__ = ["STORED_FIELDS", "Evaluation", "Ledger"]
 
-STORED_FIELDS = ("x", "score", "log_likelihood", "log_prior")  # of the store, in an evaluation
+STORED_FIELDS = ("x", "score", "log_likelihood", "log_prior", "prediction")  # of the store, in an evaluation
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Evaluation:
         log_prior: log p(x), (batch,).
         score: grad_x log p~(x), (batch, *model).
         valid: points whose value and score are finite, (batch,).
+        prediction: F(x), (batch, *data); with random sources, y_obs where x has not seen them.
     """
 
     x: Tensor
@@ -33,17 +34,18 @@ class Evaluation:
     log_prior: Tensor
     score: Tensor
     valid: Tensor
+    prediction: Tensor
 
     @classmethod
     def from_rows(cls, rows: dict[str, np.ndarray], device: torch.device) -> Evaluation:
         """Rows of a store on `device`."""
         log_density, score = rows["log_likelihood"] + rows["log_prior"], rows["score"]
         valid = np.isfinite(log_density) & np.isfinite(score).reshape(len(score), -1).all(1)
-        x, score, log_likelihood, log_prior, valid = (
+        x, score, log_likelihood, log_prior, prediction, valid = (
             torch.from_numpy(values).to(device)
             for values in (*(rows[name] for name in STORED_FIELDS), valid)
         )
-        return cls(x, log_likelihood, log_prior, score, valid)
+        return cls(x, log_likelihood, log_prior, score, valid, prediction)
 
     @property
     def log_density(self) -> Tensor:

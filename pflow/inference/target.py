@@ -130,11 +130,11 @@ class Target:
         began = time.perf_counter()
         with torch.set_grad_enabled(self.gradient):
             x = x.requires_grad_(self.gradient)
-            log_likelihood = (
-                self._estimate(x, points)
-                if self.sources
-                else self.problem.log_likelihood(self.y, self._apply(self.problem.high_fidelity, x))
-            )
+            if self.sources:
+                prediction, log_likelihood = self._estimate(x, points)
+            else:
+                prediction = self._apply(self.problem.high_fidelity, x)
+                log_likelihood = self.problem.log_likelihood(self.y, prediction)
             log_prior = self.problem.log_prior(x)
             score = (
                 torch.autograd.grad((log_likelihood + log_prior).sum(), x)[0]
@@ -147,6 +147,7 @@ class Target:
             "score": score,
             "log_likelihood": log_likelihood.detach(),
             "log_prior": log_prior.detach(),
+            "prediction": prediction.detach(),
         }
         return {
             "x": points,
@@ -175,8 +176,10 @@ class Target:
         moved = x.to(**{name: value for name, value in wanted.items() if value is not None})
         return operator(moved, *(tensor.to(moved.device) for tensor in more)).to(x)
 
-    def _estimate(self, x: Tensor, points: np.ndarray) -> Tensor:
-        """log L^ of the module, (batch,)."""
+    def _estimate(self, x: Tensor, points: np.ndarray) -> tuple[Tensor, Tensor]:
+        """F(x) for the sources that x sees, y_obs elsewhere, (batch, *data), and log L^ of the
+        module, (batch,).
+        """
         chosen = torch.from_numpy(np.stack([self._subset(point) for point in points]))
         predicted = self._apply(self.problem.high_fidelity.subset, x, chosen)
         index = (
@@ -186,10 +189,8 @@ class Target:
         )
         prediction = self.y.to(x).expand(len(x), *self.y.shape[1:]).scatter(1, index, predicted)
         perfect = self.problem.log_likelihood(self.y, self.y)
-        return (
-            perfect
-            + (self.problem.log_likelihood(self.y, prediction) - perfect) / self.ledger.share
-        )
+        seen = self.problem.log_likelihood(self.y, prediction)
+        return prediction, perfect + (seen - perfect) / self.ledger.share
 
     def _subset(self, point: np.ndarray) -> np.ndarray:
         """B(x), sorted, (k,)."""

@@ -1,7 +1,7 @@
 """The store of evaluations: what the expensive operator has already told, so that it is never asked
 twice.
 
-An append-only Zarr store of x, log-likelihood, log-prior, score, seconds and the round that drew
+An append-only Zarr store of x, F(x), log-likelihood, log-prior, score, seconds and the round that drew
 the point. It belongs to one target (problem, observation, code); a killed run, or one with a larger
 budget, draws the same points from the same seed, finds them here, and asks the operator only for
 what is new. The result never depends on what the store held.
@@ -21,7 +21,7 @@ from pflow.errors import PflowError
 
 __all__ = ["FIELDS", "EvaluationStore", "finished_run"]
 
-FIELDS = ("x", "score", "log_likelihood", "log_prior", "seconds", "round")
+FIELDS = ("x", "score", "log_likelihood", "log_prior", "prediction", "seconds", "round")
 RUN = "run"  # rows that the last completed run asked for, in its order
 CHUNK_ROWS = 256
 # Operator time that a kill may cost, at most (a batch that takes longer is written at once)

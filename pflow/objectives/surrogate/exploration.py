@@ -1,112 +1,211 @@
-"""Rounds of evaluations: draws of the model's posterior are evaluated, and the model learns from them."""
+"""Rounds of evaluations: draws of the model's posterior are evaluated, and the model of F learns from them.
+
+Where to begin: at the mode (`mode`), in a handful of evaluations; in few dimensions, where a posterior may have several modes, at
+draws of the posterior of F_low at y_obs. After each round the models of F compete: the one with the smaller error at the newest points,
+which it had not seen, is the one whose posterior draws the next.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pflow.objectives.surrogate.additive import AdditiveResidual
-from pflow.objectives.surrogate.coordinates import WhitenedData, WhitenedModel
+from pflow.objectives.surrogate.affine import AffineDelta
 from pflow.objectives.surrogate.evaluated import Evaluated
 from pflow.objectives.surrogate.gaussian import PosteriorGaussian, gauss_newton
 from pflow.objectives.surrogate.mode import ModeSearch
 from pflow.objectives.surrogate.operator_model import LowFidelity, OperatorModel
 from pflow.objectives.surrogate.particles import Particles
+from pflow.objectives.surrogate.tempering import gaussian_of, tempered_draws
 
-__all__ = ["Exploration"]
+__all__ = ["FEW_PARAMETERS", "Exploration"]
 
-FORGET = 0.7
+FEW_PARAMETERS = 16  # up to which all modes are looked for
+MANY_DRAWS, CHAINS = 2048, 64
+BURN_IN, TRANSITIONS = 10, 4
+FORGET = 0.7  # weight of the past in the error of a model at new points
+SMALLEST_ROUND, GROWTH = 4, 32  # points in a round: 4, or a 32nd of those known
+REACHED = 1e-8  # weight below which a point takes no part
 
 
 class Exploration:
-    def __init__(self, model: WhitenedModel, data: WhitenedData, low: LowFidelity, evaluate: Callable[[Tensor], Evaluated], particles: int = 64, transitions: int = 4, widen: bool = False):
-        self.model, self.data, self.low, self.ask = model, data, low, evaluate
-        self.evaluated: Evaluated | None = None
-        self.count, self.transitions, self.widen = particles, transitions, widen
-        self.search = ModeSearch.start(model.size)
-        self.frame: PosteriorGaussian | None = None
-        self.posterior: OperatorModel | None = None
-        self.particles: Particles | None = None
-        self.errors: dict[str, float] = {}
-        self.kind = "affine"
-        self.correct, self.correction = False, None
+    """What has been evaluated, the model that won, its posterior.
 
-    def seek_mode(self, budget: int) -> int:
-        """Evaluations spent."""
-        spent = 0
-        if self.evaluated is None:
-            self.evaluated = self.ask(torch.zeros(1, self.model.size, dtype=torch.float64)); spent = 1
-        while not self.search.finished and spent < budget:
-            v, predicted = self.search.propose(self.evaluated, self.low)
-            best = self.evaluated.best()
-            new = self.ask(v); spent += 1
-            gained = float(new.log_density - self.evaluated.log_density[best]) if len(new) else -math.inf
-            self.search = self.search.judge(predicted, gained, float((v - self.evaluated.v[best]).norm()))
-            if len(new): self.evaluated = self.evaluated + new
+    Arguments:
+        low: the low-fidelity operator, in whitened coordinates.
+        evaluate: valid evaluations of F at points v, (n, D); each point is paid for.
+
+    Attributes:
+        evaluated: all valid evaluations; None before the first.
+        posterior: the model's posterior.
+        frame: its Gaussian.
+        errors: mean squared error of each kind of model at new points, in noise variances.
+        kind: the kind that won.
+    """
+
+    def __init__(self, low: LowFidelity, evaluate: Callable[[Tensor], Evaluated]) -> None:
+        self.low, self.evaluate = low, evaluate
+        self.model = low.model
+        self.few = self.model.size <= FEW_PARAMETERS
+        self.evaluated: Evaluated | None = None
+        self.search = ModeSearch.start(self.model.size)
+        self.posterior = OperatorModel(low, None)
+        self.models: dict[str, OperatorModel] = {}
+        self.errors: dict[str, float] = {}
+        self.kind = "low fidelity"
+        self.chains: Particles | None = None
+        zero = torch.zeros(self.model.size, dtype=torch.float64)
+        self.frame = PosteriorGaussian(zero, torch.eye(self.model.size, dtype=torch.float64))
+
+    @property
+    def known(self) -> int:
+        """Valid evaluations."""
+        return 0 if self.evaluated is None else len(self.evaluated)
+
+    def advance(self, budget: int, generator: torch.Generator) -> None:
+        """One step of the mode search, or one round of at most `budget` points."""
+        if self.few:
+            self._round(min(budget, self._round_size()), generator)
+        elif self.evaluated is None:
+            self._begin(budget, generator)
+        elif not self.search.finished:
+            self._search_mode()
+        else:
+            self._round(min(budget, self._round_size()), generator)
+
+    def _round_size(self) -> int:
+        return max(SMALLEST_ROUND, self.known // GROWTH)
+
+    # --- the mode ---
+
+    def _begin(self, budget: int, generator: torch.Generator) -> None:
+        """The prior mean and the mode of F_low's posterior; the better one starts the search."""
+        places = torch.zeros(1, self.model.size, dtype=torch.float64)
+        if budget > 1:
+            places = torch.cat([places, gauss_newton(self.posterior, places[0]).mean[None]])
+        self.evaluated = self.evaluate(places)
+        if not len(self.evaluated):  # neither is in the domain of F: draws of the prior are
+            prior = self.model.problem.sample_prior(SMALLEST_ROUND, generator, torch.float64)
+            self.evaluated = self.evaluate(self.model.whiten(prior)[: max(0, budget - len(places))])
+        if not len(self.evaluated):
+            self.evaluated = None
+
+    def _search_mode(self) -> None:
+        v, predicted = self.search.propose(self.evaluated, self.low)
+        best = self.evaluated.best()
+        new = self.evaluate(v)
+        gained = float(new.log_density[0] - self.evaluated.log_density[best]) if len(new) else -math.inf
+        self.search = self.search.judge(predicted, gained, float((v - self.evaluated.v[best]).norm()))
+        if len(new):
+            self.evaluated = self.evaluated + new
         best = self.evaluated.best()
         self.posterior = OperatorModel(self.low, self.evaluated.fit_around(best))
         self.frame = gauss_newton(self.posterior, self.evaluated.v[best])
-        return spent
+        self.kind = "affine around the mode"
 
-    def start_low(self, generator):
-        """Posterior of F_low."""
-        self.posterior = OperatorModel(self.low, None)
-        self.frame = gauss_newton(self.posterior, torch.zeros(self.model.size, dtype=torch.float64))
+    # --- rounds ---
 
-    def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        if self.posterior.closed_form and not self.widen:
-            return self.frame.place(torch.randn(n, self.model.size, generator=generator, dtype=torch.float64))
-        if self.particles is None:
-            self.particles = Particles(self.frame.place(torch.randn(self.count, self.model.size, generator=generator, dtype=torch.float64)))
-            self.particles.move(self.posterior, self.frame, 10, generator)
-        self.particles.move(self.posterior, self.frame, self.transitions, generator)
-        good = self.particles.values.isfinite().nonzero()[:, 0]
-        return self.particles.points[good[torch.randperm(len(good), generator=generator)[:n]]]
-
-    def round(self, n: int, generator: torch.Generator) -> None:
-        new = self.ask(self.draw(n, generator))
-        self._note(new)
-        self.evaluated = new if self.evaluated is None else self.evaluated + new
-        self.refit()
-
-    def _note(self, new: Evaluated) -> None:
-        """Errors of the fitted models at points that they have not seen."""
-        if getattr(self, "models", None) is None or not len(new): return
+    def _round(self, count: int, generator: torch.Generator) -> None:
+        new = self.evaluate(self.draw(count, generator))
         for name, model in self.models.items():
-            error = float((new.w - model.predict(new.v)).square().mean())
-            self.errors[name] = error if name not in self.errors else FORGET * self.errors[name] + (1 - FORGET) * error
+            if len(new):
+                error = float((new.w - model.predict(new.v).detach()).square().mean())
+                self.errors[name] = FORGET * self.errors.get(name, error) + (1 - FORGET) * error
+        if len(new):
+            self.evaluated = new if self.evaluated is None else self.evaluated + new
+        if self.evaluated is not None:
+            self.refit()
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draws of the model's posterior, (count, D)."""
+        if self.posterior.closed_form:
+            noise = torch.randn(count, self.model.size, generator=generator, dtype=torch.float64)
+            return self.frame.place(noise)
+        if self.few:
+            draws = tempered_draws(self.posterior, MANY_DRAWS, generator)
+            self.frame = gaussian_of(draws)
+            return draws[:count]
+        if self.chains is None:
+            noise = torch.randn(CHAINS, self.model.size, generator=generator, dtype=torch.float64)
+            self.chains = Particles(self.frame.place(noise))
+            self.chains.move(self.posterior, self.frame, BURN_IN, generator)
+        self.chains.move(self.posterior, self.frame, TRANSITIONS, generator)
+        return self.chains.choose(count, generator)
 
     def refit(self) -> None:
-        e = self.evaluated
-        for _ in range(2):
-            u = self.frame.whiten(e.v)
-            weights = (self.model.size / u.square().sum(1)).clamp(max=1).square()
-            affine = e.fit(weights)
-            # the frame is the Gaussian of the affine model: it only sets weights and coordinates
-            plain = OperatorModel(self.low, affine)
-            self.frame = gauss_newton(plain, self.frame.mean)
-        self.models = {"affine": OperatorModel(self.low, affine, widen=self.widen)}
-        kept = weights > 1e-8
-        x = self.model.model(e.v[kept]).flatten(1)
-        mean = self.model.model(self.frame.mean[None]).flatten(1)[0]
-        root = torch.linalg.solve_triangular(self.frame.factor, self.model.root.T if self.model.root.ndim == 2 else torch.diag(self.model.root), upper=False)
-        std = root.square().sum(0).sqrt()
-        residual = (e.w - e.low)[kept] - affine.mean(e.v[kept])
-        additive = AdditiveResidual(x, residual, weights[kept], mean, std)
-        self.additive = additive
-        if additive.error < additive.before:
-            self.models["additive"] = OperatorModel(self.low, affine, additive, widen=self.widen)
-        kinds = [k for k in self.models if k in self.errors]
-        self.kind = min(kinds, key=self.errors.get) if kinds else "affine"
+        """Fit every kind of model to all evaluations, those near the posterior foremost."""
+        if not self.few:
+            for _ in range(2):
+                affine, weights = self._affine()
+                self.frame = gauss_newton(OperatorModel(self.low, affine), self.frame.mean)
+        affine, weights = self._affine()
+        self.models = self._compete(affine, weights)
+        self.errors = {name: error for name, error in self.errors.items() if name in self.models}
+        judged = [name for name in self.models if name in self.errors]
+        self.kind = min(judged, key=self.errors.__getitem__) if judged else "affine"
         self.posterior = self.models[self.kind]
-        if self.correct:
-            from pflow.objectives.surrogate.score_correction import fit_score_correction
-            _, score = self.posterior.value_and_score(e.v[kept])
-            total = e.gradient[kept] + self.model.prior_score(e.v[kept])
-            u = self.frame.whiten(e.v[kept])
-            self.correction = fit_score_correction(u, self.frame.pull(total - score), weights[kept])
-            if self.correction is not None:
-                self.posterior = OperatorModel(self.low, affine, self.posterior.additive, self.widen, self.correction, self.frame)
+
+    def _affine(self) -> tuple[AffineDelta, Tensor]:
+        distance = self.frame.whiten(self.evaluated.v).square().sum(1) / self.model.size
+        weights = (1 / distance.clamp(min=1)).square()
+        if not (weights > REACHED).any():
+            weights = torch.ones_like(weights)
+        return self.evaluated.fit(weights), weights
+
+    def _additive(self, affine: AffineDelta, weights: Tensor) -> AdditiveResidual:
+        kept = weights > REACHED
+        near = self.evaluated.take(kept)
+        mean, root = self.moments()
+        residual = near.w - near.low - affine.mean(near.v)
+        x = self.model.model(near.v).flatten(1)
+        return AdditiveResidual(x, residual, weights[kept], mean, root.square().sum(1).sqrt())
+
+    def _compete(self, affine: AffineDelta, weights: Tensor) -> dict[str, OperatorModel]:
+        """The kinds of model that the evaluations allow."""
+        models = {"affine": OperatorModel(self.low, affine)}
+        additive = self._additive(affine, weights)
+        if additive.error < additive.before:
+            models["affine and additive"] = OperatorModel(self.low, affine, additive)
+        return models
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean of the frame as a flattened model, (D,), and a root of its covariance, (D, D)."""
+        mean = self.model.model(self.frame.mean[None]).flatten(1)[0]
+        identity = torch.eye(self.model.size, dtype=torch.float64)
+        root = torch.linalg.solve_triangular(self.frame.factor.T, identity, upper=True)
+        return mean, self.model.root @ root if self.model.root.ndim == 2 else self.model.root[:, None] * root
+
+    # --- checkpoints ---
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain numbers; models are fitted again on loading."""
+        return {
+            "evaluated": None if self.evaluated is None else dict(vars(self.evaluated)),
+            "search": [self.search.radius, float(self.search.finished), self.search.predicted],
+            "frame": [self.frame.mean, self.frame.factor],
+            "errors": dict(self.errors),
+            "kind": self.kind,
+            "chains": None if self.chains is None else self.chains.state_dict(),
+            "calls": self.low.calls,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken."""
+        radius, finished, predicted = state["search"]
+        self.search = ModeSearch(radius, bool(finished), predicted)
+        self.frame = PosteriorGaussian(*state["frame"])
+        self.errors, self.kind = dict(state["errors"]), state["kind"]
+        self.chains = None if state["chains"] is None else Particles.from_state(state["chains"])
+        if state["evaluated"] is not None:
+            self.evaluated = Evaluated(**state["evaluated"])
+            if self.kind in ("affine", "affine and additive"):
+                self.models = self._compete(*self._affine())
+                self.posterior = self.models[self.kind]
+            elif self.kind == "affine around the mode":
+                self.posterior = OperatorModel(self.low, self.evaluated.fit_around(self.evaluated.best()))
+        self.low.calls = state["calls"]

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from pflow.objectives.surrogate.operator_model import OperatorModel
 
-__all__ = ["PosteriorGaussian", "gauss_newton"]
+__all__ = ["PosteriorGaussian", "gauss_newton", "widened"]
 
 STEPS, HALVINGS = 20, 12
+DRAWS = 64
 SMALL = 1e-3  # nats of predicted gain below which the mode is reached
 
 
@@ -65,3 +66,28 @@ def gauss_newton(model: OperatorModel, start: Tensor) -> PosteriorGaussian:
             break
         v, value, score = trial, new, new_score
     return PosteriorGaussian(v, factor)
+
+
+def widened(model: OperatorModel, frame: PosteriorGaussian, generator: torch.Generator) -> PosteriorGaussian:
+    """The Gaussian of p^ when the noise is widened by Var delta, the mean over draws of `frame`.
+
+    Where delta is unknown the posterior goes back towards the prior.
+    """
+    if model.affine is None or not model.data.gaussian:
+        return frame
+    noise = torch.randn(DRAWS, len(frame.mean), generator=generator, dtype=torch.float64)
+    along, beside = (part.mean(0) for part in model.affine.variance(frame.place(noise)))
+    basis = model.affine.outputs.basis
+    jacobian = model.jacobian(frame.mean)
+
+    def weigh(rows: Tensor) -> Tensor:
+        """(I + Var)^{-1} applied to data, (m, ...)."""
+        inside = basis.T @ rows
+        return rows / (1 + beside) + basis @ (inside * (1 / (1 + along) - 1 / (1 + beside))[:, None])
+
+    weighted = weigh(jacobian)
+    identity = torch.eye(len(frame.mean), dtype=torch.float64)
+    factor = torch.linalg.cholesky(identity + jacobian.T @ weighted)
+    residual = (model.data.observed - model.predict(frame.mean[None]).detach())[0]
+    score = weighted.T @ residual + model.model.prior_score(frame.mean[None])[0]
+    return PosteriorGaussian(frame.mean + torch.cholesky_solve(score[:, None], factor)[:, 0], factor)

@@ -73,18 +73,16 @@ class OperatorModel:
         low: w_low.
         affine: the affine part of delta; None before the first evaluation.
         additive: what it leaves; None for nothing.
-        widen: whether Var delta widens the likelihood.
     """
 
-    def __init__(self, low: LowFidelity, affine: AffineDelta | None, additive: AdditiveResidual | None = None, widen: bool = False, correction=None, frame=None) -> None:
-        self.correction, self.frame = correction, frame
-        self.low, self.affine, self.additive, self.widen = low, affine, additive, widen
+    def __init__(self, low: LowFidelity, affine: AffineDelta | None, additive: AdditiveResidual | None = None) -> None:
+        self.low, self.affine, self.additive = low, affine, additive
         self.model, self.data = low.model, low.data
 
     @property
     def closed_form(self) -> bool:
         """Whether p^ is Gaussian, but for Var delta."""
-        return self.low.linear and self.additive is None and self.correction is None and self.model.gaussian and self.data.gaussian
+        return self.low.linear and self.additive is None and self.model.gaussian and self.data.gaussian
 
     def predict(self, v: Tensor) -> Tensor:
         """w^(v), (batch, m), differentiable."""
@@ -108,7 +106,7 @@ class OperatorModel:
     def log_likelihood(self, v: Tensor) -> Tensor:
         """log p^(y given x), (batch,), differentiable."""
         residual = self.data.observed - self.predict(v)
-        if not (self.widen and self.affine is not None and self.data.gaussian):
+        if self.affine is None or not self.data.gaussian:
             return self.data.log_likelihood(residual)
         basis = self.affine.outputs.basis
         along, beside = self.affine.variance(v)
@@ -121,10 +119,7 @@ class OperatorModel:
 
     def log_density(self, v: Tensor) -> Tensor:
         """log p^(v), not normalised, (batch,), differentiable."""
-        density = self.model.log_prior(v) + self.log_likelihood(v)
-        if self.correction is not None:
-            density = density + self.correction.log_factor(self.frame.whiten(v))
-        return density
+        return self.model.log_prior(v) + self.log_likelihood(v)
 
     def value_and_score(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """log p^(v) and its gradient; -inf and 0 where it is not finite."""

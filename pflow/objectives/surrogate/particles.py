@@ -6,6 +6,8 @@ They cost no evaluation of F. The chains persist from round to round: each new m
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,6 +33,7 @@ class Particles:
 
     def __init__(self, points: Tensor) -> None:
         self.points = points
+        self.values = torch.zeros(len(points), dtype=points.dtype)
         self.step = 0.5 * points.shape[1] ** -0.25
         self.acceptance = math.nan
 
@@ -61,3 +64,19 @@ class Particles:
             self.acceptance = float(probability.mean())
             self.step = float(min(1.0, max(1e-3, self.step * math.exp(0.3 * (self.acceptance - ACCEPT)))))
         self.points, self.values = frame.place(u), value
+
+    def choose(self, count: int, generator: torch.Generator) -> Tensor:
+        """Points of different chains, (count, D), as far as there are chains."""
+        finite = self.values.isfinite().nonzero()[:, 0]
+        return self.points[finite[torch.randperm(len(finite), generator=generator)[:count]]]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Points and step size."""
+        return {"points": self.points, "step": self.step}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Particles:
+        """The chains that `state` was taken of."""
+        chains = cls(state["points"])
+        chains.step = state["step"]
+        return chains
