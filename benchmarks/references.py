@@ -3,6 +3,7 @@
     python benchmarks/references.py poisson      (20 minutes of one core)
     python benchmarks/references.py darcy
     python benchmarks/references.py darcy --chain 2      (that chain alone: several at a time)
+    python benchmarks/references.py darcy --existing     (the summary of the chains made so far)
 
 Each chain that has ended lies in benchmarks/references/.<problem>/, so that the command can be
 stopped and given again. When all have, their moments, diagnostics and cost go into
@@ -13,7 +14,8 @@ benchmarks/references/<problem>.npz:
     half_mean, half_std   of the first and the second half of the chains, (2, D): how far two such
                        references differ
     r_hat, ess_bulk, ess_tail   the worst over all unknowns; ess, of each unknown, (D,)
-    divergences, draws, evaluations   of all chains together, adaptation and coordinates included
+    chains, divergences, draws, evaluations   of all chains together, adaptation and coordinates
+                       included
     seconds            of all chains
     settings           of the problem, as JSON
 """
@@ -63,7 +65,9 @@ class Run:
 
 
 RUNS = {
-    "poisson": Run("poisson", data=HERE.parent / "config" / "poisson_data.npz", draws=2500, chains=8),
+    "poisson": Run(
+        "poisson", data=HERE.parent / "config" / "poisson_data.npz", draws=2500, chains=8
+    ),
     "darcy": Run("darcy", chains=3, tune=300),
 }
 
@@ -106,10 +110,14 @@ def observation(run: Run, problem: Problem) -> Tensor:
     ).double()
 
 
+def path_of(name: str, number: int) -> Path:
+    """Where a chain is kept."""
+    return FOLDER / f".{name}" / f"{RUNS[name].tune}-{RUNS[name].draws}-{number}.npz"
+
+
 def chain(name: str, number: int) -> dict[str, np.ndarray]:
     """One chain, read where it has been made."""
-    run = RUNS[name]
-    path = FOLDER / f".{name}" / f"{run.tune}-{run.draws}-{number}.npz"
+    run, path = RUNS[name], path_of(name, number)
     if not path.exists():
         problem = build_problem(run.problem, **run.settings)
         target = DiffusionTarget(problem, observation(run, problem))
@@ -133,10 +141,10 @@ def chain(name: str, number: int) -> dict[str, np.ndarray]:
     return dict(np.load(path))
 
 
-def collect(name: str) -> dict[str, np.ndarray]:
-    """All chains as the arrays of the module's docstring."""
+def collect(name: str, numbers: list[int]) -> dict[str, np.ndarray]:
+    """These chains as the arrays of the module's docstring."""
     run = RUNS[name]
-    parts = [chain(name, number) for number in range(run.chains)]
+    parts = [chain(name, number) for number in numbers]
     x = np.stack([part["x"] for part in parts])
     total = {key: sum(part[key] for part in parts) for key in ("divergences", "evaluations")}
     judged = convergence(Chains(x, x[..., 0], int(total["divergences"]), x[..., 0]))
@@ -152,6 +160,7 @@ def collect(name: str) -> dict[str, np.ndarray]:
         "ess": np.array([array_stats.ess(u, method="bulk") for u in np.moveaxis(x, -1, 0)]),
         **{key: judged[key] for key in ("r_hat", "ess_bulk", "ess_tail")},
         **total,
+        "chains": x.shape[0],
         "draws": x.shape[0] * x.shape[1],
         "seconds": sum(part["seconds"] for part in parts),
         "settings": json.dumps({"name": run.problem, **run.settings}),
@@ -162,13 +171,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("problem", choices=sorted(RUNS))
     parser.add_argument("--chain", type=int, help="make this chain alone, without the summary")
+    parser.add_argument("--existing", action="store_true", help="no new chains")
     asked = parser.parse_args()
     name = asked.problem
     torch.set_num_threads(1)
     if asked.chain is not None:
         chain(name, asked.chain)
         return
-    found = collect(name)
+    numbers = [
+        number
+        for number in range(RUNS[name].chains)
+        if not asked.existing or path_of(name, number).exists()
+    ]
+    found = collect(name, numbers)
     np.savez(FOLDER / f"{name}.npz", **found)
     print({key: value for key, value in found.items() if np.ndim(value) == 0})
 
