@@ -15,8 +15,10 @@ from pflow.config.user_problems import PairsOnlyProblemSettings, UserProblemSett
 
 __all__ = [
     "BimodalProblemSettings",
+    "DarcyProblemSettings",
     "GaussianProblemSettings",
     "LogNormalProblemSettings",
+    "PoissonProblemSettings",
     "ProblemSettings",
     "RosenbrockProblemSettings",
     "SeismicProblemSettings",
@@ -226,6 +228,66 @@ class WaveformProblemSettings(TaggedUnion):
         return (self.side**2,)
 
 
+@dataclass(frozen=True)
+class PoissonProblemSettings(TaggedUnion):
+    """The benchmark of Aristoff and Bangerth: 64 coefficients of a Poisson equation from 169 values
+    of its solution.
+    """
+
+    tag_value: ClassVar[str] = "poisson"
+    noise_std: float = setting("Standard deviation of the noise on each value.", 0.05, above=0)
+    mesh: int = setting(
+        "Elements along each side at high fidelity, a multiple of 8; the publication has 32.",
+        32,
+        minimum=8,
+        maximum=256,
+    )
+    low_mesh: int = setting(
+        "The same at low fidelity; 16 is a good one, 8 a bad one.", 16, minimum=8, maximum=256
+    )
+    model_shape: ClassVar[tuple[int, ...]] = (64,)
+
+
+@dataclass(frozen=True)
+class DarcyProblemSettings(TaggedUnion):
+    """Darcy flow: log-permeabilities from 100 pressures; finite elements on a fine and a coarse
+    mesh.
+    """
+
+    tag_value: ClassVar[str] = "darcy"
+    side: int = setting(
+        "Cells along each side of the section: the model has side * side unknowns.",
+        32,
+        minimum=4,
+        maximum=64,
+    )
+    std: float = setting(
+        "Standard deviation of the log-permeability under the prior.", 1.0, above=0
+    )
+    length: float = setting(
+        "Correlation length of the prior (Matern, smoothness 3/2), in sides of the section.",
+        0.2,
+        above=0,
+    )
+    noise_std: float = setting(
+        "Standard deviation of the noise on each pressure; the default is 2 % of the mean pressure"
+        " of a homogeneous rock.",
+        0.0083,
+        above=0,
+    )
+    mesh: int = setting(
+        "Elements along each side at high fidelity, a multiple or a divisor of `side`.",
+        32,
+        minimum=4,
+        maximum=256,
+    )
+    low_mesh: int = setting("The same at low fidelity.", 16, minimum=4, maximum=256)
+
+    @property
+    def model_shape(self) -> tuple[int, ...]:
+        return (self.side**2,)
+
+
 ProblemSettings = Union[
     RosenbrockProblemSettings,
     GaussianProblemSettings,
@@ -233,6 +295,8 @@ ProblemSettings = Union[
     BimodalProblemSettings,
     TravelTimeProblemSettings,
     WaveformProblemSettings,
+    PoissonProblemSettings,
+    DarcyProblemSettings,
     SeismicProblemSettings,
     UserProblemSettings,
     PairsOnlyProblemSettings,

@@ -12,8 +12,10 @@ from typing import Any
 from pflow.errors import PflowError
 from pflow.problems.base import ExactPosterior, Problem
 from pflow.problems.bimodal import Bimodal
+from pflow.problems.darcy import Darcy
 from pflow.problems.gaussian import Gaussian
 from pflow.problems.lognormal import LogNormal
+from pflow.problems.poisson import Poisson
 from pflow.problems.prior_problem import PriorProblem
 from pflow.problems.rosenbrock import Rosenbrock
 from pflow.problems.seismic import Seismic
@@ -23,9 +25,11 @@ from pflow.problems.waveform import Waveform
 __all__ = [
     "PROBLEMS",
     "Bimodal",
+    "Darcy",
     "ExactPosterior",
     "Gaussian",
     "LogNormal",
+    "Poisson",
     "PriorProblem",
     "Problem",
     "Rosenbrock",
@@ -37,7 +41,17 @@ __all__ = [
 
 PROBLEMS: dict[str, type[Problem]] = {
     problem.name: problem
-    for problem in (Bimodal, Gaussian, LogNormal, Rosenbrock, Seismic, TravelTime, Waveform)
+    for problem in (
+        Bimodal,
+        Darcy,
+        Gaussian,
+        LogNormal,
+        Poisson,
+        Rosenbrock,
+        Seismic,
+        TravelTime,
+        Waveform,
+    )
 }
 
 
