@@ -30,6 +30,9 @@ MANY_DRAWS, CHAINS = 2048, 64
 BURN_IN, TRANSITIONS = 10, 4
 FORGET = 0.7  # weight of the past in the error of a model at new points
 SMALLEST_ROUND, GROWTH = 4, 32  # points in a round: 4, or a 32nd of those known
+DEEP = 2.0  # nats per parameter and datum below the best point, beyond which a point is out of the way
+SKEWED = 0.2  # difference of moments, in standard deviations, beyond which a Gaussian is a poor start
+FITS = 10.0  # mean squared residual, in noise variances, of a place that F_low fits
 REACHED = 1e-8  # weight below which a point takes no part
 
 
@@ -84,16 +87,23 @@ class Exploration:
     # --- the mode ---
 
     def _begin(self, budget: int, generator: torch.Generator) -> None:
-        """The prior mean and the mode of F_low's posterior; the better one starts the search."""
+        """The prior mean and the mode of F_low's posterior.
+
+        The search starts at the latter if F_low fits there, and otherwise at the prior mean: where F_low is wrong, its mode can
+        lie in a narrow valley far from the posterior.
+        """
         places = torch.zeros(1, self.model.size, dtype=torch.float64)
         if budget > 1:
             places = torch.cat([places, gauss_newton(self.posterior, places[0]).mean[None]])
-        self.evaluated = self.evaluate(places)
-        if not len(self.evaluated):  # neither is in the domain of F: draws of the prior are
+        evaluated = self.evaluate(places)
+        if not len(evaluated):  # neither is in the domain of F: draws of the prior are
             prior = self.model.problem.sample_prior(SMALLEST_ROUND, generator, torch.float64)
-            self.evaluated = self.evaluate(self.model.whiten(prior)[: max(0, budget - len(places))])
-        if not len(self.evaluated):
-            self.evaluated = None
+            evaluated = self.evaluate(self.model.whiten(prior)[: max(1, budget - len(places))])
+        if len(evaluated) == 2:
+            misfit = (self.low.data.observed - evaluated.w).square().mean(1)
+            if float(misfit[1]) > max(FITS, 0.01 * float(misfit[0])):
+                evaluated = evaluated.take(torch.tensor([0]))
+        self.evaluated = evaluated if len(evaluated) else None
 
     def _search_mode(self) -> None:
         v, predicted = self.search.propose(self.evaluated, self.low)
@@ -152,7 +162,9 @@ class Exploration:
 
     def _affine(self) -> tuple[AffineDelta, Tensor]:
         distance = self.frame.whiten(self.evaluated.v).square().sum(1) / self.model.size
-        weights = (1 / distance.clamp(min=1)).square()
+        depth = self.evaluated.log_density.max() - self.evaluated.log_density
+        depth = depth / (DEEP * (self.model.size + self.low.data.size))
+        weights = 1 / (distance.clamp(min=1) * depth.clamp(min=1)).square()
         if not (weights > REACHED).any():
             weights = torch.ones_like(weights)
         return self.evaluated.fit(weights), weights
@@ -172,6 +184,25 @@ class Exploration:
         if additive.error < additive.before:
             models["affine and additive"] = OperatorModel(self.low, affine, additive)
         return models
+
+    def settle(self, draws: int, generator: torch.Generator) -> Tensor | None:
+        """About `draws` draws of the posterior, (n, D), by chains that run on, where it is far from its Gauss-Newton Gaussian: the
+        frame then takes their moments. None where the Gaussian describes it.
+        """
+        self.draw(1, generator)
+        kept = []
+        for _ in range(max(4, draws // CHAINS)):
+            self.chains.move(self.posterior, self.frame, TRANSITIONS, generator)
+            kept.append(self.chains.points)
+        pool = torch.cat(kept[len(kept) // 4 :])
+        if len(pool) < 4 * self.model.size:
+            return None
+        u = self.frame.whiten(pool)
+        away = max(float(u.mean(0).square().mean().sqrt()), float((u.std(0) - 1).square().mean().sqrt()))
+        if away < SKEWED:
+            return None
+        self.frame = gaussian_of(pool)
+        return pool
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean of the frame as a flattened model, (D,), and a root of its covariance, (D, D)."""

@@ -39,7 +39,10 @@ __all__ = ["Surrogate"]
 
 BATCH = 64
 STEPS_PER_EVALUATION, FEWEST_STEPS, MOST_STEPS = 6, 600, 3000
+LARGE = 256  # parameters beyond which a posterior that a Gaussian describes is left to the Gaussian
 FEW_STEPS = 3000  # in few dimensions, where a step takes a millisecond
+SETTLED = 2560  # draws of p^ whose moments the affine layer may take
+CHECK_EVERY = 50  # steps
 POOL = 4096  # draws of p^ that teach all modes
 CHECKED, SMALLEST_CHECK = 1 / 8, 8  # part of the budget for the comparison at the end; fewest draws of each
 MISPREDICTED = 1.0  # nats of error of the model's log-likelihood, beyond which there is a warning
@@ -66,6 +69,7 @@ class Surrogate(TargetObjective):
         self.pool: Tensor | None = None
         self.gaussian: dict[str, Tensor] = {}
         self.findings: dict[str, float] = {}
+        self.best_loss, self.best_weights = math.inf, {}
 
     # --- the calls of the loop ---
 
@@ -74,6 +78,9 @@ class Surrogate(TargetObjective):
         if self.phase == "explore" and left <= self._kept():
             self._finish_exploration(flow, generator)
         if self.phase == "train" and self.step >= self.steps:
+            if self.best_weights and not self.exploration.few:
+                self._see_held_out(flow)
+                flow.load_state_dict(self.best_weights)
             self._check(flow, generator)
             self.phase = "done"
         if self.phase == "done":
@@ -88,7 +95,7 @@ class Surrogate(TargetObjective):
             self._carry_gaussian(flow)
             return None, {f"error of {name}": error for name, error in self.exploration.errors.items()}
         self.step += 1
-        if self.pool is not None and self.step <= self.steps // 2:
+        if self.pool is not None and (not self.exploration.few or self.step <= self.steps // 2):
             return self._forward_loss(flow, generator)
         return self._path_loss(flow, generator)
 
@@ -128,14 +135,19 @@ class Surrogate(TargetObjective):
     def _finish_exploration(self, flow: Flow, generator: torch.Generator) -> None:
         exploration = self.exploration
         exact = exploration.posterior.closed_form
-        if exact:
+        if exact and exploration.kind == "affine":
             exploration.frame = widened(exploration.posterior, exploration.frame, generator)
+        if not exact and not exploration.few:
+            draws = exploration.settle(SETTLED, generator)
+            self.pool = None if draws is None else self.coordinates.model(draws).to(self.target.y)
         self._carry_gaussian(flow)
         if exploration.few:
             self.pool = self.coordinates.model(tempered_draws(exploration.posterior, POOL, generator)).to(self.target.y)
             self.steps = FEW_STEPS
         else:
-            self.steps = 0 if exact else max(FEWEST_STEPS, min(MOST_STEPS, STEPS_PER_EVALUATION * self.stopping.points))
+            near = exact or (self.pool is None and self.coordinates.size > LARGE)
+            wanted = STEPS_PER_EVALUATION * self.stopping.points
+            self.steps = 0 if near else max(FEWEST_STEPS, min(MOST_STEPS, wanted))
         self.gaussian = copy.deepcopy(flow.state_dict()) if isinstance(flow, AffineFlow) else {}
         self.phase = "train"
 
@@ -143,9 +155,23 @@ class Surrogate(TargetObjective):
 
     def _forward_loss(self, flow: Flow, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """-E_p^[log q], over draws of p^ of all modes."""
-        chosen = torch.randint(len(self.pool), (4 * BATCH,), generator=generator)
-        loss = -flow.log_prob(self.pool[chosen], self.target.summary).mean()
+        learnt = self.pool[len(self.held_out) :]
+        if self.step % CHECK_EVERY == 1:
+            self._see_held_out(flow)
+        chosen = torch.randint(len(learnt), (4 * BATCH,), generator=generator)
+        loss = -flow.log_prob(learnt[chosen], self.target.summary).mean()
         return loss, {}
+
+    @property
+    def held_out(self) -> Tensor:
+        """Draws that tell when a flow begins to learn the others by heart."""
+        return self.pool[: len(self.pool) // 8]
+
+    @torch.no_grad()
+    def _see_held_out(self, flow: Flow) -> None:
+        loss = float(-flow.log_prob(self.held_out, self.target.summary).mean())
+        if loss < self.best_loss:
+            self.best_loss, self.best_weights = loss, copy.deepcopy(flow.state_dict())
 
     def _path_loss(self, flow: Flow, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """KL(q || p^) by its path gradient (arXiv 1703.09194)."""
@@ -233,6 +259,7 @@ class Surrogate(TargetObjective):
             "pool": self.pool,
             "gaussian": dict(self.gaussian),
             "findings": dict(self.findings),
+            "best": [self.best_loss, dict(self.best_weights)],
             "ledger": self.target.ledger.state_dict(),
             "stopping": self.stopping.state_dict(),
         }
@@ -242,5 +269,6 @@ class Surrogate(TargetObjective):
         self.step, self.steps, self.round = (int(count) for count in state["counters"])
         self.exploration.load_state_dict(state["exploration"])
         self.pool, self.gaussian, self.findings = state["pool"], dict(state["gaussian"]), dict(state["findings"])
+        self.best_loss, self.best_weights = state["best"][0], dict(state["best"][1])
         self.target.ledger.load_state_dict(state["ledger"])
         self.stopping.load_state_dict(state["stopping"])
