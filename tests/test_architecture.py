@@ -23,11 +23,17 @@ MODULES = sorted(PFLOW.rglob("*.py"))
 # Floor -> its rooms and, for each, the rooms of lower floors that it may import besides `errors`.
 FLOORS: dict[int, dict[str, str]] = {
     0: {"__init__": "", "errors": ""},
-    1: {"diagnostics": "", "figures": ""},
-    2: {"operators": "", "flows": "", "storage": "", "provenance": "", "report": "figures"},
+    1: {"diagnostics": "", "figures": "", "settings": ""},
+    2: {
+        "operators": "",
+        "flows": "settings",
+        "storage": "",
+        "provenance": "settings",
+        "report": "figures",
+    },
     3: {
-        "problems": "operators storage",
-        "config": "provenance storage",
+        "problems": "operators storage settings",
+        "config": "provenance storage settings",
         "execution": "provenance storage",
     },
     4: {
@@ -60,7 +66,7 @@ LIBRARIES = {
 
 # `pflow --help`, the Snakefile and a dry run import these, and must not wait for heavy libraries.
 LIGHT = (
-    "__init__ __main__ cli config pipeline provenance storage.formats execution.job execution.lock"
+    "__init__ __main__ cli config settings pipeline provenance storage.formats execution.job execution.lock"
     " execution.interruption execution.finished"
 )
 HEAVY = {"torch", "matplotlib", "xarray", "zarr", "scipy", "jaxtyping"}

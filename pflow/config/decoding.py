@@ -1,15 +1,13 @@
 """Strict decoding: plain data (from YAML or JSON) into frozen dataclasses, and every mistake found
 in one pass.
 
-The types of the fields are the rules. Beyond the type, ``field(metadata=rule(...))`` (see
-:func:`setting`) holds bounds and the sentence that the schema and the documentation show for the
-key.
+The types of the fields are the rules. Beyond the type, `setting(...)` holds bounds and the
+sentence that the schema and the documentation show for the key.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import types
 import typing
@@ -17,31 +15,10 @@ from pathlib import Path
 from typing import Any, Literal, Union
 
 from pflow.errors import PflowError
+from pflow.settings.declaration import MISSING, setting
+from pflow.settings.suggestion import did_you_mean
 
 __all__ = ["TaggedUnion", "decode", "encode", "setting"]
-
-MISSING = dataclasses.MISSING
-
-
-def setting(
-    description: str,
-    default: Any = MISSING,
-    *,
-    factory: Any = MISSING,
-    minimum: float | None = None,
-    above: float | None = None,
-    maximum: float | None = None,
-    below: float | None = None,
-) -> Any:
-    """A documented dataclass field: `minimum` <= value <= `maximum`, `above` < value < `below`."""
-    metadata = {
-        "description": description,
-        "minimum": minimum,
-        "above": above,
-        "maximum": maximum,
-        "below": below,
-    }
-    return dataclasses.field(default=default, default_factory=factory, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,13 +26,13 @@ class TaggedUnion:
     """Mixin for the alternatives of a union: the mapping's key `tag_key` holds `tag_value` and so
     selects the class.
 
-    An alternative with `own_key` is selected by the presence of that key instead, and its settings
+    An alternative with `user_key` is selected by the presence of that key instead, and its settings
     are those of `kind_for(data)`.
     """
 
     tag_key: typing.ClassVar[str] = "name"
     tag_value: typing.ClassVar[str] = ""
-    own_key: typing.ClassVar[str] = ""
+    user_key: typing.ClassVar[str] = ""
 
     @classmethod
     def kind_for(cls, data: dict[str, Any], where: str) -> type:
@@ -148,9 +125,8 @@ def _decode_dataclass(
     before = len(problems)
     for key in data:
         if key not in fields and key != skip:
-            known = sorted(fields)
-            close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-            hint = f"did you mean `{close[0]}`?" if close else f"known keys: {', '.join(known)}"
+            names = sorted(fields)
+            hint = did_you_mean(key, names, f"known keys: {', '.join(names)}")
             _fail(problems, f"`{_join(where, key)}` is not a setting: {hint}")
     values = {}
     for name, f in fields.items():
@@ -169,12 +145,12 @@ def _decode_dataclass(
 
 def _decode_union(options: list, data: Any, where: str, problems: list[str]) -> Any:
     key = options[0].tag_key
-    choices = {o.tag_value: o for o in options if not o.own_key}
+    choices = {o.tag_value: o for o in options if not o.user_key}
     if not isinstance(data, dict):
         return _fail(problems, f"`{where}` (={_show(data)}) must be a mapping with the key `{key}`")
     for option in options:
-        if option.own_key and option.own_key in data:
-            return _decode_own(option, data, where, problems)
+        if option.user_key and option.user_key in data:
+            return _decode_user_class(option, data, where, problems)
     if key not in data:
         return _fail(
             problems, f"`{_join(where, key)}` is missing: one of {', '.join(sorted(choices))}"
@@ -188,7 +164,9 @@ def _decode_union(options: list, data: Any, where: str, problems: list[str]) -> 
     )
 
 
-def _decode_own(option: type[TaggedUnion], data: dict, where: str, problems: list[str]) -> Any:
+def _decode_user_class(
+    option: type[TaggedUnion], data: dict, where: str, problems: list[str]
+) -> Any:
     try:
         return _decode_dataclass(option.kind_for(data, where), data, where, problems)
     except PflowError as error:  # what the key leads to is itself wrong
@@ -198,8 +176,7 @@ def _decode_own(option: type[TaggedUnion], data: dict, where: str, problems: lis
 def _decode_choice(choices: tuple, data: Any, where: str, problems: list[str]) -> Any:
     if data in choices and type(data) in {type(c) for c in choices}:
         return data
-    close = difflib.get_close_matches(str(data), [str(c) for c in choices], n=1, cutoff=0.5)
-    hint = f"did you mean `{close[0]}`?" if close else ""
+    hint = did_you_mean(data, choices)
     allowed = ", ".join(str(c) for c in choices)
     return _fail(
         problems,

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pflow.config.jobs import SimulateJobSettings
-from pflow.config.problems import RosenbrockProblemSettings
+from pflow.config.problems import problem_settings
 from pflow.data.pair_stream import PairStream, TensorPairs
 from pflow.errors import PflowError
 from pflow.stages.simulate import simulate
@@ -144,7 +144,7 @@ def test_tensors_in_memory_are_batched_alike():
 
 def test_a_shard_does_not_depend_on_the_others(tmp_path):
     def make(folder: str, shard: int) -> bytes:
-        settings = SimulateJobSettings(RosenbrockProblemSettings(), "train", shard, 50, 7)
+        settings = SimulateJobSettings(problem_settings("rosenbrock"), "train", shard, 50, 7)
         simulate(settings, {}, out=tmp_path / folder / f"shard-{shard}.zarr")
         return b"".join(
             p.read_bytes()

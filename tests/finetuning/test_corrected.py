@@ -18,7 +18,7 @@ from pflow.config.methods import (
     ReverseKLSettings,
     ScoreReplaySettings,
 )
-from pflow.config.problems import GaussianProblemSettings, SeismicProblemSettings
+from pflow.config.problems import problem_settings
 from pflow.config.user_problems import UserProblemSettings
 from pflow.errors import PflowError
 from pflow.finetuning.correction import wants_correction
@@ -56,7 +56,7 @@ def run(tmp_path):
             **SHARED, evaluations=960, batch=8, learning_rate=1e-2, **settings
         )
         stage = FinetuneJobSettings(
-            problem or GaussianProblemSettings(side=4),
+            problem or problem_settings("gaussian", side=4),
             CouplingFlowSettings(depth=2, hidden=4),
             method,
             0,
@@ -120,7 +120,7 @@ def test_a_matrix_that_would_be_too_large_is_refused(run):
     with pytest.raises(
         PflowError, match=r"unknowns \(=16384\).*remove it from experiments.e.finetune.large"
     ):
-        run("large", SeismicProblemSettings(height=128, width=128), correct_latent=True)
+        run("large", problem_settings("seismic", height=128, width=128), correct_latent=True)
 
 
 @pytest.mark.parametrize(
