@@ -56,9 +56,9 @@ def page() -> str:
                 )
             sections += [_text(option), _table(option)]
             for name, hint in _fields(option):
-                inner = _dataclasses(hint)
-                if inner and tuple(inner) not in seen:
-                    seen.add(tuple(inner))
+                nested = _dataclasses(hint)
+                if nested and tuple(nested) not in seen:
+                    seen.add(tuple(nested))
                     place = f"{title}.{name}" if title != "the file" else name
                     waiting.append(
                         (

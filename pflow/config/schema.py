@@ -2,7 +2,7 @@
 pflow.config.schema > workflow/schemas/config.schema.json`.
 
 Editors use it for completion and descriptions; Snakemake's run is checked against the same classes
-by `pflow.config.experiment`.
+by `pflow.config.loading`.
 """
 
 from __future__ import annotations

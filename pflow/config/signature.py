@@ -144,14 +144,14 @@ def _field(argument: Argument, description: str) -> tuple[Any, Any]:
     else:
         kind = type(value) if type(value) in SCALARS.values() else None
     if kind is None:
-        shown = (
+        written = (
             f"the type `{ast.unparse(annotation)}`, which a configuration cannot hold"
             if annotation is not None
             else "no type"
         )
         raise PflowError(
-            f"{argument.place}: the setting `{argument.name}` has {shown}: annotate it with float,"
-            " int, bool, str, Path, Literal[...] or a list of these"
+            f"{argument.place}: the setting `{argument.name}` has {written}: annotate it with"
+            " float, int, bool, str, Path, Literal[...] or a list of these"
         )
     default_in_code = argument.default is not None and value is MISSING
     if default_in_code:  # an expression: only the code knows its value
@@ -179,18 +179,18 @@ def _type(node: ast.expr) -> Any:
             for side in (node.left, node.right)
             if not (isinstance(side, ast.Constant) and side.value is None)
         ]
-        inner = _type(sides[0]) if len(sides) == 1 else None
-        return inner | None if inner is not None else None
+        kind = _type(sides[0]) if len(sides) == 1 else None
+        return kind | None if kind is not None else None
     if not isinstance(node, ast.Subscript):
         return SCALARS.get(_dotted(node))
     outer = _dotted(node.value).rpartition(".")[2]
     inside = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
     if outer == "Literal":
         return Literal[tuple(ast.literal_eval(item) for item in inside)]
-    inner = _type(inside[0])
-    if inner is None or outer not in (*LISTS, "Optional"):
+    kind = _type(inside[0])
+    if kind is None or outer not in (*LISTS, "Optional"):
         return None
-    return typing.Optional[inner] if outer == "Optional" else LISTS[outer][inner]
+    return typing.Optional[kind] if outer == "Optional" else LISTS[outer][kind]
 
 
 def _declared(metadata: list[ast.expr]) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from pflow.config.experiment import load_configuration
 from pflow.config.jobs import prior_of, replicates, report_settings, settings_for, shard_count
+from pflow.config.loading import load_configuration
 from pflow.config.priors import (
     FlowPriorSettings,
     GaussianPriorSettings,

@@ -14,7 +14,6 @@ import pytest
 import yaml
 
 from pflow.config.decoding import decode, encode
-from pflow.config.experiment import load_configuration
 from pflow.config.jobs import (
     FinetuneJobSettings,
     ReportJobSettings,
@@ -22,6 +21,7 @@ from pflow.config.jobs import (
     settings_for,
     with_workers,
 )
+from pflow.config.loading import load_configuration
 from pflow.config.reference_page import page
 from pflow.config.schema import schema
 from pflow.errors import PflowError

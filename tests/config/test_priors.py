@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from pflow.config.experiment import load_configuration
 from pflow.config.jobs import settings_for
+from pflow.config.loading import load_configuration
 from pflow.errors import PflowError
 from pflow.pipeline.workflow import Pipeline
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from pflow.config.data import PairsSettings
-from pflow.config.experiment import load_configuration
 from pflow.config.jobs import shard_count
+from pflow.config.loading import load_configuration
 from pflow.data.user_pairs import cut_shard
 from pflow.errors import PflowError
 

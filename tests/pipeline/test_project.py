@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from pflow.cli import main
-from pflow.config.experiment import load_configuration
+from pflow.config.loading import load_configuration
 from pflow.errors import PflowError
 from pflow.pipeline import project
 from pflow.problems.user_module import load_problem

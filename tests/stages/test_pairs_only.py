@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from pflow.cli import main
-from pflow.config.experiment import load_configuration
 from pflow.config.jobs import report_settings, settings_for
+from pflow.config.loading import load_configuration
 from pflow.posterior import expectation
 from pflow.storage.store import read_datatree
 
