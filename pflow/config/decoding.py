@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Union
 
 from pflow.errors import PflowError
-from pflow.settings.declaration import MISSING, setting
+from pflow.settings.declaration import BOUNDS, MISSING, setting
 from pflow.settings.suggestion import did_you_mean
 
 __all__ = ["TaggedUnion", "decode", "encode", "setting"]
@@ -237,16 +237,10 @@ def _decode_scalar(kind: type, data: Any, where: str, mistakes: list[str], rules
 
 
 def _check_bounds(value: Any, where: str, mistakes: list[str], rules: dict) -> Any:
-    checks = {
-        "minimum": (lambda v, b: v >= b, "at least"),
-        "above": (lambda v, b: v > b, "greater than"),
-        "maximum": (lambda v, b: v <= b, "at most"),
-        "below": (lambda v, b: v < b, "less than"),
-    }
-    for name, (holds, words) in checks.items():
+    for name, kind in BOUNDS.items():
         bound = rules.get(name)
-        if bound is not None and not holds(value, bound):
-            rule = "positive" if name == "above" and bound == 0 else f"{words} {bound}"
+        if bound is not None and not kind.holds(value, bound):
+            rule = "positive" if name == "above" and bound == 0 else f"{kind.words} {bound}"
             return _fail(
                 mistakes,
                 f"`{where.rsplit('.', 1)[-1]}` (={_show(value)}) must be {rule}: set {where}",

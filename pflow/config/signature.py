@@ -18,13 +18,12 @@ from pflow.config.docstring import described_arguments
 from pflow.errors import PflowError
 from pflow.provenance.code import module_path
 from pflow.provenance.user_code import Definition, find_definition
-from pflow.settings.declaration import MISSING, setting
+from pflow.settings.declaration import BOUNDS, MISSING, setting
 
 __all__ = ["fields_of", "given_arguments", "lineage"]
 
 SCALARS = {"float": float, "int": int, "bool": bool, "str": str, "Path": Path, "pathlib.Path": Path}
 LISTS = {"list": list, "List": list, "Sequence": list, "tuple": tuple, "Tuple": tuple}
-BOUNDS = ("minimum", "above", "maximum", "below")
 
 
 class Signature(NamedTuple):

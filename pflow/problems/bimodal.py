@@ -14,6 +14,7 @@ from torch import Tensor
 from pflow.operators import Operator
 from pflow.problems.base import Fidelity, Problem, standard_normal
 from pflow.problems.quadrature import GridPosterior
+from pflow.problems.validation import checked_settings
 from pflow.settings.declaration import setting
 
 __all__ = ["Bimodal", "FoldOperator"]
@@ -57,6 +58,7 @@ class Bimodal(Problem):
         """The shape of one x."""
         return (2,)
 
+    @checked_settings
     def __init__(self, noise_std: Annotated[float, setting(above=0)] = 0.3) -> None:
         super().__init__(
             low_fidelity=FoldOperator(0.8, 0.0),

@@ -16,7 +16,7 @@ from pflow.problems.base import Fidelity
 from pflow.problems.normal import LinearGaussianPosterior, linear_gaussian_posterior
 from pflow.problems.prior_problem import PriorProblem
 from pflow.problems.priors import MaternField
-from pflow.problems.validation import whole_number
+from pflow.problems.validation import checked_settings, whole_number
 from pflow.settings.declaration import setting
 
 __all__ = ["Gaussian"]
@@ -57,16 +57,15 @@ class Gaussian(PriorProblem):
         """The shape of one x."""
         return (side**2,)
 
+    @checked_settings
     def __init__(
         self,
+        # Matrices are dense: a side of 64 means 4096 x 4096, 134 MB each.
         side: Annotated[int, setting(minimum=1, maximum=64)] = 8,
         length: Annotated[float, setting(above=0)] = 1.5,
         noise_std: Annotated[float, setting(above=0)] = 0.4,
         operator_seed: Annotated[int, setting(minimum=0)] = 3,
     ) -> None:
-        side = whole_number(
-            "side", side, minimum=1, maximum=64
-        )  # Matrices are dense: 64 means 4096 x 4096, 134 MB each.
         generator = torch.Generator().manual_seed(
             whole_number("operator_seed", operator_seed, minimum=0, maximum=2**63 - 1)
         )

@@ -13,7 +13,7 @@ from torch import Tensor
 from pflow.operators import IdentityOperator, MatrixOperator, Operator
 from pflow.problems.gaussian import Gaussian
 from pflow.problems.prior_problem import PriorProblem
-from pflow.problems.validation import positive_number
+from pflow.problems.validation import checked_settings
 from pflow.settings.declaration import setting
 
 __all__ = ["ExponentialOperator", "LogNormal"]
@@ -63,6 +63,7 @@ class LogNormal(PriorProblem):
         """The shape of one x."""
         return (side**2,)
 
+    @checked_settings
     def __init__(
         self,
         side: Annotated[int, setting(minimum=1, maximum=64)] = 8,
@@ -77,9 +78,7 @@ class LogNormal(PriorProblem):
         super().__init__(
             prior=gaussian.prior,
             low_fidelity=IdentityOperator(self.model_shape_of(side)),
-            high_fidelity=ExponentialOperator(
-                gaussian.high_fidelity.matrix, positive_number("strength", strength)
-            ),
+            high_fidelity=ExponentialOperator(gaussian.high_fidelity.matrix, strength),
             noise_std=noise_std,
             parameter_names=gaussian.parameter_names,
         )

@@ -29,7 +29,7 @@ from torch import Tensor
 from pflow.errors import PflowError
 from pflow.operators import IdentityOperator, MatrixOperator, dense_matrix, unit_spectral_norm
 from pflow.problems.base import Fidelity, Problem, standard_normal
-from pflow.problems.validation import finite_number, whole_number
+from pflow.problems.validation import checked_settings, whole_number
 from pflow.settings.declaration import setting
 
 __all__ = ["Rosenbrock", "RosenbrockPosterior"]
@@ -68,6 +68,7 @@ class Rosenbrock(Problem):
         """The shape of one x."""
         return (2,)
 
+    @checked_settings
     def __init__(
         self,
         noise_std: Annotated[float, setting(above=0)] = 0.4,
@@ -84,7 +85,7 @@ class Rosenbrock(Problem):
             noise_std=noise_std,
             parameter_names=("x1", "x2"),
         )
-        self.mu = finite_number("mu", mu)
+        self.mu = mu
 
     def sample_prior(
         self, n: int, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32

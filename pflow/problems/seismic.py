@@ -17,7 +17,7 @@ from pflow.operators.romberg import RombergOperator
 from pflow.problems.base import Problem
 from pflow.problems.geology import seismic_images
 from pflow.problems.image_files import ImageFile, Split
-from pflow.problems.validation import positive_number, whole_number
+from pflow.problems.validation import checked_settings
 from pflow.settings.declaration import setting
 
 __all__ = ["Seismic"]
@@ -70,10 +70,11 @@ class Seismic(Problem):
         """The shape of one x."""
         return (1, height, width)
 
+    @checked_settings
     def __init__(
         self,
-        height: Annotated[int, setting(minimum=8)] = 32,
-        width: Annotated[int, setting(minimum=8)] = 32,
+        height: Annotated[int, setting(minimum=8, maximum=4096)] = 32,
+        width: Annotated[int, setting(minimum=8, maximum=4096)] = 32,
         ratio: Annotated[float, setting(minimum=1)] = 2.0,
         measurements: bool = False,
         noise_std: Annotated[float, setting(above=0)] = 0.2,
@@ -84,15 +85,11 @@ class Seismic(Problem):
         array: str = "x",
         training_rows: Sequence[int] | None = None,
         target_rows: Sequence[int] | None = None,
-        stride: Annotated[int, setting(minimum=1)] = 32,
+        stride: Annotated[int, setting(minimum=1, maximum=4096)] = 32,
     ) -> None:
-        height, width = (
-            whole_number(name, size, minimum=8, maximum=4096)
-            for name, size in (("height", height), ("width", width))
-        )
         operator = RombergOperator(
             self.model_shape_of(height, width),
-            positive_number("ratio", ratio),
+            ratio,
             seed=operator_seed,
             measurements=measurements,
         )
@@ -102,13 +99,7 @@ class Seismic(Problem):
         self.field_extent = (0.0, float(width), float(height), 0.0)  # left, right, bottom, top
         self.families, self.split, self.file = (training, target), "train", None
         if images is not None:
-            self.file = ImageFile(
-                images,
-                array,
-                height,
-                width,
-                whole_number("stride", stride, minimum=1, maximum=4096),
-            )
+            self.file = ImageFile(images, array, height, width, stride)
             self.rows = _rows("training_rows", training_rows), _rows("target_rows", target_rows)
 
     def sample_prior(

@@ -13,7 +13,7 @@ from pflow.operators.eikonal import Eikonal
 from pflow.operators.rays import StraightRays
 from pflow.operators.workers import Workers
 from pflow.problems.crosswell import Crosswell, wells_of
-from pflow.problems.validation import positive_number, whole_number
+from pflow.problems.validation import checked_settings
 from pflow.settings.declaration import setting
 
 __all__ = ["TravelTime"]
@@ -57,8 +57,10 @@ class TravelTime(Crosswell):
     name = "traveltime"
     data_unit = "ms"
 
+    @checked_settings
     def __init__(
         self,
+        # The prior is dense: a side of 64 means 4096 x 4096.
         side: Annotated[int, setting(minimum=4, maximum=64)] = 16,
         spacing_m: Annotated[float, setting(above=0)] = 6.25,
         velocity_m_s: Annotated[float, setting(above=0)] = 2000.0,
@@ -67,15 +69,8 @@ class TravelTime(Crosswell):
         std: Annotated[float, setting(above=0)] = 0.2,
         length_m: Annotated[float, setting(above=0)] = 10.0,
         noise_std: Annotated[float, setting(above=0)] = 1.0,
-        workers: Annotated[int, setting(minimum=1)] = 1,
+        workers: Annotated[int, setting(minimum=1, maximum=1024)] = 1,
     ) -> None:
-        side = whole_number(
-            "side", side, minimum=4, maximum=64
-        )  # The prior is dense: 64 means 4096 x 4096.
-        spacing_m, velocity_m_s = (
-            positive_number("spacing_m", spacing_m),
-            positive_number("velocity_m_s", velocity_m_s),
-        )
         positions = {
             well: (cells.double() + 0.5) * spacing_m
             for well, cells in wells_of(side, sources, receivers).items()
@@ -87,7 +82,7 @@ class TravelTime(Crosswell):
             **positions,
         }
         rays, eikonal = StraightRays(**geometry), Eikonal(**geometry)
-        if whole_number("workers", workers, minimum=1, maximum=1024) > 1:
+        if workers > 1:
             eikonal = Workers(eikonal, workers)
         super().__init__(
             side,

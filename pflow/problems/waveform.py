@@ -16,7 +16,7 @@ from pflow.operators import ComposedOperator, Constant
 from pflow.operators.born import BornWaves
 from pflow.operators.waves import DeepwaveOperator
 from pflow.problems.crosswell import Crosswell, wells_of
-from pflow.problems.validation import positive_number, whole_number
+from pflow.problems.validation import checked_settings
 from pflow.settings.declaration import setting
 
 __all__ = ["Waveform"]
@@ -63,8 +63,10 @@ class Waveform(Crosswell):
 
     name = "waveform"
 
+    @checked_settings
     def __init__(
         self,
+        # The Jacobian is dense.
         side: Annotated[int, setting(minimum=4, maximum=32)] = 16,
         spacing_m: Annotated[float, setting(above=0)] = 10.0,
         velocity_m_s: Annotated[float, setting(above=0)] = 2000.0,
@@ -75,16 +77,11 @@ class Waveform(Crosswell):
         length_m: Annotated[float, setting(above=0)] = 30.0,
         noise_std: Annotated[float, setting(above=0)] = 0.2,
     ) -> None:
-        side = whole_number("side", side, minimum=4, maximum=32)  # The Jacobian is dense.
-        spacing_m, velocity_m_s = (
-            positive_number("spacing_m", spacing_m),
-            positive_number("velocity_m_s", velocity_m_s),
-        )
         waves = _waves(
             side,
             spacing_m,
             velocity_m_s,
-            positive_number("frequency_hz", frequency_hz),
+            frequency_hz,
             wells_of(side, sources, receivers),
         )
         super().__init__(

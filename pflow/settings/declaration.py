@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import operator
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-__all__ = ["MISSING", "setting"]
+__all__ = ["BOUNDS", "MISSING", "setting"]
 
 MISSING = dataclasses.MISSING
+
+
+class Bound(NamedTuple):
+    """One kind of bound of a number."""
+
+    holds: Callable[[float, float], bool]
+    words: str
+
+
+BOUNDS = {
+    "minimum": Bound(operator.ge, "at least"),
+    "above": Bound(operator.gt, "greater than"),
+    "maximum": Bound(operator.le, "at most"),
+    "below": Bound(operator.lt, "less than"),
+}
 
 
 def setting(

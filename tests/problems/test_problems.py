@@ -200,6 +200,8 @@ BAD_SETTINGS = [
     ("gaussian", "side", 2.0, "a whole number from 1 to 64"),
     ("gaussian", "side", 1000, "a whole number from 1 to 64"),
     ("gaussian", "length", 0.0, "a positive number"),
+    ("seismic", "ratio", 0.5, "a finite number at least 1"),
+    ("traveltime", "workers", 0, "a whole number from 1 to 1024"),
 ]
 
 
