@@ -7,6 +7,7 @@ sentence that the schema and the documentation show for the key.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import types
@@ -211,10 +212,8 @@ def _decode_scalar(kind: type, data: Any, where: str, mistakes: list[str], rules
         value = float(value)
     elif kind is int:
         if isinstance(data, str) or (isinstance(data, float) and data.is_integer()):
-            try:  # 1e4 and "5000" mean what they say
+            with contextlib.suppress(ValueError):  # 1e4 and "5000" mean what they say
                 value = int(float(data)) if float(data).is_integer() else data
-            except ValueError:
-                pass
         if isinstance(value, bool) or not isinstance(value, int):
             return _fail(mistakes, f"`{where}` (={_show(data)}) must be a whole number")
     elif kind in (bool, str):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import typing
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -189,7 +188,7 @@ def _type(node: ast.expr) -> Any:
     kind = _type(inside[0])
     if kind is None or outer not in (*LISTS, "Optional"):
         return None
-    return typing.Optional[kind] if outer == "Optional" else LISTS[outer][kind]
+    return kind | None if outer == "Optional" else LISTS[outer][kind]
 
 
 def _declared(metadata: list[ast.expr]) -> dict[str, Any]:
