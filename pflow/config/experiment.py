@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,23 +35,7 @@ from pflow.config.trust import CalibrateSettings, EvaluateSettings, ReferenceSet
 from pflow.config.user_problems import PairsOnlyProblemSettings
 from pflow.errors import PflowError
 
-__all__ = ["STAGES", "Configuration", "ExperimentSettings", "load_configuration"]
-
-STAGES = (
-    "simulate",
-    "observe",
-    "check_operator",
-    "spectrum",
-    "reference",
-    "pretrain",
-    "calibrate",
-    "calibrate_method",
-    "finetune",
-    "sample",
-    "evaluate",
-    "figures",
-    "report",
-)
+__all__ = ["Configuration", "ExperimentSettings", "load_configuration"]
 
 
 @dataclass(frozen=True)
@@ -140,8 +125,12 @@ class Configuration:
     results: str = setting("Folder of all results.", "results")
 
 
-def load_configuration(data: object) -> Configuration:
+def load_configuration(data: object, reserved: Collection[str] = ()) -> Configuration:
     """Decode and cross-check the configuration.
+
+    Arguments:
+        data: what YAML holds.
+        reserved: names that no experiment may have, because `snakemake NAME` means another target.
 
     Raises:
         PflowError: one line for each mistake.
@@ -169,7 +158,7 @@ def load_configuration(data: object) -> Configuration:
         f"`experiments.{name}` has the name of a stage, and `snakemake {name}` would be ambiguous:"
         " choose another name"
         for name in configuration.experiments
-        if name in (*STAGES, "all")
+        if name in reserved
     ]
     if mistakes:
         raise PflowError("\n".join(mistakes))

@@ -5,7 +5,6 @@ device.
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import subprocess
 from functools import lru_cache
@@ -15,7 +14,7 @@ from typing import Any
 
 from pflow.provenance.code import code_fingerprint
 
-__all__ = ["file_hash", "identity", "made", "provenance", "settings_hash"]
+__all__ = ["file_hash", "identity", "provenance", "settings_hash"]
 
 
 def provenance(
@@ -44,18 +43,6 @@ def identity(record: dict[str, Any]) -> str:
         *sorted(record["inputs"].values()),
     ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
-
-
-def made(folder: Path, wanted: str) -> bool:
-    """Whether `folder` holds the unchanged weights of a training with the identity `wanted`."""
-    try:
-        record = json.loads((folder / "flow.json").read_text(encoding="utf-8"))
-        return (
-            identity(record) == wanted
-            and file_hash(folder / "flow.safetensors") == record["weights_hash"]
-        )
-    except (OSError, ValueError, KeyError):
-        return False
 
 
 def settings_hash(text: str) -> str:

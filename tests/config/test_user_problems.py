@@ -15,10 +15,11 @@ import pytest
 
 from pflow.config.decoding import decode
 from pflow.config.experiment import load_configuration
-from pflow.config.jobs import SimulateJobSettings, settings_for
+from pflow.config.jobs import SimulateJobSettings
 from pflow.config.problems import ProblemSettings
 from pflow.config.schema import schema
 from pflow.errors import PflowError
+from pflow.pipeline.stages import settings_for
 
 MODULE = '''"""A user's file."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import pflow
-from pflow.config.experiment import STAGES
+from pflow.pipeline.stages import STAGES
 from pflow.provenance import code as fingerprint
 
 PACKAGE = Path(pflow.__file__).parent

@@ -13,7 +13,7 @@ import pytest
 
 from pflow.cli import main
 from pflow.config.experiment import load_configuration
-from pflow.config.jobs import settings_for
+from pflow.pipeline.stages import settings_for
 from pflow.storage.store import read_arrays, read_weights, write_arrays, write_weights
 from tests.support.project import TINY, Project
 

@@ -15,8 +15,9 @@ import yaml
 
 from pflow.config.decoding import decode
 from pflow.config.experiment import load_configuration
-from pflow.config.jobs import FiguresJobSettings, settings_for
+from pflow.config.jobs import FiguresJobSettings
 from pflow.figures.posterior import posterior_2d
+from pflow.pipeline.stages import settings_for
 from pflow.report.numbers import format_number
 from pflow.stages import figures as stage
 from pflow.storage.store import read_csv

@@ -17,7 +17,8 @@ import pytest
 
 from pflow.config.decoding import decode
 from pflow.config.experiment import load_configuration
-from pflow.config.jobs import SimulateJobSettings, settings_for
+from pflow.config.jobs import SimulateJobSettings
+from pflow.pipeline.stages import settings_for
 from pflow.stages.simulate import simulate
 from pflow.storage.store import read_csv, read_weights
 
