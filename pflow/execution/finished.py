@@ -32,8 +32,8 @@ def keep_finished(out: Path, checkpoint: Path) -> None:
 
 
 def restore_finished(out: Path, checkpoint: Path, wanted: str) -> bool:
-    """Put a remembered result of the identity `wanted` into `out`; one of another identity, or a damaged
-    one, is forgotten.
+    """Put a remembered result of the identity `wanted` into `out`; one of another identity, or a
+    damaged one, is forgotten.
     """
     kept = CheckpointFolder(checkpoint.parent).finished
     if not kept.is_dir():

@@ -91,6 +91,6 @@ def _snakefile() -> Path:
         if (folder / "Snakefile").is_file():
             return folder / "Snakefile"
     raise PflowError(
-        f"running the pipeline needs its Snakefile, and neither {places[0]} nor {places[1]} has one:"
-        " install pflow again"
+        f"running the pipeline needs its Snakefile, and neither {places[0]} nor {places[1]} has"
+        " one: install pflow again"
     )

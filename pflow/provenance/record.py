@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pflow import __version__
 from pflow.provenance.code import code_fingerprint
 
 __all__ = ["file_hash", "identity", "provenance", "settings_hash"]
@@ -74,10 +75,6 @@ def code_version() -> str:
     """Package version and, in a git checkout, the commit (with "+changes" where files differ from
     it).
     """
-    try:
-        package = version("pflow")
-    except PackageNotFoundError:
-        package = "unknown"
     folder = Path(__file__).resolve().parents[1]
     git = ["git", "-C", str(folder)]
     try:
@@ -88,5 +85,5 @@ def code_version() -> str:
             [*git, "status", "--porcelain", "--", "."], capture_output=True, text=True, check=True
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return package
-    return f"{package} ({commit}{'+changes' if changed else ''})"
+        return __version__
+    return f"{__version__} ({commit}{'+changes' if changed else ''})"
