@@ -174,7 +174,7 @@ rule write_report:
     params:
         settings=pipeline.settings("report"),
         code=pipeline.code("report"),
-        results=str(pipeline.layout.results),
+        results=lambda wildcards: pipeline.layout.results,
     log:
         pipeline.layout.log("report"),
     benchmark:
