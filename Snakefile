@@ -6,10 +6,14 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, workflow.basedir)
+from pflow.config.jobs import SPLITS
 from pflow.errors import PflowError
-from pflow.pipeline.failures import summary_of_failures
 from pflow.execution.finished import forget_finished
-from pflow.pipeline.workflow import Pipeline, check_yaml, offer_this_python
+from pflow.pipeline.checks import check_yaml
+from pflow.pipeline.failures import summary_of_failures
+from pflow.pipeline.stages import STAGES
+from pflow.pipeline.workflow import Pipeline, offer_this_python
+from pflow.storage.layout import root_file
 
 offer_this_python()
 if not config.pop("alone", False):  # `python -m pflow run FILE` takes nothing but FILE
@@ -26,12 +30,16 @@ try:
 except PflowError as error:
     raise WorkflowError(f"the configuration is not valid:\n{error}")
 
-R = pipeline.results
+# Paths of the rules, with their wildcards.
+REPORT = str(pipeline.layout.report)
+EXPERIMENT = pipeline.layout.experiment("{experiment}")
+FLOW = EXPERIMENT.pretrained("{flow}")
+RUN = EXPERIMENT.run("{observation}", "{method}", "{seed}")
 
 
 wildcard_constraints:
     experiment="|".join(pipeline.configuration.experiments),
-    split="train|validation|test|high_fidelity",
+    split="|".join(SPLITS),
     shard=r"\d+",
     seed=r"\d+",
     flow=r"[\w-]+",
@@ -42,13 +50,13 @@ wildcard_constraints:
 rule all:
     default_target: True
     input:
-        pipeline.wanted(list(pipeline.configuration.experiments), last=(f"{R}/report.html",)),
+        pipeline.wanted(list(pipeline.configuration.experiments), last=(REPORT,)),
     message:
-        f"all experiments: {R}/report.html"
+        f"all experiments: {REPORT}"
 
 
 onsuccess:
-    forget_finished(Path(R))
+    forget_finished(pipeline.layout.results)
 
 
 onerror:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pflow.errors import PflowError
+from pflow.storage.layout import MethodFolder, RunFolder, root_file, whole
 from pflow.storage.store import read_datatree
 
 if TYPE_CHECKING:
@@ -152,19 +153,13 @@ def resample(posterior: "xr.DataTree", n: int, seed: int = 0) -> "xr.DataArray":
 
 def _stores(path: Path) -> list[Path]:
     """The stores that `path` stands for, seeds in order."""
-    if (path / "zarr.json").is_file():
-        return [path]
-    if path.name == "zarr.json" and path.is_file():
-        return [path.parent]
-    if (path / "posterior.zarr" / "zarr.json").is_file():
-        return [path / "posterior.zarr"]
-    seeds = sorted(
-        path.glob("seed-*/posterior.zarr/zarr.json"),
-        key=lambda file: int(file.parts[-3].removeprefix("seed-")),
-    )
-    if not seeds:
+    for store in (whole(path), RunFolder(path).posterior):
+        if root_file(store).is_file():
+            return [store]
+    stores = [run.posterior for run in MethodFolder(path).sampled()]
+    if not stores:
         raise PflowError(
             f"{path} holds no posterior store: name a posterior.zarr, a seed's folder or a method's"
             " folder, after `snakemake sample`"
         )
-    return [file.parent for file in seeds]
+    return stores

@@ -24,14 +24,9 @@ MODULES = sorted(PFLOW.rglob("*.py"))
 FLOORS: dict[int, dict[str, str]] = {
     0: {"__init__": "", "errors": ""},
     1: {"diagnostics": "", "figures": "", "settings": ""},
-    2: {
-        "operators": "",
-        "flows": "settings",
-        "storage": "",
-        "provenance": "settings",
-        "report": "figures",
-    },
+    2: {"operators": "", "flows": "settings", "storage": "", "provenance": "settings"},
     3: {
+        "report": "figures storage",
         "problems": "operators storage settings",
         "config": "provenance storage settings",
         "execution": "provenance storage",
@@ -39,7 +34,7 @@ FLOORS: dict[int, dict[str, str]] = {
     4: {
         "inference": "problems storage",
         "data": "config storage",
-        "pipeline": "config provenance storage",
+        "pipeline": "config provenance storage execution",
     },
     5: {"objectives": "flows problems inference"},
     6: {"training": "flows objectives storage execution"},
@@ -66,7 +61,8 @@ LIBRARIES = {
 
 # `pflow --help`, the Snakefile and a dry run import these, and must not wait for heavy libraries.
 LIGHT = (
-    "__init__ __main__ cli config settings pipeline provenance storage.formats execution.job execution.lock"
+    "__init__ __main__ cli config settings pipeline provenance storage.formats storage.layout"
+    " execution.job execution.lock"
     " execution.interruption execution.finished"
 )
 HEAVY = {"torch", "matplotlib", "xarray", "zarr", "scipy", "jaxtyping"}

@@ -20,29 +20,7 @@ from pflow.config.problems import ProblemSettings
 from pflow.config.trust import CalibrateSettings, EvaluateSettings, ReferenceSettings
 from pflow.config.user_problems import PairsOnlyProblemSettings
 
-__all__ = [
-    "STAGES",
-    "Configuration",
-    "ExperimentSettings",
-    "ResourceSettings",
-    "SampleSettings",
-]
-
-STAGES = (
-    "simulate",
-    "observe",
-    "check_operator",
-    "spectrum",
-    "reference",
-    "pretrain",
-    "calibrate",
-    "calibrate_method",
-    "finetune",
-    "sample",
-    "evaluate",
-    "figures",
-    "report",
-)
+__all__ = ["Configuration", "ExperimentSettings", "ResourceSettings", "SampleSettings"]
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 
 from pflow.config.cross_checks import mistakes_of_experiment
 from pflow.config.data import expand_observations
 from pflow.config.decoding import decode
-from pflow.config.experiment import STAGES, Configuration, ExperimentSettings
+from pflow.config.experiment import Configuration, ExperimentSettings
 from pflow.config.problems import has_operator
 from pflow.errors import PflowError
 
 __all__ = ["load_configuration"]
 
 
-def load_configuration(data: object) -> Configuration:
+def load_configuration(data: object, reserved: Collection[str] = ()) -> Configuration:
     """Decode and cross-check the configuration.
+
+    Arguments:
+        data: what YAML holds.
+        reserved: names that no experiment may have, because `snakemake NAME` means another target.
 
     Raises:
         PflowError: one line for each mistake.
@@ -43,7 +48,7 @@ def load_configuration(data: object) -> Configuration:
         f"`experiments.{name}` has the name of a stage, and `snakemake {name}` would be ambiguous:"
         " choose another name"
         for name in configuration.experiments
-        if name in (*STAGES, "all")
+        if name in reserved
     ]
     if mistakes:
         raise PflowError("\n".join(mistakes))

@@ -117,9 +117,10 @@ def _imports(tree: ast.Module) -> list[str]:
 
 
 def normalised_code(tree: ast.Module) -> str:
-    """What a syntax tree does, as text: without comments and without docstrings, which it removes
-    from `tree`.
+    """What a syntax tree does, as text: without comments, and without docstrings and the version
+    number, which it removes from `tree`.
     """
+    tree.body = [statement for statement in tree.body if not _is_version(statement)]
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             first = node.body[0] if node.body else None
@@ -130,6 +131,10 @@ def normalised_code(tree: ast.Module) -> str:
             ):
                 node.body = node.body[1:]
     return ast.dump(tree)
+
+
+def _is_version(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__version__"
 
 
 def _cache_file() -> Path:

@@ -21,6 +21,7 @@ from pflow.figures.palette import method_colour, method_label
 from pflow.report.numbers import Cell, format_number, is_number, over_seeds
 from pflow.report.pictures import figures, picture, shrink
 from pflow.report.trust import CALIBRATION, EVIDENCE, calibration_row, verdict_of
+from pflow.storage.layout import ExperimentFolder, Layout
 
 __all__ = ["build_report"]
 
@@ -84,10 +85,10 @@ class Reader:
     folder: Path
     complaints: list[str] = field(default_factory=list)
 
-    def json(self, path: str) -> dict[str, Any] | None:
-        file = self.folder / path
+    def json(self, file: Path) -> dict[str, Any] | None:
         if not file.is_file():
             return None
+        path = file.relative_to(self.folder).as_posix()
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
@@ -148,15 +149,16 @@ def build_report(
 def experiment_section(results: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that the template says about one experiment."""
     name = settings["name"]
-    reader = Reader(results / name)
+    folder = Layout(results).experiment(name)
+    reader = Reader(folder.folder)
     methods = settings.get("methods") or settings.get("finetune") or {}
     labels = {
         method: method_label(method, {method: (entry or {}).get("label")})
         for method, entry in methods.items()
     }
-    observations = named(settings.get("observations") or folders(reader.folder / "posteriors"))
+    observations = named(settings.get("observations") or folders(folder.posteriors))
     runs = [
-        read_run(reader, observation, method, seed)
+        read_run(reader, folder, observation, method, seed)
         for observation in observations
         for method in methods
         for seed in settings.get("seeds") or [0]
@@ -172,10 +174,10 @@ def experiment_section(results: Path, settings: Mapping[str, Any]) -> dict[str, 
         for method in methods
     ]
     flows = {
-        flow: reader.json(f"pretrained/{flow}/flow.json")
-        for flow in settings.get("flows") or folders(reader.folder / "pretrained")
+        flow: reader.json(folder.pretrained(flow).about)
+        for flow in settings.get("flows") or folders(folder.flows)
     }
-    operator = reader.json("operator.json") or {}
+    operator = reader.json(folder.operator) or {}
     closest = min(
         runs, key=lambda run: (run.metrics or {}).get("kl_reverse_nats", math.inf), default=None
     )
@@ -199,7 +201,7 @@ def experiment_section(results: Path, settings: Mapping[str, Any]) -> dict[str, 
             if key != "verdict_reasons"
         ],
         "calibrations": [
-            calibration_row(flow, reader.json(f"pretrained/{flow}/calibration.json"))
+            calibration_row(flow, reader.json(folder.pretrained(flow).calibration))
             for flow in flows
         ],
         "referenced": (
@@ -207,7 +209,7 @@ def experiment_section(results: Path, settings: Mapping[str, Any]) -> dict[str, 
             or any("mean_error_posterior_std" in (run.metrics or {}) for run in runs)
         ),
         "rules": (settings.get("evaluate") or {}).get("verdict") or {},
-        "figures": figures(reader.folder / "figures", settings.get("captions") or {}),
+        "figures": figures(folder.figures, settings.get("captions") or {}),
         "flows": flows,
         "has_operator": (settings.get("problem") or {}).get("name") != "pairs_only",
         "operator": {
@@ -226,9 +228,11 @@ def experiment_section(results: Path, settings: Mapping[str, Any]) -> dict[str, 
     }
 
 
-def read_run(reader: Reader, observation: str, method: str, seed: int) -> Run:
-    folder = f"posteriors/{observation}/{method}/seed-{seed}"
-    metrics, flow = reader.json(f"{folder}/metrics.json"), reader.json(f"{folder}/flow.json")
+def read_run(
+    reader: Reader, folder: ExperimentFolder, observation: str, method: str, seed: int
+) -> Run:
+    run = folder.run(observation, method, seed)
+    metrics, flow = reader.json(run.metrics), reader.json(run.about)
     return Run(observation, method, seed, metrics, flow or {})
 
 
@@ -309,12 +313,8 @@ def provenance(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def store_path(results: Path, name: str, run: Run | None) -> str:
     root = results if not results.is_absolute() else Path(results.name)
-    place = (
-        f"posteriors/{run.observation}/{run.method}/seed-{run.seed}"
-        if run
-        else "posteriors/OBSERVATION/METHOD/seed-0"
-    )
-    return f"{root.as_posix()}/{name}/{place}/posterior.zarr"
+    names = (run.observation, run.method, run.seed) if run else ("OBSERVATION", "METHOD", 0)
+    return Layout(root).experiment(name).run(*names).posterior.as_posix()
 
 
 def named(entries: Any) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from pflow.flows.base import Flow
 from pflow.problems.base import Problem
 from pflow.stages.io.inputs import problem_from, read_observation
 from pflow.stages.io.weights import load_flow
+from pflow.storage.layout import PretrainedFolder, whole
 from pflow.storage.store import read_pairs, write_arrays, write_json
 
 __all__ = ["calibrate", "pair_ranks"]
@@ -80,7 +81,7 @@ def calibrate(
         **calibration_numbers(rank, choice.draws, np.random.default_rng(choice.seed)),
     }
     latent = network(x[:pairs], y[:pairs])[0].numpy()
-    names = [path.parent.stem for path in observations]
+    names = [whole(path).stem for path in observations]
     observed = [
         problem.summary(read_observation(path, problem))[0].numpy() for path in observations
     ]
@@ -90,7 +91,7 @@ def calibrate(
         for name, one, p in zip(names, observed, local, strict=True)
     }
     write_arrays(
-        out.with_name("calibration.zarr"),
+        PretrainedFolder(out.parent).ranks,
         {"ranks": rank},
         {"quantities": quantities, "draws": choice.draws, **_origin(record)},
     )

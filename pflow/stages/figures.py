@@ -19,6 +19,7 @@ from pflow.figures.marginals import marginals, moments_against_reference
 from pflow.figures.posterior import posterior_2d
 from pflow.figures.style import save
 from pflow.report.numbers import format_number
+from pflow.storage.layout import ExperimentFolder, PretrainedFolder, root_file
 from pflow.storage.store import (
     read_arrays,
     read_csv,
@@ -48,6 +49,7 @@ def figures(
     captions.
     """
     captions: dict[str, str] = {}
+    folder = ExperimentFolder(results)
     with replacing(out) as temporary:
         temporary.mkdir()
 
@@ -57,52 +59,42 @@ def figures(
 
         for observation in settings.observations:
             suffix = f"_{observation}" if len(settings.observations) > 1 else ""
-            _draw_observation(keep, settings, results, observation, suffix)
+            _draw_observation(keep, settings, folder, observation, suffix)
         keep(
             "calibration",
-            rank_curves(
-                {flow: _rank_curves(results / "pretrained" / flow) for flow in settings.flows}
-            ),
+            rank_curves({flow: _rank_curves(folder.pretrained(flow)) for flow in settings.flows}),
             "Calibration of each pretrained flow over held-out low-fidelity pairs: where the truth"
             " ranks among draws. Inside the grey band is as expected; above zero on the left and"
             " below it on the right means that the flow is too sure of itself.",
             svg=True,
         )
-        training = {
-            flow: read_csv(results / "pretrained" / flow / "history.csv") for flow in settings.flows
-        }
+        training = {flow: read_csv(folder.pretrained(flow).history) for flow in settings.flows}
         keep(
             "pretraining",
             pretraining_curves(training),
             "Stage 1: training and validation loss of each flow on low-fidelity pairs.",
             svg=True,
         )
-        write_json(temporary / "index.json", {"captions": captions})
+        write_json(temporary / folder.figure_index.name, {"captions": captions})
 
 
 def _draw_observation(
-    keep: Keep, settings: FiguresJobSettings, results: Path, observation: str, suffix: str
+    keep: Keep,
+    settings: FiguresJobSettings,
+    folder: ExperimentFolder,
+    observation: str,
+    suffix: str,
 ) -> None:
-    folder = results / "posteriors" / observation
-    trees = {
-        m: read_datatree(folder / m / f"seed-{settings.seeds[0]}" / "posterior.zarr")
-        for m in settings.methods
+    runs = {
+        m: [folder.run(observation, m, seed) for seed in settings.seeds] for m in settings.methods
     }
+    trees = {m: read_datatree(seeds[0].posterior) for m, seeds in runs.items()}
     draws = {method: tree["posterior"]["x"].values[0] for method, tree in trees.items()}
     draws = {method: values.reshape(len(values), -1) for method, values in draws.items()}
-    histories = {
-        m: [read_csv(folder / m / f"seed-{s}" / "history.csv") for s in settings.seeds]
-        for m in settings.methods
-    }
-    metrics = {
-        m: [read_json(folder / m / f"seed-{s}" / "metrics.json") for s in settings.seeds]
-        for m in settings.methods
-    }
-    reference = (
-        read_datatree(folder / "reference.zarr")
-        if (folder / "reference.zarr" / "zarr.json").is_file()
-        else None
-    )
+    histories = {m: [read_csv(run.history) for run in seeds] for m, seeds in runs.items()}
+    metrics = {m: [read_json(run.metrics) for run in seeds] for m, seeds in runs.items()}
+    store = folder.reference(observation)
+    reference = read_datatree(store) if root_file(store).is_file() else None
     first = next(iter(trees.values()))
     look = {"names": list(settings.methods), "labels": settings.methods}
     of = f" for observation {observation}" if suffix else ""
@@ -110,7 +102,7 @@ def _draw_observation(
     if "field_shape" in first.attrs:
         _draw_fields(keep, draws, first, reference, metrics, settings.methods, suffix, of)
     if draws[next(iter(draws))].shape[-1] == 2:
-        _draw_plane(keep, results, draws, first, reference, metrics, look, suffix)
+        _draw_plane(keep, folder, draws, first, reference, metrics, look, suffix)
     measured = any(
         np.isfinite(h["kl_reverse_nats"]).any() for seeds in histories.values() for h in seeds
     )
@@ -224,7 +216,7 @@ def _draw_fields(
 
 def _draw_plane(
     keep: Keep,
-    results: Path,
+    folder: ExperimentFolder,
     draws: dict[str, np.ndarray],
     first: Any,
     reference: Any,
@@ -252,7 +244,7 @@ def _draw_plane(
             for method, values in kl.items()
             if values
         },
-        **_pairs(results),
+        **_pairs(folder),
         **look,
     )
     told = " Grey: the exact posterior's 50, 90 and 99 % regions." if exact else ""
@@ -299,8 +291,8 @@ def _draw_marginals(
         )
 
 
-def _rank_curves(folder: Path) -> dict[str, RankCurve]:
-    arrays, attributes = read_arrays(folder / "calibration.zarr", ("ranks",))
+def _rank_curves(flow: PretrainedFolder) -> dict[str, RankCurve]:
+    arrays, attributes = read_arrays(flow.ranks, ("ranks",))
     tests = {
         name: uniformity(rank, attributes["draws"])
         for name, rank in zip(attributes["quantities"], arrays["ranks"].T, strict=True)
@@ -324,9 +316,9 @@ def _names(tree: Any) -> list[str]:
     ]
 
 
-def _pairs(results: Path) -> Mapping[str, np.ndarray | None]:
-    low = read_arrays(results / "pairs" / "test" / "shard-0.zarr", ("x", "y"))[0]
-    expensive = results / "pairs" / "high_fidelity" / "shard-0.zarr"
+def _pairs(folder: ExperimentFolder) -> Mapping[str, np.ndarray | None]:
+    low = read_arrays(folder.shard("test", 0), ("x", "y"))[0]
+    expensive = folder.shard("high_fidelity", 0)
     high = read_arrays(expensive, ("y",))[0]["y"][:SHOWN] if expensive.exists() else None
     planar = low["y"][0].size == 2  # other data have no picture in the plane
     cheap = low["y"][:SHOWN].reshape(-1, 2) if planar else None

@@ -50,6 +50,7 @@ from pflow.stages.io.priors import with_prior
 from pflow.stages.io.weights import architecture_of, load_flow
 from pflow.storage.checkpoint import Checkpoint
 from pflow.storage.evaluations import EvaluationStore, finished_run
+from pflow.storage.layout import CheckpointFolder
 from pflow.storage.store import read_json
 from pflow.training import TrainingState, train
 
@@ -174,8 +175,8 @@ def finetune(
                 f"method `{settings.name}` reuses the evaluations of `{method.reuse}`: name its"
                 " weights with --reuse"
             )
-        folder = checkpoint.parents[2] / method.reuse / checkpoint.parent.name
-        known = target.recalled(finished_run(folder / STORE, of_target))
+        reused = CheckpointFolder(checkpoint.parent).of_method(method.reuse).evaluations
+        known = target.recalled(finished_run(reused, of_target))
     reused_points = 0 if known is None else len(known.x)
     monitor = AccuracyMonitor(
         problem.exact_posterior(y.cpu(), fidelity="high"), target, settings.seed

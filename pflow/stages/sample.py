@@ -27,6 +27,7 @@ from pflow.stages.io.pairs_only_draws import sample_without_operator
 from pflow.stages.io.priors import with_prior
 from pflow.stages.io.weights import load_flow
 from pflow.storage.arviz_schema import draws_dataset, point_dataset
+from pflow.storage.layout import FlowFolder
 from pflow.storage.store import read_arrays, read_json, write_datatree
 
 __all__ = ["latent_score_error", "sample"]
@@ -62,7 +63,7 @@ def sample(
     network, _ = load_flow(flow, device)
     if not has_operator(settings.problem):
         return sample_without_operator(
-            settings, record, problem, network, y, read_json(flow.with_name("flow.json")), out
+            settings, record, problem, network, y, read_json(FlowFolder(flow.parent).about), out
         )
     field = {name: getattr(problem, name) for name in ON_FIGURES if hasattr(problem, name)}
     if problem.high_fidelity.sources > 1 and len(problem.data_shape) == 2:
@@ -120,7 +121,7 @@ def sample(
             "prior": draws_dataset({"x": x}, names, units),
             "sample_stats_prior": draws_dataset(at_prior),
         }
-    trained = read_json(flow.with_name("flow.json"))
+    trained = read_json(FlowFolder(flow.parent).about)
     attributes = {
         **field,
         "experiment": settings.experiment,

@@ -14,11 +14,12 @@ import jsonschema
 import pytest
 
 from pflow.config.decoding import decode
-from pflow.config.jobs import SimulateJobSettings, settings_for
+from pflow.config.jobs import SimulateJobSettings
 from pflow.config.loading import load_configuration
 from pflow.config.problems import ProblemSettings
 from pflow.config.schema import schema
 from pflow.errors import PflowError
+from pflow.pipeline.stages import settings_for
 
 MODULE = '''"""A user's file."""
 

@@ -45,12 +45,12 @@ def test_the_command_line_says_one_line_for_an_import_error_that_a_signal_caused
     program = textwrap.dedent("""
         import os, signal, sys, time
         import pflow.cli as cli
-        def broken(options):
+        def broken(stage, load, options):
             try:
                 os.kill(os.getpid(), signal.SIGINT); time.sleep(1)
             except BaseException as stop:
                 raise ImportError("initialization failed") from stop
-        cli._run = broken
+        cli.run_stage = broken
         sys.exit(cli.main(["observe", "--settings", "{}", "--out", "x"]))
     """)
     done = subprocess.run(

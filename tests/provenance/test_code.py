@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import pflow
-from pflow.config.experiment import STAGES
+from pflow.pipeline.stages import STAGES
 from pflow.provenance import code as fingerprint
 
 PACKAGE = Path(pflow.__file__).parent
@@ -45,6 +46,14 @@ def test_comments_and_docstrings_change_nothing(copied):
         return text.replace('"""One loop', '"""Another wording of one loop', 1) + "\n# a remark\n"
 
     assert changed_stages(copied, "training.py", edit) == set()
+
+
+def test_a_new_version_number_changes_nothing(copied):
+    def edit(text: str) -> str:
+        return re.sub(r'__version__ = ".*"', '__version__ = "99.0"', text)
+
+    assert "99.0" in edit((PACKAGE / "__init__.py").read_text())
+    assert changed_stages(copied, "__init__.py", edit) == set()
 
 
 def test_an_edit_of_the_training_loop_retrains_and_nothing_else(copied):
