@@ -44,7 +44,7 @@ from pflow.finetuning.correction import correct_latent, wants_correction
 from pflow.finetuning.objectives import needs_gradient, objective_of, wrap
 from pflow.flows import build_flow
 from pflow.inference.target import Target
-from pflow.objectives.base import Objective
+from pflow.objectives.target_objective import TargetObjective
 from pflow.problems import build_problem
 from pflow.storage.checkpoint import Checkpoint
 from pflow.training import train
@@ -186,7 +186,11 @@ class Marks:
     criterion, patience = None, 0
 
     def __init__(
-        self, reference: Reference, summary: torch.Tensor, objective: Objective, target: Target
+        self,
+        reference: Reference,
+        summary: torch.Tensor,
+        objective: TargetObjective,
+        target: Target,
     ) -> None:
         self.reference, self.summary, self.objective, self.target = (
             reference,
@@ -198,9 +202,9 @@ class Marks:
         self.began, self.measuring = time.perf_counter(), 0.0
 
     def learnt(self) -> int:
-        return getattr(self.objective, "learnt", self.target.ledger.points)
+        return self.objective.points_learnt_from
 
-    def mark(self, objective: Objective) -> int:
+    def mark(self, objective: TargetObjective) -> int:
         return (self.learnt() // 16).bit_length()
 
     @torch.no_grad()
@@ -315,7 +319,7 @@ def run(task: Task, cache: Path) -> list[dict[str, Any]]:
             marks.measure(
                 correct_latent(
                     flow, architecture, task.method, target, generator_for(task.seed, "correct")
-                )[0]
+                ).flow
             )
         found = marks.found
     key = {

@@ -178,8 +178,8 @@ def _step(
     flow, objective, optimiser, adam, parameters, generator, state, processes
 ) -> dict[str, float]:
     """One update; a loss or gradient that is not finite changes nothing and is counted."""
-    step_size = optimiser.step_size(state.step, objective.fraction()) * getattr(
-        objective, "learning_rate_factor", 1.0
+    step_size = (
+        optimiser.step_size(state.step, objective.fraction()) * objective.learning_rate_factor
     )
     for group in adam.param_groups:
         group["lr"] = step_size

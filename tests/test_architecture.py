@@ -38,7 +38,10 @@ FLOORS: dict[int, dict[str, str]] = {
     },
     5: {"objectives": "flows problems inference"},
     6: {"training": "flows objectives storage execution"},
-    7: {"finetuning": "config flows inference objectives training"},
+    7: {
+        "finetuning": "config flows inference objectives training problems execution diagnostics"
+        " provenance storage"
+    },
     8: {"stages": "*"},
     9: {"cli": "stages pipeline config provenance execution", "posterior": "storage"},
     10: {"__main__": "cli"},

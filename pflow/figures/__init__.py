@@ -3,6 +3,7 @@
 | module | functions |
 |---|---|
 | `posterior` | `posterior_2d` (the paper's figure 1), `posterior_2d_single` |
+| `fields` | `posterior_fields` |
 | `curves` | `objective_curves`, `pretraining_curves`, `accuracy_against_evaluations` |
 | `marginals` | `marginals`, `moments_against_reference` |
 | `calibration` | `rank_curves` |

@@ -58,10 +58,12 @@ def objective_curves(
             summary = median_over_seeds(curves)
             if len(summary.evaluations) < 2:  # no fine-tuning: no curve
                 continue
-            look = {"color": method_colour(name, names), "ls": method_line_style(name, names)}
+            line_style = {"color": method_colour(name, names), "ls": method_line_style(name, names)}
             for evaluations, loss in curves:
-                axes.plot(evaluations, loss, lw=0.7, alpha=0.35, **look)
-            axes.plot(summary.evaluations, summary.median, label=method_label(name, labels), **look)
+                axes.plot(evaluations, loss, lw=0.7, alpha=0.35, **line_style)
+            axes.plot(
+                summary.evaluations, summary.median, label=method_label(name, labels), **line_style
+            )
             shown.append(summary)
         evaluations_axis(axes, [summary.evaluations for summary in shown])
         values = np.concatenate([summary.median for summary in shown] or [np.zeros(1)])
@@ -171,19 +173,19 @@ def accuracy_against_evaluations(
                 continue
             median, low, high = (np.maximum(values, floor) for values in summary[1:])
             lowest = min(lowest, low.min())
-            look = {"color": method_colour(name, names), "ls": method_line_style(name, names)}
+            line_style = {"color": method_colour(name, names), "ls": method_line_style(name, names)}
             if summary.evaluations.max() == 0:
-                axes.axhspan(low[-1], high[-1], color=look["color"], alpha=FILLED, lw=0)
+                axes.axhspan(low[-1], high[-1], color=line_style["color"], alpha=FILLED, lw=0)
                 axes.axhline(
                     median[-1],
-                    color=look["color"],
+                    color=line_style["color"],
                     ls="--",
                     label=f"{method_label(name, labels)} (0 evaluations)",
                 )
             else:
                 summaries.append(summary.evaluations)
                 axes.fill_between(
-                    summary.evaluations, low, high, color=look["color"], alpha=FILLED, lw=0
+                    summary.evaluations, low, high, color=line_style["color"], alpha=FILLED, lw=0
                 )
                 axes.plot(
                     summary.evaluations,
@@ -191,7 +193,7 @@ def accuracy_against_evaluations(
                     marker="o",
                     ms=3.5,
                     label=method_label(name, labels),
-                    **look,
+                    **line_style,
                 )
                 below = summary.median < floor
                 if below.any():
@@ -200,7 +202,7 @@ def accuracy_against_evaluations(
                         median[below],
                         "v",
                         ms=9,
-                        color=look["color"],
+                        color=line_style["color"],
                         clip_on=False,
                     )
         evaluations_axis(axes, summaries)

@@ -5,26 +5,28 @@ panels a method.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
+from pflow.figures.field_panels import Panel, colours_of_fields, draw_panels
 from pflow.figures.palette import method_label
-from pflow.figures.style import new_figure, style
 
 __all__ = ["posterior_fields"]
 
-SIGNED, POSITIVE, SPREAD = (
-    "gray",
-    "viridis",
-    "magma_r",
-)  # colour maps: of fields around zero, of other fields, of what is uncertain
-PANEL = 1.75  # inches
-COLUMNS = ("Conditional mean", "Standard deviation", "|Mean - truth|")
+SPREAD_COLOURS = "magma_r"
+
+
+@dataclass(frozen=True)
+class FieldMoments:
+    """Mean and standard deviation over draws, and |mean - truth|; None without a true field."""
+
+    mean: np.ndarray
+    spread: np.ndarray
+    error: np.ndarray | None
 
 
 def posterior_fields(
@@ -80,106 +82,93 @@ def posterior_fields(
     shape = next(iter(draws.values())).shape[1:]
     truth = None if x_true is None else _field(x_true, "x_true", shape)
     others = {title: _field(values, title, shape) for title, values in (estimates or {}).items()}
-    means = {name: values.mean(0) for name, values in draws.items()}
-    spreads = {name: values.std(0, ddof=1) for name, values in draws.items()}
-    errors = {} if truth is None else {name: np.abs(mean - truth) for name, mean in means.items()}
-    field_look = _look_of_fields([truth] if truth is not None else list(means.values())) | (
-        {"cmap": colours} if colours else {}
-    )
-    judged = (
-        ["reference"] if "reference" in draws else list(draws)
-    )  # a method that is far off must not flatten the others
-    widths = [part[name] for part in (spreads, errors) if part for name in judged]
-    spread_look = {"cmap": SPREAD, "vmin": 0.0, "vmax": float(np.quantile(np.stack(widths), 0.995))}
-    place = {"extent": extent or (0, shape[1], shape[0], 0), "aspect": "auto"}
+    moments = {name: _moments(values, truth) for name, values in draws.items()}
+    scaled_by = [truth] if truth is not None else [of.mean for of in moments.values()]
+    field_colours = colours_of_fields(scaled_by) | ({"cmap": colours} if colours else {})
+    spread_colours = _spread_colours(moments)
 
-    top: list[tuple[str, np.ndarray, dict, bool]] = (
-        [] if truth is None else [("True model", truth, field_look, True)]
-    )
+    first_row = _field_entries({} if truth is None else {"True model": truth}, field_colours)
     if data is not None:
-        observed = np.squeeze(np.asarray(data, dtype=float))
-        if observed.ndim != 2:
-            raise ValueError(
-                "`data` must be a two-dimensional array to be drawn, and has shape"
-                f" {np.shape(data)}"
-            )
-        top.append((data_name, observed, _look_of_fields([observed]), observed.shape == shape))
-    top += [(title, values, field_look, True) for title, values in others.items()]
+        first_row.append(_data_entry(data, data_name, data_axes, shape))
+    first_row += _field_entries(others, field_colours)
+    panels = [
+        Panel(0, column, **({"y_name": "" if column else axis_names[1]} | entry))
+        for column, entry in enumerate(first_row)
+    ]
+    rows = int(bool(first_row)) + len(draws)
+    for row, (name, values) in enumerate(draws.items(), start=rows - len(draws)):
+        entries = _moment_entries(moments[name], field_colours, spread_colours)
+        shown = {f"Draw {i + 1}": draw for i, draw in enumerate(values[:samples])}
+        remark = (remarks or {}).get(name)
+        y_name = method_label(name, labels) + (f"\n{remark}" if remark else "")
+        for column, entry in enumerate(entries + _field_entries(shown, field_colours)):
+            labelled = {
+                "title": entry["title"] if row == rows - len(draws) else "",
+                "x_name": axis_names[0] if row == rows - 1 else "",
+                "y_name": "" if column else y_name,
+                "method": True,
+            }
+            panels.append(Panel(row, column, **entry | labelled))
+    of_unit = "" if unit == "1" else f" ({unit})"
+    bars = (
+        ("spread", f"standard deviation, error{of_unit}"),
+        ("field", f"{label}{of_unit}"),
+    )
+    return draw_panels(panels, shape, extent, bars)
 
-    columns = max(len(top), 2 + bool(errors) + samples)
-    rows = bool(top) + len(draws)
-    height = PANEL * min(2.0, max(0.5, shape[0] / shape[1]))
-    with style():
-        figure = new_figure(PANEL * columns + 1.6, height * rows + 0.32 * rows + 0.3)
-        grid = figure.add_gridspec(rows, columns)
-        shown: dict[str, AxesImage] = {}
 
-        def panel(
-            row: int,
-            column: int,
-            title: str,
-            values: np.ndarray,
-            look: dict,
-            kind: str,
-            on_grid: bool = True,
-        ) -> Axes:
-            axes = figure.add_subplot(grid[row, column])
-            axes.grid(False)
-            axes.set_title(title, fontsize=9.5)
-            axes.tick_params(labelsize=8)
-            axes.locator_params(nbins=4)
-            image = axes.imshow(
-                values,
-                **look,
-                **(place if on_grid else {"aspect": "auto"}),
-                interpolation="nearest",
-            )
-            if on_grid and row < rows - 1:
-                axes.set_xticklabels([])
-            if on_grid and column:
-                axes.set_yticklabels([])
-            if kind:
-                shown.setdefault(kind, image)
-            return axes
+def _moments(draws: np.ndarray, truth: np.ndarray | None) -> FieldMoments:
+    mean = draws.mean(0)
+    return FieldMoments(mean, draws.std(0, ddof=1), None if truth is None else np.abs(mean - truth))
 
-        for column, (title, values, look, on_grid) in enumerate(top):
-            axes = panel(
-                0, column, title, values, look, "field" if look is field_look else "", on_grid
-            )
-            if column == 0:
-                axes.set_ylabel(axis_names[1], fontsize=9)
-            if not on_grid:
-                axes.set_xlabel(data_axes[0], fontsize=9)
-                axes.set_ylabel(data_axes[1], fontsize=9)
-                for axis in (axes.xaxis, axes.yaxis):
-                    axis.set_major_locator(MaxNLocator(4, integer=True))
-        for row, name in enumerate(draws, start=int(bool(top))):
-            parts = [(means[name], field_look, "field"), (spreads[name], spread_look, "spread")]
-            parts += [(errors[name], spread_look, "spread")] if errors else []
-            parts += [(values, field_look, "field") for values in draws[name][:samples]]
-            titles = [*COLUMNS[: 2 + bool(errors)], *(f"Draw {i + 1}" for i in range(samples))]
-            for column, (title, (values, look, kind)) in enumerate(
-                zip(titles, parts, strict=False)
-            ):
-                axes = panel(row, column, title if row == bool(top) else "", values, look, kind)
-                if column == 0:
-                    remark = (remarks or {}).get(name)
-                    told = f"{method_label(name, labels)}" + (f"\n{remark}" if remark else "")
-                    axes.set_ylabel(told, fontsize=9.5)
-                if row == rows - 1:
-                    axes.set_xlabel(axis_names[0], fontsize=9)
-        of_unit = "" if unit == "1" else f" ({unit})"
-        panels = figure.axes
-        for kind, title in (
-            ("spread", f"standard deviation, error{of_unit}"),
-            ("field", f"{label}{of_unit}"),
-        ):
-            bar = figure.colorbar(
-                shown[kind], ax=panels, location="right", shrink=0.6, pad=0.01, aspect=30
-            )
-            bar.set_label(title, fontsize=9)
-            bar.ax.tick_params(labelsize=8)
-    return figure
+
+def _spread_colours(moments: Mapping[str, FieldMoments]) -> dict[str, Any]:
+    """Colour map and range of standard deviations and errors; those of the reference set the scale
+    where there is one, so that a method far off does not flatten the others.
+    """
+    judged = [moments["reference"]] if "reference" in moments else list(moments.values())
+    widths = [of.spread for of in judged] + [of.error for of in judged if of.error is not None]
+    return {
+        "cmap": SPREAD_COLOURS,
+        "vmin": 0.0,
+        "vmax": float(np.quantile(np.stack(widths), 0.995)),
+    }
+
+
+def _field_entries(fields: Mapping[str, np.ndarray], colours: dict) -> list[dict[str, Any]]:
+    """Panels of fields on their common scale, by title; their place is still open."""
+    return [
+        {"title": title, "values": values, "colours": colours, "scale": "field"}
+        for title, values in fields.items()
+    ]
+
+
+def _moment_entries(
+    moments: FieldMoments, field_colours: dict, spread_colours: dict
+) -> list[dict[str, Any]]:
+    """Panels of the mean, the standard deviation and the error."""
+    spreads = {"Standard deviation": moments.spread}
+    if moments.error is not None:
+        spreads["|Mean - truth|"] = moments.error
+    return _field_entries({"Conditional mean": moments.mean}, field_colours) + [
+        {"title": title, "values": values, "colours": spread_colours, "scale": "spread"}
+        for title, values in spreads.items()
+    ]
+
+
+def _data_entry(
+    data: ArrayLike, title: str, axis_names: tuple[str, str], shape: tuple[int, int]
+) -> dict[str, Any]:
+    """The panel of the data, on a scale of its own; on the grid of the field it shares its axes."""
+    observed = np.squeeze(np.asarray(data, dtype=float))
+    if observed.ndim != 2:
+        raise ValueError(
+            f"`data` must be a two-dimensional array to be drawn, and has shape {np.shape(data)}"
+        )
+    entry = {"title": title, "values": observed, "colours": colours_of_fields([observed])}
+    if observed.shape == shape:
+        return entry
+    return entry | {"on_grid": False, "x_name": axis_names[0], "y_name": axis_names[1]}
 
 
 def _draws(values: ArrayLike, name: str) -> np.ndarray:
@@ -201,14 +190,3 @@ def _field(values: ArrayLike, name: str, shape: Sequence[int]) -> np.ndarray:
             f"`{name}` must have the shape of the draws, {tuple(shape)}, and has {np.shape(values)}"
         )
     return field
-
-
-def _look_of_fields(fields: Sequence[np.ndarray]) -> dict:
-    """Colour map and range: symmetric about zero for fields of both signs, otherwise from low to
-    high; outliers may saturate.
-    """
-    low, high = np.quantile(np.stack(fields), [0.005, 0.995])
-    if low < 0 < high:
-        bound = max(-low, high)
-        return {"cmap": SIGNED, "vmin": -bound, "vmax": bound}
-    return {"cmap": POSITIVE, "vmin": low, "vmax": high if high > low else low + 1}

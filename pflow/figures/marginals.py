@@ -83,8 +83,11 @@ def marginals(
                     density(exact[:, index], edges), edges, fill=True, color="#d4d4d4", zorder=0.5
                 )
             for name, values in draws.items():
-                look = {"color": method_colour(name, names), "ls": method_line_style(name, names)}
-                axes.stairs(density(values[:, index], edges), edges, lw=1.6, **look)
+                line_style = {
+                    "color": method_colour(name, names),
+                    "ls": method_line_style(name, names),
+                }
+                axes.stairs(density(values[:, index], edges), edges, lw=1.6, **line_style)
             if truth is not None:
                 axes.axvline(truth[index], color=INK, lw=1.3, ls="--")
             axes.set(

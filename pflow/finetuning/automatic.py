@@ -59,7 +59,7 @@ def resolve(
         file: where the choice is kept.
 
     Raises:
-        PflowError: the cost of F is not known.
+        PflowError: the cost of F was not measured.
     """
     if not isinstance(method, AutoSettings):
         return method
@@ -79,8 +79,8 @@ def resolve(
         "seconds_per_evaluation": seconds_per_evaluation,
         "evaluations": method.evaluations,
     }
-    known = _read(file, basis)
-    if known is None:
+    choice = _read(file, basis)
+    if choice is None:
         step = measure()
         with_replay = (
             seconds_per_evaluation
@@ -88,10 +88,10 @@ def resolve(
         )
         with_paths = EVALUATIONS_SAVED * (seconds_per_evaluation + step / paths.batch)
         chosen = replay if with_replay < with_paths else paths
-        known = _keep(
+        choice = _keep(
             file, basis, {**basis, "seconds_per_step": step, "objective": chosen.tag_value}
         )
-    return replay if known["objective"] == replay.tag_value else paths
+    return replay if choice["objective"] == replay.tag_value else paths
 
 
 def step_seconds(flow: Flow, summary: Tensor, batch: int = 64) -> float:
@@ -113,8 +113,8 @@ def step_seconds(flow: Flow, summary: Tensor, batch: int = 64) -> float:
 
 def _read(file: Path | None, basis: dict) -> dict | None:
     try:
-        known = json.loads(file.read_text(encoding="utf-8"))
-        return known if known.items() >= basis.items() else None
+        choice = json.loads(file.read_text(encoding="utf-8"))
+        return choice if choice.items() >= basis.items() else None
     except (AttributeError, OSError, ValueError):
         return None
 

@@ -1,34 +1,40 @@
-"""After the training of a method: the Gaussian of the latent that its evaluations ask for, kept
-where it proves itself.
+"""After training: the Gaussian of the flow's latent that explains the scores of all evaluations,
+kept where a test says that it is better.
 
-`objectives/latent_correction.py` says what is fitted. A better fit of scores is not yet a posterior
-that is nearer: from few points of a flow that is far away the fit makes directions too wide. So the
-corrected flow is tried. `reverse_kl` keeps a quarter of its budget: most of it for draws of the
-finished flow, which are those the fit is about, the rest for draws of corrected ones, whose ELBO
-must not be lower: of these the one with the smallest ridge, which bisection finds. Score replay
-spends all of its budget on learning, and its correction must explain the scores so much better that
-there is no doubt.
+`objectives/latent_correction.py` says what is fitted. A better fit of scores does not imply a
+smaller divergence: from few points, or of a flow far from the posterior, the fit makes directions
+too wide. So each corrected flow is tested. `reverse_kl` keeps a quarter of its budget for that:
+most of it for draws of the finished flow, to which the Gaussian is fitted, the rest for draws of
+corrected flows. A corrected flow passes if its ELBO is not lower. Of those that pass, bisection
+finds the one with the smallest ridge. Score replay spends all of its budget on learning; its
+correction passes if it leaves at most half of a score error that is small already.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from pflow.config.methods import MethodSettings, ReverseKLSettings
+from pflow.config.methods import MethodSettings, ReverseKLSettings, ScoreReplaySettings
 from pflow.errors import PflowError
 from pflow.flows.base import Flow
 from pflow.flows.latent import LatentGaussian
-from pflow.inference.target import Evaluation, Target
+from pflow.inference.evaluation import Evaluation
+from pflow.inference.target import Target
 from pflow.objectives.latent_correction import MOST_UNKNOWNS, TIE, LatentCorrection, fit_latent
 from pflow.objectives.replay.score_model import DENSE
 
 __all__ = [
+    "CorrectedFlow",
     "correct_latent",
+    "explains_scores_clearly_better",
+    "first_accepted",
     "kept_for_latent",
     "require_correctable",
     "under_latent",
@@ -40,16 +46,32 @@ CHECK, TRIES = 32, 5  # draws that a corrected flow is judged by, and how many a
 # Where the search begins: of posteriors that are equally near by KL, which favours narrow ones, the
 # widest
 WIDE_TIE = 1.1
-NEAR, CLEAR = (
-    0.5,
-    0.5,
-)  # without a check: largest score error of the flow, and largest part of it that may be left
+# Without evaluations for a test: largest score error of the flow, and largest part of it that may
+# be left
+NEAR, CLEAR = 0.5, 0.5
+
+Candidate, Result = TypeVar("Candidate"), TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class CorrectedFlow:
+    """A flow after the attempt to correct it.
+
+    Attributes:
+        flow: under the Gaussian of its latent, or as it was.
+        architecture: arguments of `build_flow` for it.
+        correction: the Gaussian; None where the flow is as it was.
+    """
+
+    flow: Flow
+    architecture: dict
+    correction: LatentCorrection | None
 
 
 def require_correctable(method: MethodSettings, where: str, model_shape: Sequence[int]) -> None:
     """Refuse `correct_latent` where its matrix would be too large, before anything is spent."""
     unknowns = math.prod(model_shape)
-    if getattr(method, "correct_latent", None) and unknowns > MOST_UNKNOWNS:
+    if _choice(method) and unknowns > MOST_UNKNOWNS:
         raise PflowError(
             f"`correct_latent` keeps a dense matrix of the unknowns (={unknowns}), and they must be"
             f" at most {MOST_UNKNOWNS} for that: remove it from {where}"
@@ -60,8 +82,14 @@ def wants_correction(method: MethodSettings, model_shape: Sequence[int], points:
     """Whether a Gaussian of the latent is to be fitted after training; score replay decides by
     itself where nothing is said.
     """
-    choice, unknowns = getattr(method, "correct_latent", False), math.prod(model_shape)
+    choice, unknowns = _choice(method), math.prod(model_shape)
     return DENSE < unknowns <= min(points, MOST_UNKNOWNS) if choice is None else choice
+
+
+def _choice(method: MethodSettings) -> bool | None:
+    """The setting `correct_latent`; False for methods without it."""
+    has_one = isinstance(method, (ReverseKLSettings, ScoreReplaySettings))
+    return method.correct_latent if has_one else False
 
 
 def kept_for_latent(method: MethodSettings) -> int:
@@ -79,54 +107,69 @@ def correct_latent(
     method: MethodSettings,
     target: Target,
     generator: torch.Generator,
-    known: Evaluation | None = None,
-) -> tuple[Flow, dict, LatentCorrection | None]:
-    """The flow under the Gaussian latent that `known` and all evaluations of the target ask for; as
-    it was, and None, where there is none or none proves itself.
+    reused_evaluations: Evaluation | None = None,
+) -> CorrectedFlow:
+    """The flow under the Gaussian latent that explains the scores of all evaluations best; the flow
+    as it was where there is none, or where none passes its test.
+
+    Arguments:
+        flow: after training; frozen here.
+        reused_evaluations: those of another method, besides all of the target's.
     """
     flow.requires_grad_(False)
-    left = (
-        min(kept_for_latent(method), method.evaluations - target.ledger.evaluations)
-        / target.ledger.share
+    round_numbers = itertools.count(_next_round(target))
+    elbo = None
+    draws = _draws_left(method, target)
+    if draws >= CHECK:
+        elbo = _elbo(flow, target, draws, generator, next(round_numbers))
+    evaluations = _all_evaluations(target, reused_evaluations)
+    corrections = fit_latent(flow, target.summary, evaluations, TIE if elbo is None else WIDE_TIE)
+
+    def accepted(corrected: CorrectedFlow) -> bool:
+        if elbo is None:
+            return explains_scores_clearly_better(corrected.correction)
+        new_elbo = _elbo(corrected.flow, target, CHECK, generator, next(round_numbers))
+        return bool(new_elbo >= elbo)
+
+    best = first_accepted(
+        corrections[:1] if elbo is None else corrections,
+        lambda make: _apply(make(), flow, architecture),
+        accepted,
+        TRIES,
     )
-    draws = int(left + 1e-9) - CHECK * TRIES
-    finished = 1 + int(
-        target.store.take(target.ledger.asked[-1:], ["round"])["round"].max(initial=0)
-    )
-    elbo = _elbo(flow, target, draws, generator, finished) if draws >= CHECK else None
-    evaluated = target.recalled(target.store.take(target.ledger.asked))
-    if known is not None:
-        evaluated = Evaluation(
-            *(
-                torch.cat([getattr(known, part.name), getattr(evaluated, part.name)])
-                for part in dataclasses.fields(Evaluation)
-            )
-        )
-    candidates = (
-        fit_latent(flow, target.summary, evaluated, TIE)[:1]
-        if elbo is None
-        else fit_latent(flow, target.summary, evaluated, WIDE_TIE)
-    )
-    low, high = 0, len(candidates)
-    found: tuple[Flow, dict, LatentCorrection | None] = flow, architecture, None
-    for number in range(finished + 1, finished + 1 + TRIES):
+    return best or CorrectedFlow(flow, architecture, None)
+
+
+def first_accepted(
+    candidates: Sequence[Candidate],
+    make: Callable[[Candidate], Result],
+    accepted: Callable[[Result], bool],
+    tries: int,
+) -> Result | None:
+    """Bisection for the first candidate that is accepted, where all after an accepted one are too;
+    the best of those tried where `tries` are too few, None where none was accepted.
+
+    Arguments:
+        make: what a candidate becomes; called for those tried alone.
+    """
+    low, high, best = 0, len(candidates), None
+    for _ in range(tries):
         if low == high:
             break
         middle = (low + high) // 2
-        correction = candidates[middle]()
-        corrected, described = under_latent(flow, architecture, {"covariance": "dense", "rank": 0})
-        corrected.latent.set_moments(correction.mean, correction.covariance)
-        if elbo is None:
-            proven = (
-                correction.flow_error < NEAR and correction.error < CLEAR * correction.flow_error
-            )
-        else:
-            proven = bool(_elbo(corrected, target, CHECK, generator, number) >= elbo)
-        if proven:
-            found, high = (corrected, described, correction), middle
+        result = make(candidates[middle])
+        if accepted(result):
+            best, high = result, middle
         else:
             low = middle + 1
-    return found
+    return best
+
+
+def explains_scores_clearly_better(correction: LatentCorrection) -> bool:
+    """The test of a correction for which no evaluation is left: the flow's own score error is
+    small, so that the fit is local, and the correction leaves at most half of it.
+    """
+    return correction.flow_error < NEAR and correction.error < CLEAR * correction.flow_error
 
 
 def under_latent(flow: Flow, architecture: dict, latent: dict) -> tuple[Flow, dict]:
@@ -136,6 +179,30 @@ def under_latent(flow: Flow, architecture: dict, latent: dict) -> tuple[Flow, di
     outer = {key: architecture[key] for key in ("model_shape", "data_shape")}
     wrapped = LatentGaussian(**outer, base=flow, **latent).to(next(flow.parameters()).device)
     return wrapped, {"name": "latent_gaussian", **outer, "base": architecture, **latent}
+
+
+def _apply(correction: LatentCorrection, flow: Flow, architecture: dict) -> CorrectedFlow:
+    corrected, described = under_latent(flow, architecture, {"covariance": "dense", "rank": 0})
+    corrected.latent.set_moments(correction.mean, correction.covariance)
+    return CorrectedFlow(corrected, described, correction)
+
+
+def _draws_left(method: MethodSettings, target: Target) -> int:
+    """Draws of the finished flow that the budget pays for, besides those of corrected flows."""
+    left = min(kept_for_latent(method), method.evaluations - target.ledger.evaluations)
+    return int(left / target.ledger.share + 1e-9) - CHECK * TRIES
+
+
+def _next_round(target: Target) -> int:
+    """The number after that of the last round of training, for the store."""
+    newest = target.store.take(target.ledger.asked[-1:], ["round"])["round"]
+    return 1 + int(newest.max(initial=0))
+
+
+def _all_evaluations(target: Target, reused: Evaluation | None) -> Evaluation:
+    """Reused ones, then those of this run, in the order asked."""
+    own = target.recalled(target.store.take(target.ledger.asked))
+    return own if reused is None else reused.followed_by(own)
 
 
 @torch.no_grad()

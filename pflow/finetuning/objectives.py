@@ -17,14 +17,15 @@ from pflow.config.methods import (
 )
 from pflow.finetuning.correction import kept_for_latent, under_latent
 from pflow.flows.base import Flow
-from pflow.inference.target import Evaluation, Target
-from pflow.objectives.base import Objective
+from pflow.inference.evaluation import Evaluation
+from pflow.inference.target import Target
 from pflow.objectives.batch_and_match import BatchAndMatch
 from pflow.objectives.hybrid import Hybrid
 from pflow.objectives.importance import Importance
 from pflow.objectives.replay.score_replay import ScoreReplay
 from pflow.objectives.reverse_kl import ReverseKL
 from pflow.objectives.stopping import Stopping
+from pflow.objectives.target_objective import TargetObjective
 from pflow.training import Optimiser
 
 __all__ = ["needs_gradient", "objective_of", "wrap"]
@@ -45,12 +46,12 @@ def wrap(flow: Flow, architecture: dict, method: MethodSettings) -> tuple[Flow, 
 
 
 def objective_of(
-    method: FinetuningSettings, target: Target, known: Evaluation | None = None
-) -> tuple[Objective, Optimiser]:
+    method: FinetuningSettings, target: Target, reused_evaluations: Evaluation | None = None
+) -> tuple[TargetObjective, Optimiser]:
     """The objective, and the optimiser that belongs to it.
 
     Arguments:
-        known: evaluations of another method, for one that reuses them.
+        reused_evaluations: of another method, for one that starts from them.
     """
     stopping = _stopping(method, target)
     if isinstance(method, ReverseKLSettings):
@@ -74,14 +75,21 @@ def objective_of(
         optimiser = Optimiser(2e-3, clip=100.0, betas=(0.9, 0.99))
         if not method.finish:
             return (
-                ScoreReplay(target, stopping, method.draw, method.inner, method.batch, known),
+                ScoreReplay(
+                    target, stopping, method.draw, method.inner, method.batch, reused_evaluations
+                ),
                 optimiser,
             )
         part = dataclasses.replace(
             method, evaluations=max(1, round(method.evaluations * (1 - method.finish)))
         )
         replay = ScoreReplay(
-            target, _stopping(part, target), method.draw, method.inner, method.batch, known
+            target,
+            _stopping(part, target),
+            method.draw,
+            method.inner,
+            method.batch,
+            reused_evaluations,
         )
         return Hybrid(replay, ReverseKL(target, stopping, 16, "path")), optimiser
     if isinstance(method, LatentGaussianSettings) and method.fit == "match_scores":

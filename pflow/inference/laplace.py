@@ -72,8 +72,8 @@ def laplace_coordinates(target: Target, generator: torch.Generator) -> LaplaceCo
     )
 
     def misfit(v):
-        found = target.evaluate(prior.model(torch.from_numpy(v)[None]))
-        return -float(found.log_density), -prior.pull(found.score)[0].numpy()
+        evaluated = target.evaluate(prior.model(torch.from_numpy(v)[None]))
+        return -float(evaluated.log_density), -prior.pull(evaluated.score)[0].numpy()
 
     mode = torch.from_numpy(
         minimize(

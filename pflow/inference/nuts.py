@@ -12,12 +12,14 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
 
 from pflow.errors import PflowError
-from pflow.inference.laplace import LARGEST, laplace_coordinates
+from pflow.inference.laplace import LARGEST, LaplaceCoordinates, laplace_coordinates
 from pflow.inference.target import Target
 
 __all__ = ["Chains", "convergence", "run_nuts"]
@@ -68,56 +70,98 @@ def run_nuts(
     Raises:
         PflowError: nutpie is not installed, or the sampler cannot start.
     """
+    nutpie = _require_nutpie()  # before anything is spent
+    space = _Space.of(target, seed)
+    places = space.of_models(torch.from_numpy(np.asarray(start, dtype=np.float64)))
+    model = _compiled_model(nutpie, target, space, places, tell, chains * (tune + draws))
+    trace = _sample(nutpie, model, draws=draws, tune=tune, chains=chains, seed=seed)
+    stats = trace.sample_stats
+    adapting = np.asarray(trace.warmup_sample_stats["n_steps"].values).sum(1, keepdims=True)
+    return Chains(
+        np.asarray(trace.posterior["x"].values).reshape(chains, draws, *space.shape),
+        np.asarray(stats["logp"].values),
+        int(np.asarray(stats["diverging"].values).sum()),
+        adapting + np.asarray(stats["n_steps"].values).cumsum(1),
+    )
+
+
+@dataclass(frozen=True)
+class _Space:
+    """Where the chains move: flattened models, or the coordinates of `pflow.inference.laplace`."""
+
+    shape: tuple[int, ...]
+    coordinates: LaplaceCoordinates | None
+
+    @classmethod
+    def of(cls, target: Target, seed: int) -> _Space:
+        shape = target.problem.model_shape
+        wanted = MANY <= math.prod(shape) <= LARGEST
+        random = torch.Generator().manual_seed(seed)
+        return cls(shape, laplace_coordinates(target, random) if wanted else None)
+
+    def of_models(self, x: torch.Tensor) -> np.ndarray:
+        """Points of the chains, (several, unknowns), for models (several, *model)."""
+        flat = x.flatten(1) if self.coordinates is None else self.coordinates.of_model(x)
+        return flat.contiguous().numpy()
+
+    def model(self, flat: np.ndarray) -> torch.Tensor:
+        """The model (1, *model) at one point of a chain."""
+        point = torch.from_numpy(np.array(flat, dtype=np.float64))
+        if self.coordinates is None:
+            return point.reshape(1, *self.shape)
+        return self.coordinates.model(point[None])
+
+    def pull(self, score: torch.Tensor) -> torch.Tensor:
+        """The gradient with respect to the point, for one with respect to the model."""
+        return score if self.coordinates is None else self.coordinates.pull(score)
+
+
+def _require_nutpie() -> ModuleType:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of the ArviZ that nutpie brings
             import nutpie
-            from nutpie.compiled_pyfunc import from_pyfunc
+            import nutpie.compiled_pyfunc
     except ImportError as error:
         raise PflowError(
             "`reference.kind: nuts` needs nutpie: pip install nutpie, or set `reference.kind: none`"
         ) from error
-    shape = target.problem.model_shape
-    size = math.prod(shape)
-    coordinates = (
-        laplace_coordinates(target, torch.Generator().manual_seed(seed))
-        if MANY <= size <= LARGEST
-        else None
-    )
-    places = torch.from_numpy(np.asarray(start, dtype=np.float64))
-    places = (
-        (places.flatten(1) if coordinates is None else coordinates.of_model(places))
-        .contiguous()
-        .numpy()
-    )
+    return nutpie
 
-    def model_at(flat: np.ndarray) -> torch.Tensor:
-        point = torch.from_numpy(np.array(flat, dtype=np.float64))
-        return point.reshape(1, *shape) if coordinates is None else coordinates.model(point[None])
+
+def _compiled_model(
+    nutpie: ModuleType,
+    target: Target,
+    space: _Space,
+    places: np.ndarray,
+    tell: Callable[[int, int], None],
+    total_steps: int,
+) -> Any:
+    """The posterior as nutpie wants it: functions of flat arrays."""
+    steps = itertools.count(1)
 
     def make_log_density(**_: object):
         def log_density(flat: np.ndarray) -> tuple[float, np.ndarray]:
-            found = target.evaluate(model_at(flat))
-            if not bool(found.valid):
+            evaluated = target.evaluate(space.model(flat))
+            if not bool(evaluated.valid):
                 raise _Recoverable("the posterior density is not finite here")
-            score = found.score if coordinates is None else coordinates.pull(found.score)
-            return float(found.log_density), score.numpy().reshape(-1)
+            score = space.pull(evaluated.score)
+            return float(evaluated.log_density), score.numpy().reshape(-1)
 
         return log_density
 
-    steps = itertools.count(1)
-
     def make_expand(seed1: int, seed2: int, chain: int, **_: object):
         def expand(flat: np.ndarray, **_: object) -> dict[str, np.ndarray]:
-            tell(next(steps), chains * (tune + draws))
-            return {"x": model_at(flat).numpy().reshape(-1)}
+            tell(next(steps), total_steps)
+            return {"x": space.model(flat).numpy().reshape(-1)}
 
         return expand
 
     def initial_point(seed: int) -> np.ndarray:
         return places[np.random.default_rng(seed).integers(len(places))]
 
-    model = from_pyfunc(
+    size = math.prod(space.shape)
+    return nutpie.compiled_pyfunc.from_pyfunc(
         size,
         make_log_density,
         make_expand,
@@ -126,10 +170,16 @@ def run_nuts(
         ["x"],
         make_initial_point_fn=initial_point,
     )
+
+
+def _sample(
+    nutpie: ModuleType, model: Any, *, draws: int, tune: int, chains: int, seed: int
+) -> Any:
+    """One chain after the other, as ArviZ's groups of draws."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            trace = nutpie.sample(
+            return nutpie.sample(
                 model,
                 draws=draws,
                 tune=tune,
@@ -144,16 +194,6 @@ def run_nuts(
             f"NUTS stopped ({str(error).splitlines()[0]}): check the operator's gradient, or set"
             " `reference.kind: none`"
         ) from error
-    x = np.asarray(trace.posterior["x"].values).reshape(chains, draws, *shape)
-    stats = trace.sample_stats
-    adapting = np.asarray(trace.warmup_sample_stats["n_steps"].values).sum(1, keepdims=True)
-    evaluations = adapting + np.asarray(stats["n_steps"].values).cumsum(1)
-    return Chains(
-        x,
-        np.asarray(stats["logp"].values),
-        int(np.asarray(stats["diverging"].values).sum()),
-        evaluations,
-    )
 
 
 class _Recoverable(ValueError):

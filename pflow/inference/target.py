@@ -9,9 +9,8 @@ an operator in another language, process or device costs no more calls.
 Random subsets. Where F(x) = (F_1(x), ..., F_S(x)) for S sources with independent noise, each point
 may see k random sources B(x) alone:
 
-    log L^(x) = log L(y) + (S / k) (log L(y with F_s(x) for s in B) - log L(y)),        E_B[log
-                                                                                        L^(x)] = log
-                                                                                        L(x),
+    log L^(x) = log L(y) + (S / k) (log L(y with F_s(x) for s in B) - log L(y)),
+    E_B[log L^(x)] = log L(x),
 
 where log L(y) stands for a prediction without residual; so for its gradient. One such point costs k
 / S evaluations. B depends on the point and a seed alone: asked again, the answer is the same.
@@ -30,83 +29,11 @@ import torch
 from torch import Tensor
 
 from pflow.errors import PflowError
+from pflow.inference.evaluation import STORED_FIELDS, Evaluation, Ledger
 from pflow.problems.base import Problem
 from pflow.storage.evaluations import EvaluationStore
 
-__all__ = ["Evaluation", "Ledger", "Target"]
-
-TAKEN = ("x", "score", "log_likelihood", "log_prior")  # fields of the store that an evaluation has
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A batch of evaluated points.
-
-    Attributes:
-        x: points, (batch, *model).
-        log_likelihood: log p(y_obs given x), (batch,).
-        log_prior: log p(x), (batch,).
-        score: grad_x log p~(x), (batch, *model).
-        valid: points whose value and score are finite, (batch,).
-    """
-
-    x: Tensor
-    log_likelihood: Tensor
-    log_prior: Tensor
-    score: Tensor
-    valid: Tensor
-
-    @property
-    def log_density(self) -> Tensor:
-        """log p~(x), (batch,)."""
-        return self.log_likelihood + self.log_prior
-
-
-@dataclass
-class Ledger:
-    """What has been spent.
-
-    Attributes:
-        points: those whose value and gradient this run has asked for.
-        recalled: those among them that the store of evaluations knew, so that the operator was not
-            asked again.
-        forwards: points whose value alone was asked for.
-        invalid: points that were NaN or infinite.
-        seconds: time in the operator.
-        rows: of the store, for every point, in the order asked.
-        share: evaluations that a point costs: 1, or k / S with random subsets of sources.
-    """
-
-    points: int = 0
-    recalled: int = 0
-    forwards: int = 0
-    invalid: int = 0
-    seconds: float = 0.0
-    rows: list[np.ndarray] = field(default_factory=list)
-    share: float = 1.0
-
-    @property
-    def evaluations(self) -> int | float:
-        """What the points have cost."""
-        return self.cost(self.points)
-
-    @property
-    def asked(self) -> np.ndarray:
-        """Rows of the store of all points, in the order of asking."""
-        return np.concatenate([np.empty(0, dtype=np.int64), *self.rows])
-
-    def cost(self, points: int) -> int | float:
-        """Evaluations that so many points cost; a whole number where it is one."""
-        exact = round(points * self.share, 9)
-        return int(exact) if exact == int(exact) else exact
-
-    def state_dict(self) -> dict[str, float | Tensor]:
-        """Plain numbers and a tensor, for a checkpoint."""
-        return vars(self) | {"rows": torch.from_numpy(self.asked)}
-
-    def load_state_dict(self, state: dict[str, float | Tensor]) -> None:
-        """Continue counting where `state` stopped."""
-        vars(self).update(state | {"rows": [state["rows"].numpy()]})
+__all__ = ["Target"]
 
 
 @dataclass(frozen=True)
@@ -158,7 +85,7 @@ class Target:
 
     def recalled(self, rows: dict[str, np.ndarray]) -> Evaluation:
         """Rows of a store as an evaluation; costs nothing."""
-        return _evaluation(rows, self.y.device)
+        return Evaluation.from_rows(rows, self.y.device)
 
     def evaluate(self, x: Tensor, round_number: int = 0) -> Evaluation:
         """Value and score at each of the points `x`, (batch, *model); costs `batch` evaluations, or
@@ -176,12 +103,12 @@ class Target:
                 slice(None) if len(new) == len(points) else new
             )  # nothing is copied where all are new
             rows[part] = self.store.append(self._ask(x[part], points[part], round_number))
-        found = _evaluation(self.store.take(rows, TAKEN), x.device)
+        evaluated = Evaluation.from_rows(self.store.take(rows, STORED_FIELDS), x.device)
         self.ledger.rows.append(rows)
         self.ledger.points += len(points)
         self.ledger.recalled += len(points) - len(new)
-        self.ledger.invalid += found.valid.tolist().count(False)
-        return found
+        self.ledger.invalid += evaluated.valid.tolist().count(False)
+        return evaluated
 
     def seen(self, x: Tensor) -> Tensor | None:
         """Which sources each of the points `x` sees, 1 or 0, (batch, S); None where all see all."""
@@ -242,10 +169,10 @@ class Target:
         """F(x) where and in what precision the operator works (its `device` and `dtype`, if it has
         them), brought back to where x is.
         """
-        wishes = {
+        wanted = {
             name: getattr(self.problem.high_fidelity, name, None) for name in ("device", "dtype")
         }
-        moved = x.to(**{name: wish for name, wish in wishes.items() if wish is not None})
+        moved = x.to(**{name: value for name, value in wanted.items() if value is not None})
         return operator(moved, *(tensor.to(moved.device) for tensor in more)).to(x)
 
     def _estimate(self, x: Tensor, points: np.ndarray) -> Tensor:
@@ -299,13 +226,3 @@ class Target:
                 f" the log-likelihoods of two halves of them miss that of all by {gap:.3g} nats of"
                 f" {scale:.3g}: remove `sources`"
             )
-
-
-def _evaluation(rows: dict[str, np.ndarray], device: torch.device) -> Evaluation:
-    """Rows of a store on `device`."""
-    log_density, score = rows["log_likelihood"] + rows["log_prior"], rows["score"]
-    valid = np.isfinite(log_density) & np.isfinite(score).reshape(len(score), -1).all(1)
-    x, score, log_likelihood, log_prior, valid = (
-        torch.from_numpy(values).to(device) for values in (*(rows[name] for name in TAKEN), valid)
-    )
-    return Evaluation(x, log_likelihood, log_prior, score, valid)

@@ -1,12 +1,13 @@
 """What every objective offers to the one training loop.
 
-Symbols, here and in the modules beside this one (DESIGN section 1):
+Symbols, here and in the modules beside this one:
 
-    x            unknown model                     z = T_theta(x; y)   latent, N(0, I) under the
-                 flow
-    q_theta      density of the flow               p~(x)               unnormalised posterior
-                 density
-    g(x)         grad_x log p~(x)                  n                   evaluations of F spent so far
+    x            unknown model
+    z            latent, z = T_theta(x; y), N(0, I) under the flow
+    q_theta      density of the flow
+    p~(x)        unnormalised posterior density
+    g(x)         grad_x log p~(x)
+    n            evaluations of F spent so far
 
 The loop calls `begin`, then `loss`, then steps the optimiser, until `begin` says that the objective
 is finished. An objective holds its own state explicitly and gives it away whole, so that a run
@@ -15,7 +16,8 @@ resumes bit for bit.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,14 +27,27 @@ from pflow.flows.base import Flow
 __all__ = ["Objective"]
 
 
-class Objective(Protocol):
-    """A loss over (flow, pairs) or (flow, target)."""
+class Objective(ABC):
+    """A loss over (flow, pairs); `TargetObjective` is the base of losses over (flow, target).
 
-    stop_reason: str
+    Attributes:
+        stop_reason: why `begin` ended the run, in words; empty while it runs.
+    """
 
+    stop_reason: str = ""
+
+    @property
+    def learning_rate_factor(self) -> float:
+        """What the optimiser's step size is multiplied by in the next step; 1 unless the objective
+        has a schedule of its own.
+        """
+        return 1.0
+
+    @abstractmethod
     def begin(self, flow: Flow, generator: torch.Generator) -> bool:
         """Prepare the next step; True when there is none."""
 
+    @abstractmethod
     def loss(
         self, flow: Flow, generator: torch.Generator
     ) -> tuple[Tensor | None, dict[str, float]]:
@@ -40,11 +55,14 @@ class Objective(Protocol):
         for the history.
         """
 
+    @abstractmethod
     def fraction(self) -> float:
         """How much of the work is done, 0 to 1: drives schedules and progress."""
 
+    @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain numbers that `load_state_dict` needs to go on exactly here."""
 
+    @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken."""

@@ -24,11 +24,12 @@ from pflow.flows.latent import LatentGaussian
 from pflow.inference.target import Target
 from pflow.objectives.best_state import BestState
 from pflow.objectives.stopping import Stopping
+from pflow.objectives.target_objective import TargetObjective
 
 __all__ = ["BatchAndMatch", "match_scores"]
 
 
-class BatchAndMatch:
+class BatchAndMatch(TargetObjective):
     """The Gaussian latent of a `LatentGaussian` flow with a dense covariance, by rounds of
     closed-form updates.
 
@@ -39,10 +40,10 @@ class BatchAndMatch:
     """
 
     def __init__(self, target: Target, batch: int, stopping: Stopping) -> None:
-        self.target, self.batch, self.stopping = target, batch, stopping
+        super().__init__(target, stopping)
+        self.batch = batch
         self.round = 0
         self.best = BestState(batch)
-        self.stop_reason = ""
 
     def begin(self, flow: Flow, generator: torch.Generator) -> bool:
         self.stop_reason = self.stopping.reason(self.target.ledger.points)

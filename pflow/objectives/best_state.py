@@ -1,4 +1,4 @@
-"""The best state seen, told from draws that were evaluated anyway.
+"""The best state of a run, judged by draws that were evaluated for training.
 
 A fresh draw of q comes with log p~ - log q, whose mean is the ELBO = log evidence - KL(q ||
 posterior), and no training has seen it. A state whose ELBO is lower than the best one by more than
@@ -6,9 +6,10 @@ noise explains is worse. Anything closer is taken for as good, and the newer sta
 learnt from more. The best ELBO itself is remembered apart, so that many small losses do not add up
 unseen.
 
-The draws of a run that diverges spread over so many nats that the standard error of their mean
-hides the loss. So medians may convict as well, with the confidence interval between two order
-statistics, which holds for every distribution; but not a state whose mean is no lower.
+The log weights of a run that diverges spread over so many nats that the standard error of their
+mean hides the loss. A test of medians detects divergence under such heavy tails: it uses the
+confidence interval between two order statistics, which holds for every distribution, and applies
+only where the mean is lower as well.
 """
 
 from __future__ import annotations

@@ -16,13 +16,14 @@ from torch import Tensor
 from pflow.flows.base import Flow
 from pflow.objectives.replay.score_replay import ScoreReplay
 from pflow.objectives.reverse_kl import ReverseKL
+from pflow.objectives.target_objective import TargetObjective
 
 __all__ = ["Hybrid"]
 
 FINISH_STEP_SIZE = 0.25  # of the optimiser's, falling to zero: the flow is nearly there
 
 
-class Hybrid:
+class Hybrid(TargetObjective):
     """`first` until it stops, then `second`; both share one target, whose ledger counts for both.
 
     Arguments:
@@ -31,13 +32,9 @@ class Hybrid:
     """
 
     def __init__(self, first: ScoreReplay, second: ReverseKL) -> None:
+        # the diagnosis in `stopping` is of the first draws
+        super().__init__(second.target, first.stopping)
         self.first, self.second, self.finishing = first, second, False
-        self.stop_reason = ""
-
-    @property
-    def stopping(self):
-        """That of the objective at work; its diagnosis is of the first draws."""
-        return self.first.stopping
 
     @property
     def warning(self) -> str:
@@ -45,12 +42,12 @@ class Hybrid:
         return self.first.warning
 
     @property
-    def learnt(self) -> int:
-        """Evaluations that the flow has learnt from."""
+    def points_learnt_from(self) -> int:
+        """Those of replay's finished rounds, then all; reused ones included."""
         return (
-            self.second.target.ledger.points + self.first.reused
+            self.target.ledger.points + self.first.reused_points
             if self.finishing
-            else self.first.learnt
+            else self.first.points_learnt_from
         )
 
     @property
@@ -59,7 +56,7 @@ class Hybrid:
         if not self.finishing:
             return self.first.learning_rate_factor
         begun, whole = self.first.stopping.points, self.second.stopping.points
-        part = (self.second.target.ledger.points - begun) / max(1, whole - begun)
+        part = (self.target.ledger.points - begun) / max(1, whole - begun)
         return FINISH_STEP_SIZE * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, part))))
 
     def begin(self, flow: Flow, generator: torch.Generator) -> bool:

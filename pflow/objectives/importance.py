@@ -36,13 +36,14 @@ from pflow.inference.target import Target
 from pflow.objectives.best_state import weights_of
 from pflow.objectives.reverse_kl import require_valid
 from pflow.objectives.stopping import Stopping, effective_fraction
+from pflow.objectives.target_objective import TargetObjective
 
 __all__ = ["Importance", "tempering_power"]
 
 KEPT = 0.25  # effective share of the points that tempering leaves
 
 
-class Importance:
+class Importance(TargetObjective):
     """-sum_i w_i^b log q_theta(x_i) / sum_i w_i^b over a minibatch of all points evaluated so far.
 
     Arguments:
@@ -56,14 +57,9 @@ class Importance:
     def __init__(
         self, target: Target, stopping: Stopping, draw: int, inner: int, batch: int
     ) -> None:
-        self.target, self.stopping, self.draw, self.inner, self.batch = (
-            target,
-            stopping,
-            draw,
-            inner,
-            batch,
-        )
-        self.step, self.power, self.stop_reason = 0, 0.0, ""
+        super().__init__(target, stopping)
+        self.draw, self.inner, self.batch = draw, inner, batch
+        self.step, self.power = 0, 0.0
         self.x, self.log_density, self.log_proposals = (
             torch.empty(0),
             torch.empty(0),

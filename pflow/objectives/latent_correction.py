@@ -42,7 +42,7 @@ import torch
 from torch import Tensor
 
 from pflow.flows.base import Flow
-from pflow.inference.target import Evaluation
+from pflow.inference.evaluation import Evaluation
 
 __all__ = ["MOST_UNKNOWNS", "TIE", "LatentCorrection", "fit_latent", "latent_scores"]
 
@@ -89,10 +89,10 @@ def latent_scores(flow: Flow, summary: Tensor, x: Tensor, score: Tensor) -> tupl
 
 
 def fit_latent(
-    flow: Flow, summary: Tensor, known: Evaluation, tie: float = TIE
+    flow: Flow, summary: Tensor, evaluations: Evaluation, tie: float = TIE
 ) -> list[Callable[[], LatentCorrection]]:
-    """The corrections that `known`, oldest evaluations first, asks for: that of the ridge of the
-    module, then of ever larger ones.
+    """The corrections fitted to `evaluations`, oldest first: that of the ridge of the module, then
+    of ever larger ones.
 
     Each is made when it is called. There is none where it would explain the points left out no
     better than the flow alone.
@@ -100,7 +100,7 @@ def fit_latent(
     Arguments:
         tie: errors up to so many times the smallest count as equal to it.
     """
-    x, score = known.x[known.valid], known.score[known.valid]
+    x, score = evaluations.x[evaluations.valid], evaluations.score[evaluations.valid]
     batch = max(1, BATCH_ELEMENTS // math.prod(flow.model_shape))
     parts = [
         latent_scores(flow, summary, *part)
@@ -144,9 +144,9 @@ def fit_latent(
     errors = [float((r_out + z_out @ turned(ridge)).square().sum() / unit) for ridge in RIDGES]
     first = next(k for k, error in enumerate(errors) if error <= tie * min(errors))
     better = itertools.takewhile(
-        lambda found: found[1] < GAIN * flow_error, zip(RIDGES[first:], errors[first:], strict=True)
+        lambda pair: pair[1] < GAIN * flow_error, zip(RIDGES[first:], errors[first:], strict=True)
     )
-    return [partial(correction, *found) for found in better]
+    return [partial(correction, ridge, error) for ridge, error in better]
 
 
 def _bounded_inverse(precision: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pflow.flows.base import Flow
+from pflow.objectives.base import Objective
 
 __all__ = ["MaximumLikelihood", "Pairs", "mean_negative_log_likelihood"]
 
@@ -30,7 +31,7 @@ class Pairs(Protocol):
         """All pairs once."""
 
 
-class MaximumLikelihood:
+class MaximumLikelihood(Objective):
     """-1/B sum_i log q_theta(x_i given y_i) over shuffled batches of B pairs.
 
     Arguments:
@@ -61,7 +62,6 @@ class MaximumLikelihood:
         self.steps_per_epoch = -(-len(pairs) // batch)
         self.step = -1
         self.order_seed = 0
-        self.stop_reason = ""
         self._epoch: Iterator[tuple[Tensor, Tensor]] | None = None
 
     def begin(self, flow: Flow, generator: torch.Generator) -> bool:

@@ -26,14 +26,16 @@ from torch.func import functional_call
 
 from pflow.errors import PflowError
 from pflow.flows.base import Flow, standard_normal_log_density
-from pflow.inference.target import Evaluation, Target
+from pflow.inference.evaluation import Evaluation
+from pflow.inference.target import Target
 from pflow.objectives.best_state import BestState
 from pflow.objectives.stopping import Stopping
+from pflow.objectives.target_objective import TargetObjective
 
 __all__ = ["ReverseKL", "require_valid"]
 
 
-class ReverseKL:
+class ReverseKL(TargetObjective):
     """1/B sum_i [ log q_theta(x_i) - log p~_b(x_i) ] over B draws x_i of q_theta.
 
     Arguments:
@@ -55,17 +57,10 @@ class ReverseKL:
         anneal: float = 0.0,
         keep: str = "best",
     ) -> None:
-        self.target, self.stopping, self.batch, self.gradient, self.anneal, self.keep = (
-            target,
-            stopping,
-            batch,
-            gradient,
-            anneal,
-            keep,
-        )
+        super().__init__(target, stopping)
+        self.batch, self.gradient, self.anneal, self.keep = batch, gradient, anneal, keep
         self.best = BestState(stopping.window)
         self.failure = ""  # what ended the run before its budget
-        self.stop_reason = ""
 
     def begin(self, flow: Flow, generator: torch.Generator) -> bool:
         self.stop_reason = self.failure or self.stopping.reason(self.target.ledger.points)

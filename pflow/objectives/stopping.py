@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pflow.inference.target import Evaluation
+from pflow.inference.evaluation import Evaluation
 
 __all__ = ["Stopping", "effective_fraction"]
 

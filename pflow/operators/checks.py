@@ -22,6 +22,7 @@ from torch import Tensor
 
 from pflow.errors import PflowError
 from pflow.operators.base import Operator
+from pflow.operators.batch_norms import dot, ratio, relative_error, unit
 from pflow.operators.call_checks import CheckedOperator
 from pflow.operators.cost import measure_cost
 
@@ -69,7 +70,7 @@ def check_operator(
     def random(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64, device=device).to(x)
 
-    watched = CheckedOperator(operator)
+    checked = CheckedOperator(operator)
     v = random(len(x), *operator.data_shape)
     with torch.no_grad():
         results = {
@@ -79,11 +80,11 @@ def check_operator(
             "dtype": str(x.dtype).removeprefix("torch."),
             "device": x.device.type,
             "batch": len(x),
-            "repetition_error": _check_repetition(watched, x, v),
-            "batch_error": _check_batch(watched, x, v),
-            "linearity_error": _check_linearity(watched, x) if operator.linear else None,
+            "repetition_error": _check_repetition(checked, x, v),
+            "batch_error": _check_batch(checked, x, v),
+            "linearity_error": _check_linearity(checked, x) if operator.linear else None,
             "dot_test_error": (
-                _check_dot(watched, x, random)
+                _check_dot(checked, x, random)
                 if operator.linear and operator.differentiable
                 else None
             ),
@@ -91,7 +92,7 @@ def check_operator(
             "taylor_slope": None,
         }
         if operator.differentiable:
-            results |= _check_derivative(watched, x, random)
+            results |= _check_derivative(checked, x, random)
     return results | measure_cost(operator, x, v, batches)
 
 
@@ -124,13 +125,13 @@ def _valid_models(operator: Operator, x: Tensor) -> Tensor:
         or inside.dtype != torch.bool
         or tuple(inside.shape) != (len(x),)
     ):
-        found = (
+        returned = (
             f"{inside.dtype} {tuple(inside.shape)}"
             if isinstance(inside, Tensor)
             else type(inside).__name__
         )
         raise PflowError(
-            f"{name} must return one boolean for each of the {len(x)} models, and returned {found}:"
+            f"{name} must return one boolean for each of the {len(x)} models, and returned {returned}:"
             " reduce over the axes after the first"
         )
     if inside.sum() < 2:
@@ -158,8 +159,8 @@ def _check_repetition(operator: CheckedOperator, x: Tensor, v: Tensor) -> float:
     operator.forward(
         others
     )  # Code that remembers the last forward now answers for the wrong model.
-    gradient_error = 0.0 if gradient is None else _relative_error(operator.vjp(x, v), gradient)
-    error = max(_relative_error(again, kept) for again in repeated)
+    gradient_error = 0.0 if gradient is None else relative_error(operator.vjp(x, v), gradient)
+    error = max(relative_error(again, kept) for again in repeated)
     for method, value in (("forward", error), ("vjp", gradient_error)):
         if value > ROUNDING[x.dtype]:
             raise PflowError(
@@ -175,12 +176,12 @@ def _check_batch(operator: CheckedOperator, x: Tensor, v: Tensor) -> float:
     x, v = x[:4], v[:4]
     single = [slice(i, i + 1) for i in range(len(x))]
     errors = {
-        "forward": _relative_error(
+        "forward": relative_error(
             operator.forward(x), torch.cat([operator.forward(x[i]) for i in single])
         ),
     }
     if operator.differentiable:
-        errors["vjp"] = _relative_error(
+        errors["vjp"] = relative_error(
             operator.vjp(x, v), torch.cat([operator.vjp(x[i], v[i]) for i in single])
         )
     for method, error in errors.items():
@@ -201,7 +202,7 @@ def _check_linearity(operator: CheckedOperator, x: Tensor) -> float:
     other = x.roll(1, 0)
     parts = 2 * operator.forward(x), -3 * operator.forward(other)
     scale = sum(part.double().norm() for part in parts)
-    error = _ratio((operator.forward(2 * x - 3 * other) - sum(parts)).double().norm(), scale)
+    error = ratio((operator.forward(2 * x - 3 * other) - sum(parts)).double().norm(), scale)
     if error > ROUNDING[x.dtype]:
         raise PflowError(
             f"`{operator.name}` is declared linear, and F(2x - 3x') differs from 2F(x) - 3F(x') by"
@@ -219,9 +220,9 @@ def _check_dot(operator: CheckedOperator, x: Tensor, random: Callable[..., Tenso
         y = operator.forward(x)
         # A random v is nearly orthogonal to F x in many dimensions: the part along F x keeps errors
         # of scale visible.
-        v = _unit(y) + _unit(random(*y.shape))
-        left, right = _dot(y, v), _dot(x, operator.adjoint(v))
-        worst = max(worst, _ratio(left - right, _dot(y, y).sqrt() * _dot(v, v).sqrt()))
+        v = unit(y) + unit(random(*y.shape))
+        left, right = dot(y, v), dot(x, operator.adjoint(v))
+        worst = max(worst, ratio(left - right, dot(y, y).sqrt() * dot(v, v).sqrt()))
     if worst > ROUNDING[x.dtype]:
         raise PflowError(
             f"`{operator.name}.adjoint` must be the transpose of `forward`: <F x, v> = <x, F^T v>,"
@@ -244,15 +245,15 @@ def _check_derivative(
     other = x.roll(1, 0)
     c, d = (x + other) / 2, (other - x) / 2
     centre, change = operator.forward(c), operator.forward(c + d) - operator.forward(c - d)
-    w = _unit(change) + _unit(random(*change.shape))  # as in the dot test
-    slope = _dot(d, operator.vjp(c, w))
-    forwards = torch.stack([_dot(operator.forward(c + h * d) - centre, w) for h in STEPS])
-    backwards = torch.stack([_dot(operator.forward(c - h * d) - centre, w) for h in STEPS])
+    w = unit(change) + unit(random(*change.shape))  # as in the dot test
+    slope = dot(d, operator.vjp(c, w))
+    forwards = torch.stack([dot(operator.forward(c + h * d) - centre, w) for h in STEPS])
+    backwards = torch.stack([dot(operator.forward(c - h * d) - centre, w) for h in STEPS])
     h = torch.tensor(STEPS, dtype=slope.dtype, device=slope.device)[:, None]
-    weight = _dot(w, w).sqrt()
+    weight = dot(w, w).sqrt()
 
     # The best step is different for each operator: large steps see curvature, small ones rounding.
-    scale = torch.maximum(slope.abs(), weight * _dot(change, change).sqrt() / 2).clamp_min(
+    scale = torch.maximum(slope.abs(), weight * dot(change, change).sqrt() / 2).clamp_min(
         torch.finfo(slope.dtype).tiny
     )
     error = (((forwards - backwards) / (2 * h) - slope).abs() / scale).amin(0).median().item()
@@ -266,7 +267,7 @@ def _check_derivative(
         return {"gradient_error": error, "taylor_slope": None}
 
     remainder = (forwards - h * slope).abs()
-    rounding = 100 * torch.finfo(x.dtype).eps * weight * _dot(centre, centre).sqrt()
+    rounding = 100 * torch.finfo(x.dtype).eps * weight * dot(centre, centre).sqrt()
     orders = torch.log(remainder[:-1] / remainder[1:]) / math.log(STEPS[0] / STEPS[1])
     index = torch.arange(len(orders), device=h.device)[:, None]
     last = torch.where(remainder[1:] > rounding, index, -1).amax(
@@ -282,25 +283,3 @@ def _check_derivative(
             " term that `vjp` leaves out), or F is not smooth"
         )
     return {"gradient_error": error, "taylor_slope": order.median().item()}
-
-
-def _dot(a: Tensor, b: Tensor) -> Float[Tensor, " batch"]:
-    """<a, b> of each member of a batch, summed in float64 so that the check itself does not
-    round.
-    """
-    return (a.double() * b.double()).flatten(1).sum(1)
-
-
-def _unit(a: Tensor) -> Tensor:
-    """Each member of a batch divided by its norm; zero stays zero."""
-    norm = _dot(a, a).sqrt().clamp_min(torch.finfo(a.dtype).tiny)
-    return a / norm.to(a.dtype).reshape(-1, *[1] * (a.ndim - 1))
-
-
-def _ratio(difference: Tensor, scale: Tensor) -> float:
-    """max |difference| / scale, and 0 / 0 = 0."""
-    return torch.where(difference == 0, 0.0, difference.abs() / scale).max().item()
-
-
-def _relative_error(value: Tensor, reference: Tensor) -> float:
-    return _ratio((value - reference).double().norm(), reference.double().norm())

@@ -42,18 +42,20 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from pflow.errors import PflowError
 from pflow.operators.base import Operator
 from pflow.operators.constant import Constant
-from pflow.operators.rays import MILLISECONDS, centres, require_inside, segment_lengths
+from pflow.operators.eikonal_grid import (
+    interpolation_matrix,
+    surroundings_of_sources,
+    upwind_differences,
+)
+from pflow.operators.rays import MILLISECONDS, require_inside
 
 if TYPE_CHECKING:
     from numpy import ndarray
 
 __all__ = ["Eikonal"]
 
-# Spacings around a source, and the neighbours of the nodes therein, that straight rays serve
-NEAR = 1.5
-NODES_AT_ONCE = (
-    2**19
-)  # of all models and sources in one call of fast marching or of the triangular solve
+# Of all models and sources in one call of fast marching or of the triangular solve
+NODES_AT_ONCE = 2**19
 
 
 class _FirstArrivals(torch.autograd.Function):
@@ -109,8 +111,10 @@ class Eikonal(Operator):
             velocity,
             len(sources),
         )
-        self._interpolation = _interpolation(self.grid, spacing, receivers.double())
-        self._distance, self._near, self._lengths = _around(self.grid, spacing, sources.double())
+        self._interpolation = interpolation_matrix(self.grid, spacing, receivers.double())
+        self._distance, self._near, self._lengths = surroundings_of_sources(
+            self.grid, spacing, sources.double()
+        )
         everywhere = torch.arange(self.sources)[None]
         homogeneous = self.times(torch.zeros(1, *self.model_shape), everywhere)
         self._background = Constant(torch.zeros(self.data_shape))
@@ -161,12 +165,12 @@ class Eikonal(Operator):
 
         slowness = self._slowness(x)
         arriving = (v.double().cpu() @ self._interpolation).numpy()
-        found = np.empty((len(x), math.prod(self.grid)))
+        by_slowness = np.empty((len(x), math.prod(self.grid)))
         for part in self._parts(*sources.shape):
-            found[part] = self._pull_back(
+            by_slowness[part] = self._pull_back(
                 times.numpy()[part], slowness.numpy()[part], sources.numpy()[part], arriving[part]
             )
-        return (-slowness * torch.from_numpy(found)).to(x).reshape(x.shape)
+        return (-slowness * torch.from_numpy(by_slowness)).to(x).reshape(x.shape)
 
     def _slowness(self, x: Tensor) -> Float[Tensor, "batch nodes"]:
         """In milliseconds per metre."""
@@ -201,11 +205,11 @@ class Eikonal(Operator):
             3, *sources.shape, rows, columns
         )
         phi, speed, mask = stacked.reshape(3, -1, columns)
-        found = skfmm.travel_time(
+        times = skfmm.travel_time(
             np.ma.MaskedArray(phi, mask == 1), speed, dx=self.spacing, order=1
         )
-        found = np.asarray(found).reshape(stacked.shape[1:])[:, :, :rows].reshape(near.shape)
-        return np.where(near, near_times, found)
+        times = np.asarray(times).reshape(stacked.shape[1:])[:, :, :rows].reshape(near.shape)
+        return np.where(near, near_times, times)
 
     def _pull_back(
         self, times: ndarray, slowness: ndarray, sources: ndarray, arriving: ndarray
@@ -217,7 +221,7 @@ class Eikonal(Operator):
 
         near, size = self._near[sources], times.size
         across = times.reshape(*sources.shape, *self.grid)
-        steps, offsets = zip(*(_upwind(across, axis) for axis in (2, 3)), strict=True)
+        steps, offsets = zip(*(upwind_differences(across, axis) for axis in (2, 3)), strict=True)
         steps = [np.where(near, 0.0, step.reshape(near.shape)) for step in steps]
         total = np.where(near, 1.0, steps[0] + steps[1])
 
@@ -250,80 +254,3 @@ class Eikonal(Operator):
         model = np.arange(len(times))[:, None]
         np.add.at(at_sources, (model, sources), np.where(near, adjoint, 0.0))
         return gradient + (self._lengths.T @ at_sources.reshape(len(times), -1).T).T
-
-
-def _upwind(times: ndarray, axis: int) -> tuple[ndarray, ndarray]:
-    """(T - a)_+ along one axis of (batch, k, rows, columns), and how far a lies from its node in
-    the flattened array.
-    """
-    import numpy as np
-
-    before, after = np.full_like(times, np.inf), np.full_like(times, np.inf)
-    lower, upper = ([slice(None)] * axis + [part] for part in (slice(None, -1), slice(1, None)))
-    before[tuple(upper)], after[tuple(lower)] = times[tuple(lower)], times[tuple(upper)]
-    stride = times.shape[3] if axis == 2 else 1
-    return np.maximum(times - np.minimum(before, after), 0.0), np.where(
-        before <= after, -stride, stride
-    )
-
-
-def _interpolation(
-    grid: tuple[int, int], spacing: float, receivers: Float[Tensor, "receivers 2"]
-) -> Float[Tensor, "receivers nodes"]:
-    """Bilinear interpolation from the centres of the cells.
-
-    Raises:
-        PflowError: if a receiver is not between centres.
-    """
-    last = torch.tensor(grid, dtype=torch.float64) - 1
-    place = receivers / spacing - 0.5
-    if ((place < -1e-9) | (place > last + 1e-9)).any():
-        raise PflowError(
-            f"receivers must lie between the centres of the outermost cells, {spacing / 2:g} to"
-            f" {(grid[0] - 0.5) * spacing:g} metres deep and {spacing / 2:g} to"
-            f" {(grid[1] - 0.5) * spacing:g} metres across, and one does not: move it, or enlarge"
-            " the grid"
-        )
-    weights = [
-        (1 - (place[:, axis, None] - torch.arange(count)).abs()).clamp(min=0)
-        for axis, count in enumerate(grid)
-    ]
-    return (weights[0][:, :, None] * weights[1][:, None, :]).flatten(1)
-
-
-def _around(
-    grid: tuple[int, int], spacing: float, sources: Float[Tensor, "sources 2"]
-) -> tuple[ndarray, ndarray, object]:
-    """For each source: the function whose contour fast marching starts from, and what it takes for
-    the distance to the contour at the nodes beside; which nodes are near; and the lengths of the
-    straight rays to these in each cell, as a sparse matrix.
-    """
-    import numpy as np
-    import skfmm
-    from scipy.sparse import csr_array
-
-    nodes = centres(grid, spacing)
-    phi = ((nodes - sources[:, None]).norm(dim=-1) - NEAR * spacing).numpy()
-    inside = (phi < 0).reshape(-1, *grid)
-    near = inside.copy()
-    near[:, 1:] |= inside[:, :-1]
-    near[:, :-1] |= inside[:, 1:]
-    near[:, :, 1:] |= inside[:, :, :-1]
-    near[:, :, :-1] |= inside[:, :, 1:]
-    near = near.reshape(phi.shape)
-    beside = np.stack(
-        [
-            np.abs(skfmm.travel_time(p.reshape(grid), np.ones(grid), dx=spacing, order=1)).ravel()
-            for p in phi
-        ]
-    )
-    source, node = near.nonzero()
-    lengths = segment_lengths(
-        grid, spacing, sources[torch.from_numpy(source)], nodes[torch.from_numpy(node)]
-    )
-    ray, cell = lengths.indices().numpy()
-    flattened = (source * phi.shape[1] + node)[ray]
-    matrix = csr_array(
-        (lengths.values().numpy(), (flattened, cell)), shape=(phi.size, phi.shape[1])
-    )
-    return np.stack([phi, beside]), near, matrix

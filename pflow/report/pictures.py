@@ -26,12 +26,12 @@ THUMBNAILS = (
 
 def figures(folder: Path, captions: Mapping[str, str]) -> list[dict[str, Any]]:
     """All PNG figures, those with a caption first, in the order of the captions."""
-    found = {file.stem: file for file in sorted(folder.glob("*.png"))} if folder.is_dir() else {}
-    order = [name for name in captions if name in found] + [
-        name for name in found if name not in captions
+    files = {file.stem: file for file in sorted(folder.glob("*.png"))} if folder.is_dir() else {}
+    order = [name for name in captions if name in files] + [
+        name for name in files if name not in captions
     ]
     return [
-        picture(found[name], captions.get(name) or name.replace("_", " ").capitalize())
+        picture(files[name], captions.get(name) or name.replace("_", " ").capitalize())
         for name in order
     ]
 

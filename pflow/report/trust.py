@@ -37,16 +37,16 @@ CALIBRATION = {
 
 def verdict_of(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """The worst verdict over seeds, how many seeds share it, and the reasons of the first of them;
-    None where none is known.
+    None where there is none.
     """
-    known = [m for m in metrics if m.get("verdict") in LEVELS]
-    if not known:
+    judged = [m for m in metrics if m.get("verdict") in LEVELS]
+    if not judged:
         return None
-    level = max(LEVELS.index(m["verdict"]) for m in known)
-    worst = next(m for m in known if m["verdict"] == LEVELS[level])
-    counts = Counter(m["verdict"] for m in known)
+    level = max(LEVELS.index(m["verdict"]) for m in judged)
+    worst = next(m for m in judged if m["verdict"] == LEVELS[level])
+    counts = Counter(m["verdict"] for m in judged)
     others = ", ".join(
-        f"{counts[name]} of {len(known)} seeds {name}" for name in reversed(LEVELS) if counts[name]
+        f"{counts[name]} of {len(judged)} seeds {name}" for name in reversed(LEVELS) if counts[name]
     )
     return {
         "level": level,
@@ -61,13 +61,13 @@ def calibration_row(flow: str, content: Mapping[str, Any] | None) -> dict[str, A
     """One pretrained flow: its numbers over held-out pairs, and the p-values of each
     observation.
     """
-    found = content or {}
+    numbers = content or {}
     cells: dict[str, Cell] = {
-        key: over_seeds([found.get(key)], digits, "not finished yet")
+        key: over_seeds([numbers.get(key)], digits, "not finished yet")
         for key, (_, _, digits) in CALIBRATION.items()
     }
     observations = {
         name: {key: over_seeds([value], 2) for key, value in (entry or {}).items()}
-        for name, entry in (found.get("observations") or {}).items()
+        for name, entry in (numbers.get("observations") or {}).items()
     }
     return {"flow": flow, "cells": cells, "observations": observations}

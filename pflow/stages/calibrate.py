@@ -30,7 +30,8 @@ from pflow.problems.base import Problem
 from pflow.stages.io.inputs import problem_from, read_observation
 from pflow.stages.io.weights import load_flow
 from pflow.storage.layout import PretrainedFolder, whole
-from pflow.storage.store import read_pairs, write_arrays, write_json
+from pflow.storage.store import read_pairs, write_arrays
+from pflow.storage.text_files import write_json
 
 __all__ = ["calibrate", "pair_ranks"]
 

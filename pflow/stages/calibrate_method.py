@@ -26,7 +26,8 @@ from pflow.execution.device import select_device
 from pflow.execution.seeds import generator_for
 from pflow.stages.io.inputs import problem_from, read_observation
 from pflow.stages.io.weights import load_flow
-from pflow.storage.store import read_arrays, write_json
+from pflow.storage.store import read_arrays
+from pflow.storage.text_files import write_json
 
 __all__ = ["calibrate_method"]
 

@@ -10,7 +10,7 @@ from pflow.execution.device import select_device
 from pflow.execution.seeds import generator_for
 from pflow.operators.checks import check_operator as run_checks
 from pflow.stages.io.inputs import problem_from
-from pflow.storage.store import write_json
+from pflow.storage.text_files import write_json
 
 __all__ = ["check_operator"]
 

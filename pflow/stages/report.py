@@ -10,7 +10,8 @@ from pflow.config.experiment import ExperimentSettings
 from pflow.config.jobs import ReportJobSettings
 from pflow.report.page import build_report
 from pflow.storage.layout import ExperimentFolder, Layout
-from pflow.storage.store import read_json, replacing
+from pflow.storage.store import replacing
+from pflow.storage.text_files import read_json
 
 __all__ = ["report"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,13 +22,18 @@ from pflow.execution.seeds import generator_for
 from pflow.flows.base import Flow
 from pflow.inference.target import Target
 from pflow.objectives.latent_correction import latent_scores
+from pflow.problems.base import Problem
 from pflow.stages.io.inputs import problem_from, read_observation
 from pflow.stages.io.pairs_only_draws import sample_without_operator
 from pflow.stages.io.priors import with_prior
 from pflow.stages.io.weights import load_flow
 from pflow.storage.arviz_schema import draws_dataset, point_dataset
 from pflow.storage.layout import FlowFolder
-from pflow.storage.store import read_arrays, read_json, write_datatree
+from pflow.storage.store import read_arrays, write_datatree
+from pflow.storage.text_files import read_json
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __all__ = ["latent_score_error", "sample"]
 
@@ -65,73 +70,36 @@ def sample(
         return sample_without_operator(
             settings, record, problem, network, y, read_json(FlowFolder(flow.parent).about), out
         )
-    field = {name: getattr(problem, name) for name in ON_FIGURES if hasattr(problem, name)}
-    if problem.high_fidelity.sources > 1 and len(problem.data_shape) == 2:
-        field.setdefault("data_axes", ("receiver", "source"))  # of its columns and its rows
-    problem = with_prior(problem, settings.prior, prior, y)
-    target = Target(problem, y)
-    generator = generator_for(settings.seed, "sample", settings.observation, settings.method)
-    progress = Progress(
-        "sample"
-        f" {settings.experiment}/{settings.observation}/{settings.method}/seed-{settings.seed}"
-    )
-    arrays = _draws(network, target, settings.sample.draws, generator, progress)
+    posterior_problem = with_prior(problem, settings.prior, prior, y)
+    target = Target(posterior_problem, y)
+    name = f"{settings.experiment}/{settings.observation}/{settings.method}/seed-{settings.seed}"
+    progress = Progress(f"sample {name}")
     fixed = read_arrays(observation, ("y",), optional=("x_true",))[0]
-    names, units = problem.parameter_names, {"x": problem.model_unit, "y": problem.data_unit}
-    stats = {
-        "lp": arrays["lp"],
-        "log_q": arrays["log_q"],
-        "log_weight": arrays["lp"] - arrays["log_q"],
-        "chi_square": arrays["chi_square"],
-    }
-    draws = {"x": arrays["x"]}
-    if (physical := problem.physical(x := torch.from_numpy(arrays["x"]))) is not x:
-        draws["physical"] = physical.numpy()
-    groups = {
-        "posterior": draws_dataset(draws, names, units),
-        "sample_stats": draws_dataset(stats),
-        "posterior_predictive": draws_dataset({"y": arrays["y"]}, units=units),
-        "observed_data": point_dataset({"y": fixed["y"]}, units=units),
-    }
-    if target.summary is not y:
-        groups["observed_data"]["summary"] = point_dataset(
-            {"summary": target.summary[0].cpu().numpy()}
-        )["summary"]
-    if "x_true" in fixed:
-        groups["constant_data"] = point_dataset({"x_true": fixed["x_true"]}, names, units)
-    if settings.sample.score_draws and problem.high_fidelity.differentiable:
+    generator = generator_for(settings.seed, "sample", settings.observation, settings.method)
+    arrays = _draws(network, target, settings.sample.draws, generator, progress)
+    groups = _groups_of_draws(target, arrays, fixed)
+    if settings.sample.score_draws and posterior_problem.high_fidelity.differentiable:
         x = torch.from_numpy(arrays["x"][: settings.sample.score_draws]).to(device)
-        errors = np.concatenate(
-            [
-                latent_score_error(network, target, part)
-                for part in x.split(
-                    max(1, min(GRADIENT_BATCH, ELEMENTS // 16 // math.prod(problem.model_shape)))
-                )
-            ]
-        )
-        groups["score_stats"] = draws_dataset({"score_error": errors})
+        groups["score_stats"] = draws_dataset({"score_error": _score_errors(network, target, x)})
     if settings.sample.prior_draws:
-        x, at_prior = _at_prior_draws(
-            network,
-            target,
-            settings.sample.prior_draws,
-            generator_for(settings.seed, "prior", settings.observation),
-        )
+        random = generator_for(settings.seed, "prior", settings.observation)
+        x, at_prior = _at_prior_draws(network, target, settings.sample.prior_draws, random)
         groups |= {
-            "prior": draws_dataset({"x": x}, names, units),
+            "prior": draws_dataset(
+                {"x": x}, posterior_problem.parameter_names, _units(posterior_problem)
+            ),
             "sample_stats_prior": draws_dataset(at_prior),
         }
-    trained = read_json(FlowFolder(flow.parent).about)
     attributes = {
-        **field,
+        **_figure_attributes(problem),
         "experiment": settings.experiment,
         "observation": settings.observation,
         "method": settings.method,
         "seed": settings.seed,
-        "noise_std": problem.noise_std,
-        "data_size": problem.noise.size,
-        "linear_operator": int(problem.high_fidelity.linear),
-        "evaluations": trained["evaluations"],
+        "noise_std": posterior_problem.noise_std,
+        "data_size": posterior_problem.noise.size,
+        "linear_operator": int(posterior_problem.high_fidelity.linear),
+        "evaluations": read_json(FlowFolder(flow.parent).about)["evaluations"],
         "sampling_evaluations": target.ledger.evaluations,
         "sampling_forwards": target.ledger.forwards,
         "device": describe_device(device),
@@ -143,6 +111,58 @@ def sample(
         f"{settings.sample.draws} draws, {target.ledger.forwards} forwards and"
         f" {target.ledger.evaluations} evaluations"
     )
+
+
+def _figure_attributes(problem: Problem) -> dict[str, Any]:
+    """How figures show the model and the data of a problem, for the store."""
+    shown = {name: getattr(problem, name) for name in ON_FIGURES if hasattr(problem, name)}
+    if problem.high_fidelity.sources > 1 and len(problem.data_shape) == 2:
+        shown.setdefault("data_axes", ("receiver", "source"))  # of its columns and its rows
+    return shown
+
+
+def _units(problem: Problem) -> dict[str, str]:
+    return {"x": problem.model_unit, "y": problem.data_unit}
+
+
+def _groups_of_draws(
+    target: Target, arrays: dict[str, np.ndarray], fixed: dict[str, np.ndarray]
+) -> dict[str, xr.Dataset]:
+    """Draws, their densities and predictions, beside the observation and the true model.
+
+    Arguments:
+        arrays: of `_draws`.
+        fixed: y, and x_true where it is known.
+    """
+    problem = target.problem
+    names, units = problem.parameter_names, _units(problem)
+    x = torch.from_numpy(arrays["x"])
+    physical = problem.physical(x)
+    draws = {"x": arrays["x"]} | ({} if physical is x else {"physical": physical.numpy()})
+    stats = {
+        "lp": arrays["lp"],
+        "log_q": arrays["log_q"],
+        "log_weight": arrays["lp"] - arrays["log_q"],
+        "chi_square": arrays["chi_square"],
+    }
+    groups = {
+        "posterior": draws_dataset(draws, names, units),
+        "sample_stats": draws_dataset(stats),
+        "posterior_predictive": draws_dataset({"y": arrays["y"]}, units=units),
+        "observed_data": point_dataset({"y": fixed["y"]}, units=units),
+    }
+    if target.summary is not target.y:
+        summary = point_dataset({"summary": target.summary[0].cpu().numpy()})["summary"]
+        groups["observed_data"]["summary"] = summary
+    if "x_true" in fixed:
+        groups["constant_data"] = point_dataset({"x_true": fixed["x_true"]}, names, units)
+    return groups
+
+
+def _score_errors(network: Flow, target: Target, x: torch.Tensor) -> np.ndarray:
+    """`latent_score_error` in batches whose gradients fit into memory."""
+    batch = max(1, min(GRADIENT_BATCH, ELEMENTS // 16 // math.prod(network.model_shape)))
+    return np.concatenate([latent_score_error(network, target, part) for part in x.split(batch)])
 
 
 def _draws(

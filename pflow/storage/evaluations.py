@@ -49,7 +49,7 @@ class EvaluationStore:
         self._room = 0  # rows that fit
         self._written = 0
         self._unsaved_seconds = 0.0
-        self._identity = identity
+        self.identity = identity
         if path is not None:
             self._open()
 
@@ -113,7 +113,7 @@ class EvaluationStore:
                 group[name][self._written :] = values[self._written :]
             group.attrs.update(
                 {
-                    "identity": self._identity,
+                    "identity": self.identity,
                     "count": total,
                     "updated": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 }
@@ -141,7 +141,7 @@ class EvaluationStore:
         try:
             group = zarr.open_group(self.path, mode="r")
             count = int(group.attrs["count"])
-            if group.attrs["identity"] != self._identity:
+            if group.attrs["identity"] != self.identity:
                 raise KeyError("another target")
             self._memory = {name: group[name][:count] for name in FIELDS}
         except (KeyError, ValueError, OSError):

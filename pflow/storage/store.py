@@ -1,4 +1,4 @@
-"""Every read and write of Zarr, safetensors, JSON and CSV.
+"""Every read and write of Zarr stores: arrays, and posteriors in ArviZ's schema.
 
 A store appears under its final name only when it is complete: it is written beside it under a
 temporary name and the whole directory is swapped in. The root `zarr.json` carries a hash of the
@@ -8,9 +8,7 @@ every chunk there, no NaN.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,26 +18,20 @@ import zarr
 
 from pflow.errors import PflowError
 from pflow.storage.atomic import replacing
+from pflow.storage.layout import whole
 
 if TYPE_CHECKING:
-    import torch
     import xarray as xr
 
 __all__ = [
     "open_arrays",
     "read_arrays",
-    "read_csv",
     "read_datatree",
-    "read_json",
     "read_pairs",
     "read_rows",
-    "read_weights",
     "replacing",
     "write_arrays",
-    "write_csv",
     "write_datatree",
-    "write_json",
-    "write_weights",
 ]
 
 CHUNK_BYTES = 8 * 2**20
@@ -47,12 +39,10 @@ CHUNK_BYTES = 8 * 2**20
 
 def _store_root(path: str | Path) -> Path:
     """Rules name a store by its root `zarr.json`; both names are accepted."""
-    path = Path(path)
-    return path.parent if path.name == "zarr.json" else path
+    return whole(Path(path))
 
 
-# --- arrays
-# ----------------------------------------------------------------------------------------------------------
+# --- arrays ---
 
 
 def write_arrays(
@@ -208,8 +198,7 @@ def _hash(arrays: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()[:32]
 
 
-# --- posteriors in ArviZ's schema
-# ------------------------------------------------------------------------------------
+# --- posteriors in ArviZ's schema ---
 
 
 def write_datatree(
@@ -260,83 +249,3 @@ def _hash_of_groups(groups: Mapping[str, Any]) -> str:
             for name in dataset.data_vars
         }
     )
-
-
-# --- weights
-# ---------------------------------------------------------------------------------------------------------
-
-
-def write_weights(
-    path: str | Path, state: Mapping[str, "torch.Tensor"], metadata: Mapping[str, str]
-) -> None:
-    """A state dict as safetensors, with text `metadata` in its header."""
-    from safetensors.torch import save_file
-
-    with replacing(path) as temporary:
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()},
-            temporary,
-            metadata=dict(metadata),
-        )
-
-
-def read_weights(path: str | Path) -> tuple[dict[str, "torch.Tensor"], dict[str, str]]:
-    """Tensors and metadata of a safetensors file.
-
-    Raises:
-        PflowError: the file is missing or damaged.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(
-                file.metadata() or {}
-            )
-    except (OSError, SafetensorError) as error:
-        raise PflowError(
-            f"{path} cannot be read as weights ({error}): delete it and run snakemake again"
-        ) from error
-
-
-# --- JSON and CSV
-# ----------------------------------------------------------------------------------------------------
-
-
-def write_json(path: str | Path, data: Any) -> None:
-    """Indented JSON; NaN and infinity are refused, because JSON has none."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def read_json(path: str | Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        PflowError: the file is missing or not JSON.
-    """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise PflowError(
-            f"{path} cannot be read as JSON ({error}): delete it and run snakemake again"
-        ) from error
-
-
-def write_csv(path: str | Path, rows: list[Mapping[str, Any]], columns: tuple[str, ...]) -> None:
-    """A table; absent values are empty cells, floats keep all their digits."""
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def read_csv(path: str | Path) -> dict[str, np.ndarray]:
-    """Columns of a table of numbers; empty cells are NaN."""
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
-    header, body = rows[0], rows[1:]
-    return {
-        name: np.array([float(row[i]) if row[i] else np.nan for row in body])
-        for i, name in enumerate(header)
-    }

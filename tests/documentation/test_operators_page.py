@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pflow.flows import build_flow
-from pflow.storage.store import write_weights
+from pflow.storage.weights import write_weights
 
 PAGE = Path(__file__).parents[2] / "docs" / "operators.md"
 OPTIONAL = ("pylops", "deepwave")

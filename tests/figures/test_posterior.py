@@ -10,15 +10,10 @@ import xarray
 from matplotlib.colors import to_hex
 from matplotlib.path import Path as Outline
 
+from pflow.figures.highest_density import MASSES, cubic_spline, highest_density_regions
 from pflow.figures.palette import method_colour
-from pflow.figures.posterior import (
-    MASSES,
-    cubic_spline,
-    highest_density_regions,
-    limits,
-    posterior_2d,
-    posterior_2d_single,
-)
+from pflow.figures.plane import limits
+from pflow.figures.posterior import posterior_2d, posterior_2d_single
 
 METHODS = ["amortized", "preconditioned", "scratch"]
 

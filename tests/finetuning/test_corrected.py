@@ -97,6 +97,8 @@ def test_the_corrected_flow_is_closer_for_the_same_evaluations(run, capsys):
         "at points left out from" in corrected["latent_correction"]
         and corrected["latent_correction"] in capsys.readouterr().err
     )
+    last = list(csv.DictReader((out / "history.csv").read_text().splitlines()))[-1]
+    assert float(last["evaluations"]) == corrected["evaluations"]  # those of the test included
     flow, _ = load_flow(out / "flow.safetensors", torch.device("cpu"))
     assert isinstance(flow, LatentGaussian)
     assert flow.sample(torch.zeros(1, 16), 3, torch.Generator().manual_seed(0)).isfinite().all()

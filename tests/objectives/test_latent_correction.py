@@ -179,9 +179,8 @@ def test_the_corrected_flow_is_rebuilt_from_its_architecture_and_is_closer(finis
     flow, architecture, target, divergence = finished
     method = ReverseKLSettings(flow="f", start="pretrained", evaluations=800, correct_latent=True)
     assert kept_for_latent(method) == 200
-    corrected, described, correction = correct_latent(
-        flow, architecture, method, target, torch.Generator().manual_seed(1)
-    )
+    result = correct_latent(flow, architecture, method, target, torch.Generator().manual_seed(1))
+    corrected, described, correction = result.flow, result.architecture, result.correction
     assert target.ledger.evaluations == 160 + (200 - 160) + 5 * 32 and correction.points == 160 + 40
     rounds = [0] * 160 + [1] * 40 + [2] * 32 + [3] * 32 + [4] * 32 + [5] * 32 + [6] * 32
     assert target.store.rows["round"].tolist() == rounds  # which weights drew each point
@@ -201,10 +200,8 @@ def test_a_correction_that_lowers_the_elbo_is_refused(finished, monkeypatch):
         "pflow.finetuning.correction.fit_latent", lambda *_: [lambda: too_wide] * 31
     )
     method = ReverseKLSettings(flow="f", start="pretrained", evaluations=800, correct_latent=True)
-    kept, described, correction = correct_latent(
-        flow, architecture, method, target, torch.Generator().manual_seed(0)
-    )
-    assert kept is flow and described is architecture and correction is None
+    kept = correct_latent(flow, architecture, method, target, torch.Generator().manual_seed(0))
+    assert kept.flow is flow and kept.architecture is architecture and kept.correction is None
     assert target.ledger.evaluations == 160 + 200
 
 
@@ -227,10 +224,9 @@ def test_of_corrections_that_do_not_lower_the_elbo_the_widest_is_kept(
         lambda *arguments: torch.tensor(-1.0 if lower(*arguments) else 0.0),
     )
     method = ReverseKLSettings(flow="f", start="pretrained", evaluations=800, correct_latent=True)
-    corrected, _, correction = correct_latent(
-        flow, architecture, method, target, torch.Generator().manual_seed(0)
-    )
-    assert float(correction.mean[0]) == float(corrected.latent.mean.detach()[0]) == first_good
+    best = correct_latent(flow, architecture, method, target, torch.Generator().manual_seed(0))
+    latent_mean = float(best.flow.latent.mean.detach()[0])
+    assert float(best.correction.mean[0]) == latent_mean == first_good
 
 
 @pytest.mark.parametrize(
@@ -247,10 +243,8 @@ def test_without_evaluations_to_check_it_a_correction_must_be_clear(
         ],
     )
     method = ScoreReplaySettings(flow="f", start="pretrained", evaluations=160, correct_latent=True)
-    assert (
-        correct_latent(flow, architecture, method, target, torch.Generator().manual_seed(0))[2]
-        is not None
-    ) is proven
+    result = correct_latent(flow, architecture, method, target, torch.Generator().manual_seed(0))
+    assert (result.correction is not None) is proven
     assert target.ledger.evaluations == 160
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from pflow.inference.target import Evaluation
+from pflow.inference.evaluation import Evaluation
 from pflow.objectives.stopping import Stopping, effective_fraction
 
 

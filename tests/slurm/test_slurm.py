@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pflow.storage.store import read_weights
+from pflow.storage.weights import read_weights
 from tests.support.project import TINY, Project
 
 pytestmark = pytest.mark.slow

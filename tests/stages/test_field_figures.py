@@ -7,7 +7,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from pflow.stages.figures import _draw_fields
+from pflow.stages.io.observation_figures import ObservationFigures
+from pflow.stages.io.observation_results import ObservationResults
 from pflow.storage.arviz_schema import chains_dataset, draws_dataset, point_dataset
 
 RANDOM = np.random.default_rng(0)
@@ -43,16 +44,14 @@ def drawn(reference_kind="nuts"):
     first, reference = trees()
     reference.attrs["kind"] = reference_kind
     kept = []
-    _draw_fields(
+    metrics = {"amortized": [{"predictive_chi_square": 2.5}]}
+    ObservationFigures(
         lambda name, figure, caption, svg=False: kept.append((name, figure)),
-        {"amortized": first["posterior"]["x"].values[0]},
-        first,
-        reference,
-        {"amortized": [{"predictive_chi_square": 2.5}]},
+        ObservationResults({"amortized": first}, {}, metrics, reference),
         {"amortized": "amortised"},
-        "",
-        "",
-    )
+        suffix="",
+        of="",
+    ).fields()
     ((name, figure),) = kept
     assert name == "fields"
     return figure.axes

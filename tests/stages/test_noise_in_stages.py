@@ -29,14 +29,9 @@ from pflow.problems.noise import CovarianceNoise, MaskedNoise
 from pflow.problems.prior_problem import PriorProblem
 from pflow.problems.priors import Unconstrained
 from pflow.stages import evaluate, observe, sample, simulate
-from pflow.storage.store import (
-    read_arrays,
-    read_datatree,
-    read_json,
-    write_csv,
-    write_json,
-    write_weights,
-)
+from pflow.storage.store import read_arrays, read_datatree
+from pflow.storage.text_files import read_json, write_csv, write_json
+from pflow.storage.weights import write_weights
 
 MASK = torch.tensor([True, True, False, True])
 COVARIANCE = torch.tensor(

@@ -24,7 +24,8 @@ from pflow.problems import build_problem
 from pflow.problems.stationary import StationaryGaussian, estimate_spectrum
 from pflow.stages.io.priors import with_prior
 from pflow.stages.spectrum import spectrum
-from pflow.storage.store import read_arrays, write_arrays, write_weights
+from pflow.storage.store import read_arrays, write_arrays
+from pflow.storage.weights import write_weights
 
 RECORD = {"settings_hash": "0", "code_version": "test"}
 

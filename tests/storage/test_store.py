@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import xarray as xr
 
 from pflow.errors import PflowError
@@ -123,12 +121,6 @@ def test_failure_while_writing_leaves_the_old_store_and_no_litter(tmp_path, pair
     assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
 
 
-def test_unwritable_folder_is_named(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(PflowError, match="cannot write to .*file"):
-        store.write_json(tmp_path / "file" / "a.json", {})
-
-
 def test_datatree_opens_in_plain_xarray(tmp_path):
     x = np.arange(20.0).reshape(10, 2)
     groups = {
@@ -150,28 +142,3 @@ def test_datatree_with_a_missing_chunk_is_refused(tmp_path):
     next(p for p in (tmp_path / "p.zarr/posterior/x/c").rglob("*") if p.is_file()).unlink()
     with pytest.raises(PflowError, match="chunks: delete"):
         store.read_datatree(tmp_path / "p.zarr")
-
-
-def test_weights_round_trip_and_damage(tmp_path):
-    path = tmp_path / "flow.safetensors"
-    store.write_weights(path, {"a": torch.arange(3.0)}, {"architecture": "{}"})
-    tensors, metadata = store.read_weights(path)
-    assert torch.equal(tensors["a"], torch.arange(3.0)) and metadata == {"architecture": "{}"}
-    path.write_bytes(path.read_bytes()[:20])
-    with pytest.raises(PflowError, match=r"flow\.safetensors cannot be read as weights"):
-        store.read_weights(path)
-
-
-def test_json_refuses_nan_and_keeps_the_old_file(tmp_path):
-    store.write_json(tmp_path / "m.json", {"a": 1.5})
-    with pytest.raises(ValueError, match="Out of range"):
-        store.write_json(tmp_path / "m.json", {"a": float("nan")})
-    assert json.loads((tmp_path / "m.json").read_text()) == {"a": 1.5}
-
-
-def test_csv_keeps_digits_and_blanks(tmp_path):
-    store.write_csv(
-        tmp_path / "h.csv", [{"step": 0, "loss": 0.1 + 0.2}, {"step": 1}], ("step", "loss")
-    )
-    columns = store.read_csv(tmp_path / "h.csv")
-    assert columns["loss"][0] == 0.1 + 0.2 and np.isnan(columns["loss"][1])

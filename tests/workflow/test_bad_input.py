@@ -14,7 +14,8 @@ import pytest
 from pflow.cli import main
 from pflow.config.loading import load_configuration
 from pflow.pipeline.stages import settings_for
-from pflow.storage.store import read_arrays, read_weights, write_arrays, write_weights
+from pflow.storage.store import read_arrays, write_arrays
+from pflow.storage.weights import read_weights, write_weights
 from tests.support.project import TINY, Project
 
 pytestmark = pytest.mark.slow

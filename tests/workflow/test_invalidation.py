@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import pflow
-from pflow.storage.store import read_arrays, write_arrays, write_weights
+from pflow.storage.store import read_arrays, write_arrays
+from pflow.storage.weights import write_weights
 from tests.support.project import TINY, Project
 
 pytestmark = pytest.mark.slow

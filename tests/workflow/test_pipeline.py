@@ -20,7 +20,7 @@ from pflow.figures.posterior import posterior_2d
 from pflow.pipeline.stages import settings_for
 from pflow.report.numbers import format_number
 from pflow.stages import figures as stage
-from pflow.storage.store import read_csv
+from pflow.storage.text_files import read_csv
 from tests.support.project import TINY, Project
 
 METHODS = ("amortized", "preconditioned", "seed_paper_scratch")

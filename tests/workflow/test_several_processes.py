@@ -20,7 +20,8 @@ from pflow.config.jobs import SimulateJobSettings
 from pflow.config.loading import load_configuration
 from pflow.pipeline.stages import settings_for
 from pflow.stages.simulate import simulate
-from pflow.storage.store import read_csv, read_weights
+from pflow.storage.text_files import read_csv
+from pflow.storage.weights import read_weights
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pflow.inference.target import Evaluation
+from pflow.inference.evaluation import Evaluation
 
 __all__ = ["Evaluated"]
 
@@ -43,8 +43,8 @@ class Evaluated:
             None if seen is None else seen[valid],
         )
         for name, more in zip(vars(self), new, strict=True):
-            known = getattr(self, name)
-            setattr(self, name, more if known is None else torch.cat([known, more]))
+            before = getattr(self, name)
+            setattr(self, name, more if before is None else torch.cat([before, more]))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything."""

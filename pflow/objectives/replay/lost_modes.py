@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pflow.flows.base import Flow
-from pflow.inference.target import Evaluation
+from pflow.inference.evaluation import Evaluation
 from pflow.objectives.replay.posterior_model import TRUSTED, PosteriorModel
 
 __all__ = ["SMALL", "LostModes"]
@@ -42,7 +42,7 @@ class LostModes:
         self.draws: Tensor | None = None
         self.missing: float | None = None
 
-    def look(
+    def search(
         self,
         posterior: PosteriorModel | None,
         flow: Flow,
@@ -72,10 +72,10 @@ class LostModes:
         if trusted and posterior.forward_divergence(flow) > SMALL:
             self.draws = posterior.draws
 
-    def confirmed(self, found: Evaluation) -> bool:
+    def confirmed(self, evaluated: Evaluation) -> bool:
         """Whether most suspects, now evaluated, are as likely as the model said."""
         return bool(
-            ((found.log_density - self.suspects[:, -1]).abs() < CONFIRMED).double().mean() > 0.5
+            ((evaluated.log_density - self.suspects[:, -1]).abs() < CONFIRMED).double().mean() > 0.5
         )
 
     @property

@@ -17,8 +17,8 @@ vanishes with the divergence. Matching the flow's own score to the g(x_i), the d
 limited by the few places x_i: with exact scores at unlimited draws in 64 dimensions it stalls a
 hundred times further from the posterior (docs/methods.md).
 
-Nothing is left to tune, because every choice is made by an error that was measured on points not
-fitted:
+The choices of each round follow errors measured on points that were not fitted; the constants of
+this module and of those beside it were chosen once, on the benchmark problems:
 
     damping      b = min(1 - e / e0, reach): e is the leave-one-out error of g^, e0 that of the
                  flow, both of S^T (.) per dimension. p^_b is the geometric path from q_theta0 to
@@ -38,8 +38,8 @@ fitted:
                  while KL(p^ || q) is not small, the loss gets the term KL(p^ || q) = -E_p^[log q] +
                  const, because neither scores nor the flow's own draws see the weight of a mode.
 
-Evaluations of another run on the same target are knowledge that was paid before: the first round
-fits its model to them and draws nothing. With random subsets of sources (`pflow.inference.target`)
+Evaluations of another run on the same target can be reused: the first round fits its model to them
+and draws nothing. With random subsets of sources (`pflow.inference.target`)
 values and scores are unbiased but noisy. The model of the score knows which sources each point has
 seen and learns from all of them what a subset leaves out (`score_model`). The standard error of the
 ELBO contains the noise; the model of the values judges nothing while its own leave-one-out error,
@@ -60,7 +60,8 @@ import torch
 from torch import Tensor
 
 from pflow.flows.base import Flow
-from pflow.inference.target import Evaluation, Target
+from pflow.inference.evaluation import Evaluation
+from pflow.inference.target import Target
 from pflow.objectives.best_state import BestState, weights_of
 from pflow.objectives.replay.evaluated_points import Evaluated
 from pflow.objectives.replay.free_draws import draws_for_moments, flow_score, gradient
@@ -73,6 +74,7 @@ from pflow.objectives.replay.score_model import Metric, ScoreModel
 from pflow.objectives.replay.trust_region import reachable
 from pflow.objectives.reverse_kl import require_valid
 from pflow.objectives.stopping import Stopping
+from pflow.objectives.target_objective import TargetObjective
 
 __all__ = ["ScoreReplay"]
 
@@ -84,11 +86,20 @@ REACH = 2.0  # standard deviations that one round may move
 # it
 MODELLED = 1024
 
-SAVED = ("round", "asked", "rejected", "undone", "reach", "damping", "start_weights", "learnt")
-PARTS = ("stopping", "evaluated", "best", "following", "modes")
+SAVED = (
+    "round",
+    "asked",
+    "rejected",
+    "undone",
+    "reach",
+    "damping",
+    "start_weights",
+    "points_of_finished_rounds",
+)
+PARTS = ("stopping", "evaluated", "best", "inner_loop", "modes")
 
 
-class ScoreReplay:
+class ScoreReplay(TargetObjective):
     r"""Reverse KL to a model of the posterior's score that is fitted to every evaluation made so
     far:
 
@@ -100,11 +111,11 @@ class ScoreReplay:
     Arguments:
         target: p~ and its ledger.
         stopping: budget and targets.
-        draw: M, points a round; None for `points_in_a_round`: small rounds while little is known
-            move the flow before much is spent.
+        draw: M, points a round; None for `points_in_a_round`: small rounds at first move the flow
+            before much is spent.
         inner: at most this many steps a round.
         batch: B.
-        known: evaluations of the same target by another run.
+        reused_evaluations: evaluations of the same target by another run.
     """
 
     def __init__(
@@ -114,24 +125,18 @@ class ScoreReplay:
         draw: int | None = None,
         inner: int = 200,
         batch: int = 64,
-        known: Evaluation | None = None,
+        reused_evaluations: Evaluation | None = None,
     ) -> None:
-        self.target, self.stopping, self.inner, self.batch, self.known = (
-            target,
-            stopping,
-            inner,
-            batch,
-            known,
-        )
-        self.draw = draw
+        super().__init__(target, stopping)
+        self.draw, self.inner, self.batch = draw, inner, batch
+        self.reused_evaluations = reused_evaluations
         self.asked = 0  # points of this round
-        self.stop_reason = ""
         self.evaluated = Evaluated()
         self.round = self.rejected = self.undone = 0
-        self.learnt = 0  # points of finished rounds, known ones included
+        self.points_of_finished_rounds = 0  # reused ones included
         self.reach, self.damping = REACH, 1.0
         self.best = BestState()
-        self.following = InnerLoop()
+        self.inner_loop = InnerLoop()
         self.modes = LostModes()
         self.start_weights: dict[str, Tensor] | None = None
         self.start: Flow | None = None
@@ -144,15 +149,15 @@ class ScoreReplay:
     def begin(self, flow: Flow, generator: torch.Generator) -> bool:
         """Start a round when the last one is finished; True when budget or target say stop."""
         self._wake(flow)
-        following = self.following
+        inner_loop = self.inner_loop
         if (
-            following.step
-            and following.step % CHECK == 0
-            and not following.finished
+            inner_loop.step
+            and inner_loop.step % CHECK == 0
+            and not inner_loop.finished
             and self.modes.draws is None
         ):
-            following.check(flow, self.model.error)
-        if not following.finished and following.step < self.steps_in_round:
+            inner_loop.check(flow, self.model.error)
+        if not inner_loop.finished and inner_loop.step < self.steps_in_round:
             return False
         self._close_round(flow)
         self.stop_reason = self.stopping.reason(self.target.ledger.points)
@@ -166,11 +171,11 @@ class ScoreReplay:
         no operator.
         """
         self._wake(flow)
-        self.following.step += 1
+        self.inner_loop.step += 1
         x = flow.sample(self.target.summary, self.batch, generator).flatten(1)
         residual = self._residual(flow, x.detach())
         distance = float(self.model.metric.pull(residual).square().mean())
-        self.following.note(distance)
+        self.inner_loop.note(distance)
         loss = (residual * x).sum(1).mean()
         if self.modes.draws is not None:
             chosen = torch.randint(
@@ -194,9 +199,14 @@ class ScoreReplay:
         return self.modes.warning
 
     @property
-    def reused(self) -> int:
-        """Points that another run has paid."""
-        return 0 if self.known is None else len(self.known.valid)
+    def reused_points(self) -> int:
+        """Points that another run has paid for."""
+        return 0 if self.reused_evaluations is None else len(self.reused_evaluations.valid)
+
+    @property
+    def points_learnt_from(self) -> int:
+        """Points of finished rounds, reused ones included."""
+        return self.points_of_finished_rounds
 
     @property
     def steps_in_round(self) -> int:
@@ -210,19 +220,20 @@ class ScoreReplay:
     @property
     def learning_rate_factor(self) -> float:
         """Of the optimiser's step size, for the next step."""
-        return self.following.learning_rate_factor(self.steps_in_round)
+        return self.inner_loop.learning_rate_factor(self.steps_in_round)
 
     def fraction(self) -> float:
         """How much of the work is done, 0 to 1."""
-        inside = self.asked * (1 - min(1.0, self.following.step / self.steps_in_round))
+        inside = self.asked * (1 - min(1.0, self.inner_loop.step / self.steps_in_round))
         return max(0.0, self.target.ledger.points - inside) / self.stopping.points
 
     # --- a round ---
 
     def _open_round(self, flow: Flow, generator: torch.Generator) -> None:
         confirmed = None
-        if self.round == 0 and self.known is not None and self.known.valid.any():
-            self._keep(self.known)
+        reused = self.reused_evaluations
+        if self.round == 0 and reused is not None and reused.valid.any():
+            self._keep(reused)
         else:
             confirmed = self._evaluate(flow, generator)
         self.start_weights, self.start = weights_of(flow), None
@@ -236,7 +247,7 @@ class ScoreReplay:
             self.evaluated.seen,
         )
         self._model_posterior()
-        self.modes.look(
+        self.modes.search(
             self._judge(),
             self.start,
             log_q,
@@ -248,7 +259,7 @@ class ScoreReplay:
         gap = self.model.metric.pull(self.model.score(draws) - self._flow_score(flow, draws))
         trusted = max(0.3, 1 - self.model.error / self.model.flow_error)
         self.damping = min(trusted, reachable(self.model.metric.whiten(draws), gap, self.reach))
-        self.following.start(
+        self.inner_loop.start(
             self.damping**2 * float(gap[: CHECK * self.batch].square().mean()), self.start_weights
         )
         self.round += 1
@@ -283,11 +294,11 @@ class ScoreReplay:
         self._keep(drawn)
         confirmed = None
         if suspects is not None:
-            found = self.target.evaluate(
+            evaluated = self.target.evaluate(
                 suspects[:, :-1].view(len(suspects), *flow.model_shape), self.round
             )
-            self._keep(found)
-            confirmed = self.modes.confirmed(found)
+            self._keep(evaluated)
+            confirmed = self.modes.confirmed(evaluated)
         if self.best.see(flow, (drawn.log_density - log_q)[drawn.valid]):
             self.reach = min(REACH, 1.5 * self.reach)
         else:
@@ -300,11 +311,11 @@ class ScoreReplay:
         """Leave the round's best weights in the flow, or its first ones where the model of the
         posterior says that it did harm.
         """
-        if self.following.weights is None:
+        if self.inner_loop.weights is None:
             return
-        self.learnt = self.target.ledger.points + self.reused
+        self.points_of_finished_rounds = self.target.ledger.points + self.reused_points
         if self.modes.draws is None:
-            flow.load_state_dict(self.following.weights)
+            flow.load_state_dict(self.inner_loop.weights)
             fresh = (
                 flow.sample(
                     self.target.summary,
@@ -314,7 +325,7 @@ class ScoreReplay:
                 .flatten(1)
                 .detach()
             )
-            if self.following.failed(
+            if self.inner_loop.failed(
                 float(self.model.metric.pull(self._residual(flow, fresh)).square().mean())
             ):
                 self._undo(flow)
@@ -337,18 +348,21 @@ class ScoreReplay:
     def _undo(self, flow: Flow) -> None:
         flow.load_state_dict(self.start_weights)
         self.undone += 1
-        self.following.cut()
+        self.inner_loop.cut()
 
     def _keep(self, drawn: Evaluation) -> None:
         self.evaluated.add(drawn, self.target.seen(drawn.x))
 
     def _model_posterior(self) -> None:
-        self.posterior, known = None, self.evaluated
-        if known.points.shape[1] <= MODELLED:
+        self.posterior, evaluated = None, self.evaluated
+        if evaluated.points.shape[1] <= MODELLED:
             likelihood = LikelihoodModel(
-                known.points, known.values, self.model.metric, *self.model.likelihood_affine()
+                evaluated.points,
+                evaluated.values,
+                self.model.metric,
+                *self.model.likelihood_affine(),
             )
-            generator = torch.Generator().manual_seed(len(known))  # the same draws after a resume
+            generator = torch.Generator().manual_seed(len(evaluated))  # same after a resume
             self.posterior = PosteriorModel(
                 likelihood, self.target.problem, self.target.summary, generator
             )

@@ -9,7 +9,8 @@ from typing import Any
 from pflow.flows.base import Flow
 from pflow.provenance.record import file_hash
 from pflow.storage.layout import FlowFolder
-from pflow.storage.store import write_csv, write_json, write_weights
+from pflow.storage.text_files import write_csv, write_json
+from pflow.storage.weights import write_weights
 from pflow.training import TrainingState
 
 __all__ = ["FINETUNE_COLUMNS", "PRETRAIN_COLUMNS", "write_flow"]

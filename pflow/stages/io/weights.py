@@ -15,7 +15,8 @@ from pflow.errors import PflowError
 from pflow.flows import build_flow
 from pflow.flows.base import Flow
 from pflow.provenance.record import file_hash
-from pflow.storage.store import read_json, read_weights
+from pflow.storage.text_files import read_json
+from pflow.storage.weights import read_weights
 
 __all__ = ["architecture_of", "load_flow"]
 

@@ -12,7 +12,7 @@ from pflow.config.flows import CouplingFlowSettings
 from pflow.config.jobs import FinetuneJobSettings
 from pflow.config.methods import ImportanceSettings, ReverseKLSettings, ScoreReplaySettings
 from pflow.config.problems import problem_settings
-from pflow.stages.finetune import _target_identity
+from pflow.finetuning.target import target_identity
 
 SHARED = {"flow": "coupling", "start": "pretrained", "evaluations": 256}
 
@@ -32,9 +32,9 @@ def test_methods_with_and_without_scores_do_not_share_a_store():
 
     def identity(**changes):
         changed = dataclasses.replace(settings, **changes)
-        return _target_identity(changed, changed.method, y)
+        return target_identity(changed, changed.method, y)
 
     assert identity() == identity(method=ReverseKLSettings(**SHARED)) == identity(seed=1)
     assert identity() != identity(method=ImportanceSettings(**SHARED))
     assert identity() != identity(problem=problem_settings("rosenbrock", noise_std=0.5))
-    assert identity() != _target_identity(settings, settings.method, y + 1)
+    assert identity() != target_identity(settings, settings.method, y + 1)

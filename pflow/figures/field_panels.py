@@ -1,0 +1,123 @@
+"""A grid of panels, each a two-dimensional array, with one colour bar for each scale that they
+share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
+
+from pflow.figures.style import new_figure, style
+
+__all__ = ["Panel", "colours_of_fields", "draw_panels"]
+
+SIGNED, POSITIVE = "gray", "viridis"  # colour maps: of fields around zero, of other fields
+WIDTH = 1.75  # of a panel, in inches
+TICKS = 4  # at most, on each axis of a panel
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One array and where it goes.
+
+    Attributes:
+        row, column: place in the grid of panels, from the upper left.
+        values: (height, width).
+        colours: colour map and range, as arguments of `imshow`.
+        scale: name of the colour bar that the panel belongs to; empty for none.
+        on_grid: whether the array lies on the grid of the field, and so shares its axes.
+        method: whether the name of the vertical axis is that of a method, which is larger.
+    """
+
+    row: int
+    column: int
+    title: str
+    values: np.ndarray
+    colours: dict[str, Any]
+    scale: str = ""
+    on_grid: bool = True
+    x_name: str = ""
+    y_name: str = ""
+    method: bool = False
+
+
+def draw_panels(
+    panels: Sequence[Panel],
+    shape: tuple[int, int],
+    extent: tuple[float, float, float, float] | None,
+    bars: Sequence[tuple[str, str]],
+) -> Figure:
+    """The figure.
+
+    Arguments:
+        panels: in the order of drawing.
+        shape: of the field, (height, width).
+        extent: (left, right, bottom, top) of the field; None for pixels.
+        bars: scale and title of each colour bar, from the inside out; the first panel of the scale
+            gives its colours.
+    """
+    rows = 1 + max(panel.row for panel in panels)
+    columns = 1 + max(panel.column for panel in panels)
+    height = WIDTH * min(2.0, max(0.5, shape[0] / shape[1]))
+    on_grid = {"extent": extent or (0, shape[1], shape[0], 0), "aspect": "auto"}
+    with style():
+        figure = new_figure(WIDTH * columns + 1.6, height * rows + 0.32 * rows + 0.3)
+        grid = figure.add_gridspec(rows, columns)
+        first_of_scale: dict[str, AxesImage] = {}
+        for panel in panels:
+            axes = figure.add_subplot(grid[panel.row, panel.column])
+            place = on_grid if panel.on_grid else {"aspect": "auto"}
+            image = axes.imshow(panel.values, **panel.colours, **place, interpolation="nearest")
+            first_of_scale.setdefault(panel.scale, image)
+            _label(axes, panel, last_row=panel.row == rows - 1)
+        beside = figure.axes
+        for scale, title in bars:
+            bar = figure.colorbar(
+                first_of_scale[scale],
+                ax=beside,
+                location="right",
+                shrink=0.6,
+                pad=0.01,
+                aspect=30,
+            )
+            bar.set_label(title, fontsize=9)
+            bar.ax.tick_params(labelsize=8)
+    return figure
+
+
+def colours_of_fields(fields: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Colour map and range: symmetric about zero for fields of both signs, otherwise from low to
+    high; outliers may saturate.
+    """
+    low, high = np.quantile(np.stack(fields), [0.005, 0.995])
+    if low < 0 < high:
+        bound = max(-low, high)
+        return {"cmap": SIGNED, "vmin": -bound, "vmax": bound}
+    return {"cmap": POSITIVE, "vmin": low, "vmax": high if high > low else low + 1}
+
+
+def _label(axes: Axes, panel: Panel, last_row: bool) -> None:
+    """Title, names of the axes, and tick labels at the edges of the grid alone."""
+    axes.grid(False)
+    axes.set_title(panel.title, fontsize=9.5)
+    axes.tick_params(labelsize=8)
+    axes.locator_params(nbins=TICKS)
+    if panel.x_name:
+        axes.set_xlabel(panel.x_name, fontsize=9)
+    if panel.y_name:
+        axes.set_ylabel(panel.y_name, fontsize=9.5 if panel.method else 9)
+    if not panel.on_grid:
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(TICKS, integer=True))
+        return
+    if not last_row:
+        axes.set_xticklabels([])
+    if panel.column:
+        axes.set_yticklabels([])

@@ -1,0 +1,207 @@
+"""From a start and a target to a fine-tuned flow:
+
+load_start() -> build_target() -> fit() -> correct() -> FinetuneResult
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pflow.config.jobs import FinetuneJobSettings
+from pflow.config.methods import MethodSettings, NoFinetuningSettings
+from pflow.execution.progress import Progress
+from pflow.execution.seeds import generator_for
+from pflow.finetuning.accuracy_monitor import AccuracyMonitor
+from pflow.finetuning.correction import (
+    CorrectedFlow,
+    correct_latent,
+    kept_for_latent,
+    wants_correction,
+)
+from pflow.finetuning.fit import FitResult, fit
+from pflow.finetuning.start import Start, load_start
+from pflow.finetuning.target import build_target, evaluations_to_reuse
+from pflow.flows.base import Flow
+from pflow.inference.evaluation import Evaluation, Ledger
+from pflow.inference.target import Target
+from pflow.problems.base import Problem
+from pflow.storage.checkpoint import Checkpoint
+from pflow.training import TrainingState
+
+__all__ = ["FinetuneInputs", "FinetuneResult", "correct", "run_finetuning"]
+
+
+@dataclass(frozen=True)
+class FinetuneInputs:
+    """What fine-tuning reads.
+
+    Attributes:
+        problem: with its own prior.
+        posterior_problem: the same with the prior of the posterior.
+        prior_file: what that prior was read from; None for the problem's own.
+        y: the observation, (1, *data), on the device to train on.
+        architecture: of the flow.
+        pretrained: the flow of stage 1; None for a start from random weights.
+        operator_facts: content of operator.json, for `objective: auto`.
+        choice_file: where the choice of `objective: auto` is kept.
+        evaluations: where the evaluations of this run are kept.
+        reused_evaluations: those of another method's completed run; None to reuse none.
+    """
+
+    problem: Problem
+    posterior_problem: Problem
+    prior_file: Path | None
+    y: Tensor
+    architecture: dict[str, Any]
+    pretrained: Flow | None
+    operator_facts: Mapping[str, Any] | None
+    choice_file: Path
+    evaluations: Path
+    reused_evaluations: Path | None
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """A fine-tuned flow and how it was made.
+
+    Attributes:
+        flow, architecture: the posterior at the observation.
+        state: steps, seconds, history and why training stopped.
+        method: that was trained, after `objective: auto` has been decided.
+        ledger: evaluations that were spent.
+        reused_points: evaluations of another method, which cost nothing here.
+        seconds_per_step: of training; None without a step.
+        diagnosis, warning: of `FitResult`.
+        latent_correction: what became of the Gaussian of the latent; empty where none was tried.
+    """
+
+    flow: Flow
+    architecture: dict[str, Any]
+    state: TrainingState
+    method: MethodSettings
+    ledger: Ledger
+    reused_points: int
+    seconds_per_step: float | None = None
+    diagnosis: str = ""
+    warning: str = ""
+    latent_correction: str = ""
+
+    @property
+    def trained(self) -> bool:
+        """Whether the method fine-tunes at all."""
+        return not isinstance(self.method, NoFinetuningSettings)
+
+
+def run_finetuning(
+    settings: FinetuneJobSettings,
+    inputs: FinetuneInputs,
+    checkpoint: Checkpoint,
+    progress: Progress,
+) -> FinetuneResult:
+    """The whole of stage 2 for one observation, one method and one seed.
+
+    Raises:
+        PflowError: an input that the method needs is missing, or training failed.
+        Interrupted: SIGTERM or SIGINT arrived; the state was saved in `checkpoint`.
+    """
+    start = load_start(
+        settings,
+        inputs.problem,
+        inputs.y,
+        inputs.architecture,
+        inputs.pretrained,
+        inputs.operator_facts,
+        inputs.choice_file,
+    )
+    target = build_target(
+        settings,
+        start.method,
+        inputs.posterior_problem,
+        inputs.y,
+        inputs.prior_file,
+        inputs.evaluations,
+    )
+    reused = evaluations_to_reuse(target, inputs.reused_evaluations)
+    exact = target.problem.exact_posterior(inputs.y.cpu(), fidelity="high")
+    monitor = AccuracyMonitor(exact, target, settings.seed)
+    random = generator_for(settings.seed, "finetune", settings.observation)
+    fitted = fit(
+        start, target, reused, monitor, generator=random, checkpoint=checkpoint, progress=progress
+    )
+    random = generator_for(settings.seed, "correct", settings.observation)
+    result = correct(start, fitted, target, reused, monitor, random)
+    target.store.finish(target.ledger.asked)
+    return result
+
+
+def correct(
+    start: Start,
+    fitted: FitResult,
+    target: Target,
+    reused_evaluations: Evaluation | None,
+    monitor: AccuracyMonitor,
+    generator: torch.Generator,
+) -> FinetuneResult:
+    """The fitted flow, under a Gaussian of its latent where the method wants one and it passes its
+    test (`correct_latent`). The corrected flow is measured in a last row of the history.
+    """
+    state = fitted.state
+    reused_points = 0 if reused_evaluations is None else len(reused_evaluations.x)
+    result = FinetuneResult(
+        fitted.flow,
+        start.architecture,
+        state,
+        start.method,
+        target.ledger,
+        reused_points,
+        round(state.seconds / state.step, 5) if state.step else None,
+        fitted.diagnosis,
+        fitted.warning,
+    )
+    points = target.ledger.points + reused_points
+    if not wants_correction(start.method, target.problem.model_shape, points):
+        return result
+    began = time.monotonic()
+    corrected = correct_latent(
+        fitted.flow, start.architecture, start.method, target, generator, reused_evaluations
+    )
+    seconds = state.seconds + time.monotonic() - began
+    spent = target.ledger.points + reused_points - points  # on the test of the correction
+    row = {
+        "step": state.step,
+        "evaluations": target.ledger.cost(fitted.points_learnt_from + spent),
+        "seconds": seconds,
+        "skipped": state.rows[-1]["skipped"],
+        **monitor.measure(corrected.flow),
+    }
+    kept = kept_for_latent(start.method)
+    stop_reason = state.stop_reason + (
+        f"; {kept} were kept for the Gaussian of the latent" if kept else ""
+    )
+    return dataclasses.replace(
+        result,
+        flow=corrected.flow,
+        architecture=corrected.architecture,
+        state=dataclasses.replace(
+            state, seconds=seconds, rows=[*state.rows, row], stop_reason=stop_reason
+        ),
+        latent_correction=f"Gaussian of the latent: {_outcome(corrected)}",
+    )
+
+
+def _outcome(corrected: CorrectedFlow) -> str:
+    if corrected.correction is None:
+        return "none proved itself"
+    correction = corrected.correction
+    return (
+        f"score error per unknown at points left out from {correction.flow_error:.3g} to"
+        f" {correction.error:.3g}"
+    )

@@ -1,0 +1,100 @@
+"""Where fine-tuning starts: the flow, what it is made of, and the method that trains it.
+
+Preconditioned methods start from the pretrained weights, the control starts from random ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pflow.config.jobs import FinetuneJobSettings
+from pflow.config.methods import AutoSettings, MethodSettings, ScoreReplaySettings
+from pflow.errors import PflowError
+from pflow.execution.seeds import generator_for
+from pflow.finetuning.automatic import resolve, step_seconds
+from pflow.finetuning.objectives import wrap
+from pflow.flows import build_flow
+from pflow.flows.base import Flow
+from pflow.problems.base import Problem
+
+__all__ = ["Start", "load_start"]
+
+LATENTS, PRIOR_DRAWS = 64, 256  # draws that random weights are initialised with
+
+
+@dataclass(frozen=True)
+class Start:
+    """What training begins with.
+
+    Attributes:
+        flow: the flow that the method trains.
+        architecture: arguments of `build_flow` for it.
+        method: the method; `objective: auto` is replaced by its choice.
+    """
+
+    flow: Flow
+    architecture: dict[str, Any]
+    method: MethodSettings
+
+
+def load_start(
+    settings: FinetuneJobSettings,
+    problem: Problem,
+    y: Tensor,
+    architecture: dict[str, Any],
+    pretrained: Flow | None,
+    operator_facts: Mapping[str, Any] | None,
+    choice_file: Path | None,
+) -> Start:
+    """The flow with pretrained or random weights, under a Gaussian latent where the method has
+    one.
+
+    Arguments:
+        problem: with its own prior, which random weights are initialised with.
+        y: the observation, (1, *data), on the device to train on.
+        architecture: of the flow.
+        pretrained: the flow of stage 1; None for a start from random weights.
+        operator_facts: content of operator.json, for `objective: auto`.
+        choice_file: where the choice of `objective: auto` is kept.
+
+    Raises:
+        PflowError: pretrained weights or the cost of F are needed and not given.
+    """
+    method = settings.method
+    summary = problem.summary(y)
+    if method.start == "random":
+        flow = _with_random_weights(settings, problem, y, architecture)
+    elif pretrained is None:
+        raise PflowError(
+            f"method `{settings.name}` starts from pretrained weights: name them with --pretrained"
+        )
+    else:
+        flow = pretrained
+    method = resolve(method, operator_facts, lambda: step_seconds(flow, summary), choice_file)
+    flow, architecture = wrap(flow, architecture, method)
+    return Start(flow, architecture, method)
+
+
+@torch.no_grad()
+def _with_random_weights(
+    settings: FinetuneJobSettings, problem: Problem, y: Tensor, architecture: dict[str, Any]
+) -> Flow:
+    """The control. Score replay starts wide enough to cover the prior; the control by path
+    gradients keeps the plain start of the paper.
+    """
+    torch.manual_seed(int(generator_for(settings.seed, "weights").initial_seed() % 2**31))
+    flow = build_flow(**architecture).to(y.device)
+    prior_draws = None
+    if isinstance(settings.method, (AutoSettings, ScoreReplaySettings)):
+        random = generator_for(settings.seed, "initialise", "prior")
+        prior_draws = problem.sample_prior(PRIOR_DRAWS, random).to(y)
+    flow.initialise_inverse(
+        LATENTS, problem.summary(y), generator_for(settings.seed, "initialise"), prior_draws
+    )
+    return flow

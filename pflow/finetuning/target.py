@@ -1,0 +1,95 @@
+"""The posterior that fine-tuning approaches, and the evaluations of it that exist already.
+
+Evaluations are stored under the identity of their target. They stay valid while problem, prior,
+observation and the code of the problem stay the same, whichever method asked for them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from torch import Tensor
+
+from pflow.config.decoding import encode
+from pflow.config.jobs import FinetuneJobSettings, with_workers
+from pflow.config.methods import MethodSettings, ReverseKLSettings, ScoreReplaySettings
+from pflow.finetuning.objectives import needs_gradient
+from pflow.inference.evaluation import Evaluation
+from pflow.inference.target import Target
+from pflow.problems.base import Problem
+from pflow.provenance.code import closure_fingerprint
+from pflow.provenance.record import file_hash
+from pflow.storage.evaluations import EvaluationStore, finished_run
+
+__all__ = ["build_target", "evaluations_to_reuse", "target_identity"]
+
+
+def build_target(
+    settings: FinetuneJobSettings,
+    method: MethodSettings,
+    problem: Problem,
+    y: Tensor,
+    prior_file: Path | None,
+    store: Path,
+) -> Target:
+    """p~ with its store of evaluations.
+
+    Arguments:
+        method: the method that trains, after `objective: auto` has been decided.
+        problem: with the prior of the posterior.
+        y: the observation, (1, *data).
+        prior_file: what that prior was read from; None for the problem's own.
+        store: where the evaluations of this run are kept.
+    """
+    identity = target_identity(settings, method, y, prior_file)
+    return Target(
+        problem,
+        y,
+        gradient=needs_gradient(method),
+        store=EvaluationStore(store, identity),
+        sources=_random_sources(method),
+        seed=settings.seed,
+    )
+
+
+def evaluations_to_reuse(target: Target, store: Path | None) -> Evaluation | None:
+    """The evaluations of another method's completed run; None where none is to be reused.
+
+    Raises:
+        PflowError: its store is missing, damaged or of another target.
+    """
+    if store is None:
+        return None
+    return target.recalled(finished_run(store, target.store.identity))
+
+
+def target_identity(
+    settings: FinetuneJobSettings,
+    method: MethodSettings,
+    y: Tensor,
+    prior_file: Path | None = None,
+) -> str:
+    """Fingerprint of p~: an evaluation stays true while problem, prior, observation and their code
+    are the same. A store of values alone holds no scores, and so has another fingerprint.
+    """
+    sources = _random_sources(method)
+    description = {
+        "problem": encode(with_workers(settings.problem, 1)),
+        "prior": encode(settings.prior),
+        "scores": needs_gradient(method),
+        "subsets": [sources, settings.seed] if sources else [],
+    }
+    parts = (
+        json.dumps(description, sort_keys=True).encode(),
+        (file_hash(prior_file) if prior_file else "").encode(),
+        y.cpu().numpy().tobytes(),
+        closure_fingerprint("pflow.problems").encode(),
+    )
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
+
+
+def _random_sources(method: MethodSettings) -> int:
+    """Random sources that each point sees; 0 for all."""
+    return method.sources if isinstance(method, (ReverseKLSettings, ScoreReplaySettings)) else 0

@@ -1,0 +1,107 @@
+"""What evaluations of the unnormalised posterior bring and what they cost.
+
+One evaluation = one forward of the high-fidelity operator *with* its gradient, for one x.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["STORED_FIELDS", "Evaluation", "Ledger"]
+
+STORED_FIELDS = ("x", "score", "log_likelihood", "log_prior")  # of the store, in an evaluation
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A batch of evaluated points.
+
+    Attributes:
+        x: points, (batch, *model).
+        log_likelihood: log p(y_obs given x), (batch,).
+        log_prior: log p(x), (batch,).
+        score: grad_x log p~(x), (batch, *model).
+        valid: points whose value and score are finite, (batch,).
+    """
+
+    x: Tensor
+    log_likelihood: Tensor
+    log_prior: Tensor
+    score: Tensor
+    valid: Tensor
+
+    @classmethod
+    def from_rows(cls, rows: dict[str, np.ndarray], device: torch.device) -> Evaluation:
+        """Rows of a store on `device`."""
+        log_density, score = rows["log_likelihood"] + rows["log_prior"], rows["score"]
+        valid = np.isfinite(log_density) & np.isfinite(score).reshape(len(score), -1).all(1)
+        x, score, log_likelihood, log_prior, valid = (
+            torch.from_numpy(values).to(device)
+            for values in (*(rows[name] for name in STORED_FIELDS), valid)
+        )
+        return cls(x, log_likelihood, log_prior, score, valid)
+
+    @property
+    def log_density(self) -> Tensor:
+        """log p~(x), (batch,)."""
+        return self.log_likelihood + self.log_prior
+
+    def followed_by(self, later: Evaluation) -> Evaluation:
+        """Both batches as one."""
+        return Evaluation(
+            *(
+                torch.cat(pair)
+                for pair in zip(vars(self).values(), vars(later).values(), strict=True)
+            )
+        )
+
+
+@dataclass
+class Ledger:
+    """What has been spent.
+
+    Attributes:
+        points: those whose value and gradient this run has asked for.
+        recalled: those among them that the store of evaluations knew, so that the operator was not
+            asked again.
+        forwards: points whose value alone was asked for.
+        invalid: points that were NaN or infinite.
+        seconds: time in the operator.
+        rows: of the store, for every point, in the order asked.
+        share: evaluations that a point costs: 1, or k / S with random subsets of sources.
+    """
+
+    points: int = 0
+    recalled: int = 0
+    forwards: int = 0
+    invalid: int = 0
+    seconds: float = 0.0
+    rows: list[np.ndarray] = field(default_factory=list)
+    share: float = 1.0
+
+    @property
+    def evaluations(self) -> int | float:
+        """What the points have cost."""
+        return self.cost(self.points)
+
+    @property
+    def asked(self) -> np.ndarray:
+        """Rows of the store of all points, in the order of asking."""
+        return np.concatenate([np.empty(0, dtype=np.int64), *self.rows])
+
+    def cost(self, points: int) -> int | float:
+        """Evaluations that so many points cost; a whole number where it is one."""
+        exact = round(points * self.share, 9)
+        return int(exact) if exact == int(exact) else exact
+
+    def state_dict(self) -> dict[str, float | Tensor]:
+        """Plain numbers and a tensor, for a checkpoint."""
+        return vars(self) | {"rows": torch.from_numpy(self.asked)}
+
+    def load_state_dict(self, state: dict[str, float | Tensor]) -> None:
+        """Continue counting where `state` stopped."""
+        vars(self).update(state | {"rows": [state["rows"].numpy()]})

@@ -1,0 +1,175 @@
+"""What the page says about one experiment: its folder of results and its settings in, plain values
+for the template out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pflow.figures.palette import method_colour, method_label
+from pflow.report.pictures import figures
+from pflow.report.runs import (
+    Reader,
+    Run,
+    closest_to_posterior,
+    finding,
+    method_row,
+    read_run,
+)
+from pflow.report.settings_text import named, plain_settings
+from pflow.report.trust import calibration_row
+from pflow.storage.layout import ExperimentFolder, Layout
+
+__all__ = ["experiment_section"]
+
+
+def experiment_section(results: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that the template says about one experiment."""
+    name = settings["name"]
+    folder = Layout(results).experiment(name)
+    reader = Reader(folder.folder)
+    methods = settings.get("methods") or settings.get("finetune") or {}
+    observations = named(settings.get("observations") or folders(folder.posteriors))
+    runs = [
+        read_run(reader, folder, observation, method, seed)
+        for observation in observations
+        for method in methods
+        for seed in settings.get("seeds") or [0]
+    ]
+    flows = {
+        flow: reader.json(folder.pretrained(flow).about)
+        for flow in settings.get("flows") or folders(folder.flows)
+    }
+    section = (
+        described(settings, observations)
+        | compared(runs, observations, methods)
+        | operator_checks(reader, folder, settings)
+        | pretrained(reader, folder, flows)
+    )
+    return section | {
+        "figures": figures(folder.figures, settings.get("captions") or {}),
+        "provenance": provenance(
+            [run.flow for run in runs] + [flow or {} for flow in flows.values()]
+        ),
+        "store": store_path(results, name, closest_to_posterior(runs)),
+        "complaints": reader.complaints,
+    }
+
+
+def described(settings: Mapping[str, Any], observations: Mapping[str, Any]) -> dict[str, Any]:
+    """What the user has configured."""
+    return {
+        "name": settings["name"],
+        "title": settings.get("title") or settings["name"],
+        "question": settings.get("question", ""),
+        "notes": list(settings.get("notes") or []),
+        "problem": plain_settings(settings.get("problem") or {}),
+        "observations": {key: plain_settings(entry) for key, entry in observations.items()},
+        "rules": (settings.get("evaluate") or {}).get("verdict") or {},
+        "configuration": json.dumps(
+            {k: v for k, v in settings.items() if k != "captions"}, indent=2, ensure_ascii=False
+        ),
+    }
+
+
+def compared(
+    runs: Sequence[Run], observations: Iterable[str], methods: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The methods side by side, at each observation, and every single run."""
+    observations = list(observations)
+    labels = {
+        method: method_label(method, {method: (entry or {}).get("label")})
+        for method, entry in methods.items()
+    }
+    rows = [
+        method_row([run for run in runs if (run.observation, run.method) == (observation, method)])
+        | {
+            "label": labels[method],
+            "colour": method_colour(method, list(methods)),
+            "entry": methods[method] or {},
+        }
+        for observation in observations
+        for method in methods
+    ]
+    finished = [run.metrics for run in runs if run.metrics is not None]
+    return {
+        "rows": rows,
+        "findings": [
+            finding(observation, rows, len(observations) > 1) for observation in observations
+        ],
+        "finished": len(finished),
+        "runs": runs,
+        "labels": labels,
+        "metric_names": [
+            key
+            for key in dict.fromkeys(key for metrics in finished for key in metrics)
+            if key != "verdict_reasons"
+        ],
+        "referenced": (
+            not any(finished) or any("mean_error_posterior_std" in metrics for metrics in finished)
+        ),
+    }
+
+
+def pretrained(
+    reader: Reader, folder: ExperimentFolder, flows: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The flows of stage 1 and their calibration."""
+    return {
+        "flows": flows,
+        "calibrations": [
+            calibration_row(flow, reader.json(folder.pretrained(flow).calibration))
+            for flow in flows
+        ],
+    }
+
+
+def operator_checks(
+    reader: Reader, folder: ExperimentFolder, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What check_operator has measured."""
+    measured = reader.json(folder.operator) or {}
+    return {
+        "has_operator": (settings.get("problem") or {}).get("name") != "pairs_only",
+        "operator": {
+            key: value
+            for key, value in measured.items()
+            if value is not None and not isinstance(value, (dict, list))
+        },
+    }
+
+
+def provenance(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What all trained flows have in common, and what they do not: each value that occurs."""
+    software: dict[str, set[str]] = {}
+    for record in records:
+        for package, version in (record.get("software") or {}).items():
+            software.setdefault(package, set()).add(str(version))
+    return {
+        "code_versions": sorted(
+            {str(record["code_version"]) for record in records if record.get("code_version")}
+        ),
+        "devices": sorted({str(record["device"]) for record in records if record.get("device")}),
+        "software": {
+            package: ", ".join(sorted(versions)) for package, versions in software.items()
+        },
+    }
+
+
+def store_path(results: Path, name: str, run: Run | None) -> str:
+    """Where the draws of a run lie, for the example of how to read them."""
+    root = results if not results.is_absolute() else Path(results.name)
+    names = (run.observation, run.method, run.seed) if run else ("OBSERVATION", "METHOD", 0)
+    return Layout(root).experiment(name).run(*names).posterior.as_posix()
+
+
+def folders(folder: Path) -> list[str]:
+    """Names of the folders in `folder`, sorted; none where it does not exist."""
+    return (
+        sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+        if folder.is_dir()
+        else []
+    )
