@@ -217,6 +217,7 @@ def _outside_of_stages(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> None:
     text = _settings_text(options.settings)
+    importlib.import_module("pflow.provenance.planned").load_planned_code(options.stage, text)
     module = importlib.import_module(f"pflow.stages.{options.stage}")
     stage_settings = importlib.import_module("pflow.config.jobs")
     decode = importlib.import_module("pflow.config.decoding").decode

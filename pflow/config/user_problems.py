@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal
 
 from pflow.config.decoding import MISSING, TaggedUnion, setting
 from pflow.errors import PflowError
-from pflow.provenance.code import module_path
+from pflow.provenance.modules import module_path
 from pflow.provenance.user_code import (
     Definition,
     find_definition,

@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from pflow.config.priors import (
 from pflow.config.problems import has_operator
 from pflow.errors import PflowError
 from pflow.pipeline.resources import JobResources
-from pflow.provenance.code import code_fingerprint
+from pflow.provenance.planned import planned_code
 from pflow.storage.formats import tracked_files
 
 __all__ = ["Pipeline", "check_yaml", "offer_this_python"]
@@ -71,21 +72,25 @@ class Pipeline(JobResources):
     def __init__(self, config: dict[str, Any], folder: Path) -> None:
         super().__init__(load_configuration(config))
         _require_writable(Path(self.results))
-        self._fingerprints: dict[str, str] = {}
+        # A job asks for its settings and for its code, one after the other.
+        self._text = lru_cache(maxsize=8)(self._settings_text)
 
     # --- params: what invalidates a job ---
 
     def settings(self, stage: str) -> Callable[[Any], str]:
         """The settings text of a job, as a function of its wildcards."""
-        if stage == "report":
-            return lambda wildcards: report_settings(self.configuration)
-        return lambda wildcards: settings_for(self.configuration, stage, **dict(wildcards.items()))
+        return lambda wildcards: self._text(stage, tuple(wildcards.items()))
 
-    def code(self, stage: str) -> str:
-        """Fingerprint of the code that the stage can reach."""
-        if stage not in self._fingerprints:
-            self._fingerprints[stage] = f"code {code_fingerprint(stage)}"
-        return self._fingerprints[stage]
+    def code(self, stage: str) -> Callable[[Any], str]:
+        """Fingerprint of the code that a job can reach, as a function of its wildcards."""
+        return lambda wildcards: (
+            f"code-{planned_code(stage, self._text(stage, tuple(wildcards.items())))}"
+        )
+
+    def _settings_text(self, stage: str, wildcards: tuple[tuple[str, str], ...]) -> str:
+        if stage == "report":
+            return report_settings(self.configuration)
+        return settings_for(self.configuration, stage, **dict(wildcards))
 
     def pretraining_code(self, wildcards: Any) -> str:
         """The same for a pretraining; with `track_code: false` the code that made the weights stays
@@ -96,7 +101,7 @@ class Pipeline(JobResources):
             made_by = _recorded_code(
                 Path(self.results, wildcards.experiment, "pretrained", wildcards.flow, "flow.json")
             )
-        return f"code {made_by}" if made_by else self.code("pretrain")
+        return f"code-{made_by}" if made_by else self.code("pretrain")(wildcards)
 
     # --- files ---
 

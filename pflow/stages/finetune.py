@@ -42,7 +42,7 @@ from pflow.flows.base import Flow
 from pflow.inference.target import Target
 from pflow.objectives.base import Objective
 from pflow.problems.base import ExactPosterior
-from pflow.provenance.code import closure_fingerprint
+from pflow.provenance.code import entry_fingerprint
 from pflow.provenance.record import file_hash, identity
 from pflow.stages.io.inputs import problem_from, read_observation
 from pflow.stages.io.outputs import FINETUNE_COLUMNS, write_flow
@@ -57,6 +57,9 @@ __all__ = ["finetune"]
 
 FIRST_MARK = 32
 STORE = "evaluations.zarr"
+# The code that decides p~ and its score, and no code of the training.
+TARGET_CODE = ("pflow.inference.target:Target", "pflow.stages.io.inputs:problem_from")
+PRIOR_CODE = ("pflow.stages.io.priors:with_prior",)
 ELEMENTS = 2**20  # of x in the draws of one measurement of accuracy
 FEWEST_DRAWS = 200
 
@@ -293,10 +296,12 @@ def _target_identity(
         "subsets": subsets,
     }  # a store of values alone holds no scores
     read = file_hash(prior) if prior else ""
+    text = json.dumps(told, sort_keys=True)
+    entries = (*TARGET_CODE, *(PRIOR_CODE if prior else ()))
     parts = (
-        json.dumps(told, sort_keys=True).encode(),
+        text.encode(),
         read.encode(),
         y.cpu().numpy().tobytes(),
-        closure_fingerprint("pflow.problems").encode(),
+        entry_fingerprint(*entries, settings=text).encode(),
     )
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
