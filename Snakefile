@@ -10,7 +10,10 @@ from pflow.errors import PflowError
 from pflow.pipeline.failures import summary_of_failures
 from pflow.execution.finished import forget_finished
 from pflow.pipeline.workflow import Pipeline, check_yaml, offer_this_python
+from pflow.provenance.planned import forget_plan
 
+if workflow.is_main_process:  # a batch job keeps the plan of its controller
+    forget_plan()
 offer_this_python()
 if not config.pop("alone", False):  # `python -m pflow run FILE` takes nothing but FILE
     try:

@@ -13,9 +13,14 @@ import os
 from pflow.errors import PflowError
 from pflow.provenance.code import code_fingerprint, entry_of, forget_code, reached, words_for
 
-__all__ = ["load_planned_code", "planned_code"]
+__all__ = ["forget_plan", "load_planned_code", "planned_code"]
 
 VARIABLE = "PFLOW_PLANNED_CODE"
+
+
+def forget_plan() -> None:
+    """Before a workflow plans: what an earlier one left in the environment is not its plan."""
+    os.environ.pop(VARIABLE, None)
 
 
 def planned_code(stage: str, settings: str) -> str:
