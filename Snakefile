@@ -13,8 +13,11 @@ from pflow.pipeline.checks import check_yaml
 from pflow.pipeline.failures import summary_of_failures
 from pflow.pipeline.stages import STAGES
 from pflow.pipeline.workflow import Pipeline, offer_this_python
+from pflow.provenance.planned import forget_plan
 from pflow.storage.layout import root_file
 
+if workflow.is_main_process:  # a batch job keeps the plan of its controller
+    forget_plan()
 offer_this_python()
 if not config.pop("alone", False):  # `python -m pflow run FILE` takes nothing but FILE
     try:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Union
 from pflow.config.decoding import TaggedUnion
 from pflow.config.signature import fields_of, given_arguments, lineage
 from pflow.config.user_problems import PairsOnlyProblemSettings, UserProblemSettings
-from pflow.provenance.code import module_path
+from pflow.provenance.modules import module_path
 from pflow.provenance.user_code import Definition, find_definition, parse
 
 __all__ = ["BuiltInProblemSettings", "ProblemSettings", "has_operator", "problem_settings"]

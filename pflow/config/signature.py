@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from pflow.config.docstring import described_arguments
 from pflow.errors import PflowError
-from pflow.provenance.code import module_path
+from pflow.provenance.modules import module_path
 from pflow.provenance.user_code import Definition, find_definition
 from pflow.settings.declaration import BOUNDS, MISSING, setting
 

@@ -61,8 +61,20 @@ def resolve(
     Raises:
         PflowError: the cost of F was not measured.
     """
-    if not isinstance(method, AutoSettings):
-        return method
+    if isinstance(method, AutoSettings):
+        return _choose(method, operator, measure, file)
+    return method
+
+
+def _choose(
+    method: AutoSettings,
+    operator: Mapping[str, Any] | None,
+    measure: Callable[[], float],
+    file: Path | None,
+) -> MethodSettings:
+    """`resolve` for `auto`; builds settings with their defaults, which no other method's result
+    depends on (see `CHOSEN` in pflow.provenance.code).
+    """
     if operator is None:
         raise PflowError(
             "`objective: auto` needs the measured cost of F: name operator.json with --operator"

@@ -19,6 +19,7 @@ from pflow.errors import PflowError
 from pflow.execution.finished import keep_finished, made, restore_finished
 from pflow.execution.job import job
 from pflow.pipeline.stage import Stage
+from pflow.provenance.planned import load_planned_code
 from pflow.provenance.record import identity, provenance
 from pflow.storage.layout import CheckpointFolder
 
@@ -36,9 +37,11 @@ def run_stage(
         options: the command line as read, with its words as `arguments`.
 
     Raises:
-        PflowError: a setting or an input is not as it must be.
+        PflowError: a setting or an input is not as it must be, or the code was changed after the
+            job was planned.
     """
     text = _settings_text(options.settings)
+    load_planned_code(stage.name, text)
     settings = _with_execution(decode(stage.settings, json.loads(text), ""), options)
     record = provenance(stage.name, text, _inputs(stage, options))
     paths = {

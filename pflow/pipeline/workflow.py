@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from pflow.config.loading import load_configuration
 from pflow.pipeline.checks import check_writable
 from pflow.pipeline.inputs import JobInputs
 from pflow.pipeline.stages import STAGES, settings_for
-from pflow.provenance.code import code_fingerprint
+from pflow.provenance.planned import planned_code
 
 __all__ = ["Pipeline", "offer_this_python"]
 
@@ -41,19 +42,23 @@ class Pipeline(JobInputs):
     def __init__(self, config: dict[str, Any], folder: Path) -> None:
         super().__init__(load_configuration(config, reserved=(*STAGES, ALL)))
         check_writable(self.layout.results)
-        self._fingerprints: dict[str, str] = {}
+        # A job asks for its settings and for its code, one after the other.
+        self._text = lru_cache(maxsize=8)(self._settings_text)
 
     # --- params: what invalidates a job ---
 
     def settings(self, stage: str) -> Callable[[Any], str]:
         """The settings text of a job, as a function of its wildcards."""
-        return lambda wildcards: settings_for(self.configuration, stage, **dict(wildcards.items()))
+        return lambda wildcards: self._text(stage, tuple(wildcards.items()))
 
-    def code(self, stage: str) -> str:
-        """Fingerprint of the code that the stage can reach."""
-        if stage not in self._fingerprints:
-            self._fingerprints[stage] = f"code {code_fingerprint(stage)}"
-        return self._fingerprints[stage]
+    def code(self, stage: str) -> Callable[[Any], str]:
+        """Fingerprint of the code that a job can reach, as a function of its wildcards."""
+        return lambda wildcards: (
+            f"code-{planned_code(stage, self._text(stage, tuple(wildcards.items())))}"
+        )
+
+    def _settings_text(self, stage: str, wildcards: tuple[tuple[str, str], ...]) -> str:
+        return settings_for(self.configuration, stage, **dict(wildcards))
 
     def pretraining_code(self, wildcards: Any) -> str:
         """The same for a pretraining; with `track_code: false` the code that made the weights stays
@@ -63,7 +68,7 @@ class Pipeline(JobInputs):
         if not self.experiment(wildcards.experiment).flows[wildcards.flow].pretrain.track_code:
             folder = self.layout.experiment(wildcards.experiment)
             made_by = _recorded_code(folder.pretrained(wildcards.flow).about)
-        return f"code {made_by}" if made_by else self.code("pretrain")
+        return f"code-{made_by}" if made_by else self.code("pretrain")(wildcards)
 
     # --- targets ---
 

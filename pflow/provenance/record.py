@@ -25,7 +25,7 @@ def provenance(
     return {
         "stage": stage,
         "code_version": code_version(),
-        "code_fingerprint": code_fingerprint(stage),
+        "code_fingerprint": code_fingerprint(stage, settings),
         "settings_hash": settings_hash(settings),
         "settings": settings,
         "inputs": {name: file_hash(path) for name, path in (inputs or {}).items()},

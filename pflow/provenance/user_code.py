@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pflow.errors import PflowError
-from pflow.provenance.code import module_path, normalised_code, pflow_content
+from pflow.provenance.code import pflow_content
+from pflow.provenance.definitions import normalised_code
+from pflow.provenance.modules import module_path
 from pflow.settings.suggestion import did_you_mean
 
 __all__ = [
@@ -183,8 +185,8 @@ def _pflow_imports(tree: ast.Module) -> Iterator[str]:
             and not node.level
             and (node.module or "").split(".")[0] == "pflow"
         ):
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            for alias in node.names:
+                yield node.module if alias.name == "*" else f"{node.module}.{alias.name}"
 
 
 def _content(file: Path) -> bytes:
