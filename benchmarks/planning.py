@@ -34,7 +34,7 @@ pipeline = Pipeline(yaml.safe_load(open("config.yaml")), Path("."))
 for stage in ("simulate", "observe", "check_operator", "spectrum", "reference", "pretrain", "calibrate", "calibrate_method", "finetune", "sample", "evaluate", "figures", "report"):
     pipeline.code(stage)
 print(time.process_time() - began)
-"""
+"""  # noqa: E501
 FILES = """
 import sys, yaml
 from pathlib import Path
@@ -50,7 +50,7 @@ for name in pipeline.configuration.experiments:
 for file in map(Path, files):
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("{}")
-"""
+"""  # noqa: E501
 
 
 def main() -> None:

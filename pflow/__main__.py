@@ -20,10 +20,8 @@ if __name__ == "__main__":
     from pflow.cli import main
 
     status = main()
-    if (
-        status > 128
-        # A signal: at an ordinary exit, interrupted asyncio tasks of Zarr would print their tracebacks
-    ):
+    if status > 128:
+        # A signal: interrupted asyncio tasks of Zarr would print tracebacks at an ordinary exit.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

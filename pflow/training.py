@@ -119,6 +119,13 @@ def train(
     no criterion).
 
     Arguments:
+        flow: trained in place.
+        objective: what is minimised.
+        optimiser: settings of Adam and of its step size.
+        generator: of all random numbers of the objective; saved with the state.
+        monitor: judges the weights, and says when to stop.
+        checkpoint: where the state is saved and found again.
+        progress: what is shown and written after a step.
         describe: extra columns of every row, such as the evaluations spent.
         processes: those that share every batch; the first one saves.
 

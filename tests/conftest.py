@@ -1,7 +1,20 @@
-"""Settings of all tests: one thread each, because the suite itself runs in parallel."""
+"""Settings of all tests.
+
+One thread each, because the suite itself runs in parallel. The rooms that pass tensors to each
+other are checked while they run: every shape, dtype and type that a signature declares.
+"""
 
 from __future__ import annotations
 
-import torch
+from jaxtyping import install_import_hook
+
+CHECKED = ("data", "diagnostics", "flows", "inference", "objectives", "operators", "problems")
+
+# Before the first import of pflow: modules that are imported already stay unchecked.
+install_import_hook(
+    ["pflow.training", *(f"pflow.{room}" for room in CHECKED)], "tests.support.type_checks.checked"
+)
+
+import torch  # noqa: E402
 
 torch.set_num_threads(1)

@@ -165,6 +165,7 @@ class Target:
         the share of them that subsets cost.
 
         Arguments:
+            x: (batch, *model).
             round_number: which state of the flow drew the points, for the store.
         """
         x = x.detach()

@@ -51,8 +51,7 @@ def _store_root(path: str | Path) -> Path:
     return path.parent if path.name == "zarr.json" else path
 
 
-# --- arrays
-# ----------------------------------------------------------------------------------------------------------
+# --- arrays ---------------------------------------------------------------------------------------
 
 
 def write_arrays(
@@ -208,8 +207,7 @@ def _hash(arrays: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()[:32]
 
 
-# --- posteriors in ArviZ's schema
-# ------------------------------------------------------------------------------------
+# --- posteriors in ArviZ's schema -----------------------------------------------------------------
 
 
 def write_datatree(
@@ -262,8 +260,7 @@ def _hash_of_groups(groups: Mapping[str, Any]) -> str:
     )
 
 
-# --- weights
-# ---------------------------------------------------------------------------------------------------------
+# --- weights --------------------------------------------------------------------------------------
 
 
 def write_weights(
@@ -290,17 +287,15 @@ def read_weights(path: str | Path) -> tuple[dict[str, "torch.Tensor"], dict[str,
 
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(
-                file.metadata() or {}
-            )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise PflowError(
             f"{path} cannot be read as weights ({error}): delete it and run snakemake again"
         ) from error
 
 
-# --- JSON and CSV
-# ----------------------------------------------------------------------------------------------------
+# --- JSON and CSV ---------------------------------------------------------------------------------
 
 
 def write_json(path: str | Path, data: Any) -> None:
