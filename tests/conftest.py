@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from jaxtyping import install_import_hook
 
+from tests.support import type_checks  # without pflow; the hook looks it up by name
+
 CHECKED = ("data", "diagnostics", "flows", "inference", "objectives", "operators", "problems")
 
 # Before the first import of pflow: modules that are imported already stay unchecked.
 install_import_hook(
-    ["pflow.training", *(f"pflow.{room}" for room in CHECKED)], "tests.support.type_checks.checked"
+    ["pflow.training", *(f"pflow.{room}" for room in CHECKED)], f"{type_checks.__name__}.checked"
 )
 
 import torch  # noqa: E402
