@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -59,6 +59,7 @@ class Optimiser:
         return self.learning_rate * warm * shape
 
 
+@runtime_checkable
 class Monitor(Protocol):
     """Measures a flow now and then, outside the training's own random stream and its count of
     evaluations.

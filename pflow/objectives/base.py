@@ -16,7 +16,7 @@ resumes bit for bit.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from pflow.flows.base import Flow
 __all__ = ["Objective"]
 
 
+@runtime_checkable
 class Objective(Protocol):
     """A loss over (flow, pairs) or (flow, target)."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -14,6 +14,7 @@ from pflow.problems.stationary import StationaryGaussian, StationaryPosterior
 __all__ = ["Prior", "PriorOverride"]
 
 
+@runtime_checkable
 class Prior(Protocol):
     """A density over models."""
 
