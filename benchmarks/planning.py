@@ -53,7 +53,7 @@ for name in pipeline.configuration.experiments:
 for file in map(Path, paths):
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("{}")
-"""
+"""  # noqa: E501
 
 
 def main() -> None:

@@ -78,7 +78,7 @@ class Import(NamedTuple):
 
 def room(module: str) -> str:
     """pflow.flows.base -> flows; pflow itself -> __init__."""
-    return (module.split(".") + ["__init__"])[1]
+    return ([*module.split("."), "__init__"])[1]
 
 
 def module_name(path: Path) -> str:

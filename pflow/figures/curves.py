@@ -44,6 +44,7 @@ def objective_curves(
         histories: for each method the history of each seed, with the columns `evaluations` and
             `loss`.
         lowest: -log p(y) where it is known.
+        ylabel: name and unit of the objective.
         names: all methods of the experiment, which fix the colours; by default those of
             `histories`.
         labels: what to call methods, where that is not their name.
@@ -103,6 +104,8 @@ def pretraining_curves(
     Arguments:
         histories: for each flow its history, with the columns `step`, `epoch`, `loss` and
             `validation_loss`.
+        ylabel: name and unit of the loss.
+        labels: what to call flows, where that is not their name.
     """
     with style():
         columns = max(1, min(3, len(histories)))
@@ -156,7 +159,10 @@ def accuracy_against_evaluations(
     Arguments:
         histories: for each method the history of each seed, with the columns `evaluations` and
             `quantity`; rows where `quantity` is blank are passed over.
+        quantity: the column to draw.
+        ylabel: its name and unit.
         spread: what the band covers, "range" or "quartiles".
+        floor: smaller values are drawn here, because the axis is logarithmic.
         names: all methods of the experiment, which fix the colours; by default those of
             `histories`.
         labels: what to call methods, where that is not their name.

@@ -128,6 +128,10 @@ def moments_against_reference(
         posteriors: draws of each method, (..., parameters).
         reference: draws of the reference, (..., parameters).
         unit: of the parameters, for the axis labels.
+        reference_name: what to call the reference.
+        names: all methods of the experiment, which fix the colours; by default those of
+            `posteriors`.
+        labels: what to call methods, where that is not their name.
     """
     names = list(posteriors) if names is None else names
     draws, exact = as_draws(posteriors, reference)

@@ -219,6 +219,9 @@ def conjugate_gradients(
 
     Arguments:
         times: v -> K v, batch first.
+        data: right-hand sides, (batch, *data).
+        tolerance: of the residual, relative to the data.
+        steps: the largest number of steps.
 
     Raises:
         PflowError: if `steps` are not enough.

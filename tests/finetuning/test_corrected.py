@@ -102,7 +102,7 @@ def test_the_corrected_flow_is_closer_for_the_same_evaluations(run, capsys):
     flow, _ = load_flow(out / "flow.safetensors", torch.device("cpu"))
     assert isinstance(flow, LatentGaussian)
     assert flow.sample(torch.zeros(1, 16), 3, torch.Generator().manual_seed(0)).isfinite().all()
-    again, _, second = run("again", correct_latent=True)
+    _, _, second = run("again", correct_latent=True)
     assert (second / "flow.safetensors").read_bytes() == (out / "flow.safetensors").read_bytes()
 
 
@@ -126,7 +126,7 @@ def test_a_matrix_that_would_be_too_large_is_refused(run):
 
 
 @pytest.mark.parametrize(
-    "method, unknowns, points, wanted",
+    ("method", "unknowns", "points", "wanted"),
     [
         (ReverseKLSettings(**SHARED, evaluations=9), 1024, 5000, False),
         (ReverseKLSettings(**SHARED, evaluations=9, correct_latent=True), 4, 5, True),

@@ -250,9 +250,10 @@ def test_operators_see_physical_parameters_and_draws_map_back():
         problem.high_fidelity, problem.sample_prior(6, seeded(8), torch.float64), seeded(9)
     )
     evaluation = Target(problem, y[:1]).evaluate(x)
-    density = lambda at: (
-        problem.log_likelihood(y[:1], 1 / prior.physical(at)) + prior.log_density(at)
-    )
+
+    def density(at):
+        return problem.log_likelihood(y[:1], 1 / prior.physical(at)) + prior.log_density(at)
+
     (expected,) = torch.autograd.grad(density(x.requires_grad_()).sum(), x)
     torch.testing.assert_close(evaluation.score, expected)
 
@@ -292,7 +293,7 @@ def test_flows_of_images_see_data_as_images():
     same = PriorProblem(
         field, IdentityOperator((1, 4, 4)), IdentityOperator((1, 4, 4)), noise_std=0.1
     )
-    x, y = same.simulate(3, seeded(11))
+    _, y = same.simulate(3, seeded(11))
     assert same.summary(y) is y and same.summary_shape == (
         1,
         4,

@@ -283,8 +283,8 @@ def test_a_file_that_is_not_python_is_named(copied):
 
 def test_neither_torch_nor_matplotlib_is_imported_to_plan():
     code = (
-        "import sys, pflow.pipeline.workflow, pflow.cli; print([m for m in ('torch', 'matplotlib',"
-        " 'xarray', 'zarr') if m in sys.modules])"
+        "import sys, pflow.pipeline.workflow, pflow.cli; "
+        "print([m for m in ('torch', 'matplotlib', 'xarray', 'zarr') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

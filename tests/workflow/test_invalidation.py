@@ -107,7 +107,7 @@ def copy(made, tmp_path) -> Project:
 def planned(project: Project, *arguments: str) -> tuple[set[str], str]:
     done = project.snakemake("-n", *arguments)
     assert done.returncode == 0, done.stdout
-    return {m for m in re.findall(r"^Job \d+: (?!all )(.*)$", done.stdout, re.M)}, done.stdout
+    return set(re.findall(r"^Job \d+: (?!all )(.*)$", done.stdout, re.M)), done.stdout
 
 
 Change = Callable[[dict], None]
@@ -234,8 +234,7 @@ def test_another_results_folder_makes_everything(made, tiny):
     assert jobs == EVERYTHING
 
 
-# --- outputs deleted or altered
-# --------------------------------------------------------------------------------------
+# --- outputs deleted or altered -------------------------------------------------------------------
 
 
 def remove(path: str) -> Callable[[Path], None]:
@@ -383,8 +382,7 @@ def test_a_store_changed_behind_its_root_is_refused(tmp_path):
         read_arrays(tmp_path / "a.zarr", ("y",))
 
 
-# --- code
-# ------------------------------------------------------------------------------------------------------------
+# --- code -----------------------------------------------------------------------------------------
 
 
 Edit = Callable[[str], str]
