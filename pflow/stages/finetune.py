@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pflow.config.jobs import FinetuneJobSettings
 from pflow.config.methods import ScoreReplaySettings
 from pflow.errors import PflowError
@@ -58,9 +60,11 @@ def finetune(
     architecture = architecture_of(settings.flow, problem.model_shape, problem.summary_shape)
     resumed = CheckpointFolder(checkpoint.parent)
     starts_pretrained = settings.method.start == "pretrained" and pretrained is not None
+    with torch.random.fork_rng(devices=[]):  # weights at the start do not depend on the prior's
+        posterior_problem = with_prior(problem, settings.prior, prior, y)
     inputs = FinetuneInputs(
         problem,
-        with_prior(problem, settings.prior, prior, y),
+        posterior_problem,
         prior,
         y,
         architecture,
