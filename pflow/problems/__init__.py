@@ -10,8 +10,10 @@ from typing import Any
 from pflow.errors import PflowError
 from pflow.problems.base import ExactPosterior, Problem
 from pflow.problems.bimodal import Bimodal
+from pflow.problems.darcy import Darcy
 from pflow.problems.gaussian import Gaussian
 from pflow.problems.lognormal import LogNormal
+from pflow.problems.poisson import Poisson
 from pflow.problems.prior_problem import PriorProblem
 from pflow.problems.rosenbrock import Rosenbrock
 from pflow.problems.seismic import Seismic
@@ -22,9 +24,11 @@ from pflow.settings.suggestion import did_you_mean
 __all__ = [
     "PROBLEMS",
     "Bimodal",
+    "Darcy",
     "ExactPosterior",
     "Gaussian",
     "LogNormal",
+    "Poisson",
     "PriorProblem",
     "Problem",
     "Rosenbrock",
@@ -35,7 +39,17 @@ __all__ = [
 ]
 
 # One entry for each problem that comes with pflow; its class declares the name and the settings.
-BUILT_IN = (Rosenbrock, Gaussian, LogNormal, Bimodal, TravelTime, Waveform, Seismic)
+BUILT_IN = (
+    Rosenbrock,
+    Gaussian,
+    LogNormal,
+    Bimodal,
+    TravelTime,
+    Waveform,
+    Poisson,
+    Darcy,
+    Seismic,
+)
 PROBLEMS: dict[str, type[Problem]] = {problem.name: problem for problem in BUILT_IN}
 
 

@@ -224,7 +224,7 @@ def test_unknown_names_and_settings_name_the_nearest():
     with pytest.raises(
         PflowError,
         match=(
-            "must be one of bimodal, gaussian, lognormal, rosenbrock.*: did you mean `rosenbrock`"
+            "must be one of bimodal, darcy, gaussian, .*, rosenbrock.*: did you mean `rosenbrock`"
         ),
     ):
         build_problem("rosenbrok")
