@@ -42,6 +42,8 @@ Device = Literal["cpu", "cuda", "auto"]
 
 @dataclass(frozen=True)
 class SimulateJobSettings:
+    """One shard of pairs."""
+
     problem: ProblemSettings = setting("Prior, operators and noise.")
     split: Split = setting("train, validation and test use the low-fidelity operator.")
     shard: int = setting("Index of the shard.", minimum=0)
@@ -52,17 +54,23 @@ class SimulateJobSettings:
 
 @dataclass(frozen=True)
 class ObserveJobSettings:
+    """One observation."""
+
     problem: ProblemSettings = setting("Prior, operators and noise.")
     observation: ObservationSettings = setting("True model and noise.")
 
 
 @dataclass(frozen=True)
 class CheckOperatorJobSettings:
+    """The tests of an experiment's operator."""
+
     problem: ProblemSettings = setting("Prior, operators and noise.")
 
 
 @dataclass(frozen=True)
 class ReferenceJobSettings:
+    """The reference posterior at one observation."""
+
     problem: ProblemSettings = setting("Prior, operators and noise.")
     reference: ReferenceSettings = setting("Number and seed of the draws.")
     experiment: str = setting("Name of the experiment.")
@@ -71,11 +79,15 @@ class ReferenceJobSettings:
 
 @dataclass(frozen=True)
 class SpectrumJobSettings:
+    """The average spectrum of the training images."""
+
     experiment: str = setting("Name of the experiment.")
 
 
 @dataclass(frozen=True)
 class PretrainJobSettings:
+    """The pretraining of one flow."""
+
     flow: FlowSettings = setting("Architecture and training.")
     device: Device = setting("Where to train.")
     experiment: str = setting("Name of the experiment.")
@@ -84,6 +96,8 @@ class PretrainJobSettings:
 
 @dataclass(frozen=True)
 class FinetuneJobSettings:
+    """The fine-tuning of one method at one observation with one seed."""
+
     problem: ProblemSettings = setting("Prior, operators and noise.")
     flow: FlowSettings = setting("Architecture, for a start from random weights.")
     method: MethodSettings = setting("Objective, budget and optimiser.")
@@ -97,6 +111,8 @@ class FinetuneJobSettings:
 
 @dataclass(frozen=True)
 class SampleJobSettings:
+    """The draws of one run."""
+
     problem: ProblemSettings = setting("Prior, operators and noise.")
     sample: SampleSettings = setting("Numbers of draws.")
     seed: int = setting("Seed of the draws.", minimum=0)
@@ -109,6 +125,8 @@ class SampleJobSettings:
 
 @dataclass(frozen=True)
 class CalibrateJobSettings:
+    """The calibration of a flow over held-out pairs, or of a method over replicates."""
+
     problem: ProblemSettings = setting("Prior, operators and noise.")
     calibrate: CalibrateSettings = setting("Pairs and draws.")
     experiment: str = setting("Name of the experiment.")
@@ -117,6 +135,8 @@ class CalibrateJobSettings:
 
 @dataclass(frozen=True)
 class EvaluateJobSettings:
+    """The metrics of one run."""
+
     problem: ProblemSettings = setting("Prior, operators and noise.")
     evaluate: EvaluateSettings = setting("How posteriors are judged.")
     observation: str = setting("Name of the observation.")
@@ -126,6 +146,8 @@ class EvaluateJobSettings:
 
 @dataclass(frozen=True)
 class FiguresJobSettings:
+    """The figures of one experiment."""
+
     problem: ProblemSettings = setting("Prior, operators and noise.")
     experiment: str = setting("Name of the experiment.")
     observations: list[str] = setting("Observations to draw.")
@@ -136,6 +158,8 @@ class FiguresJobSettings:
 
 @dataclass(frozen=True)
 class ReportJobSettings:
+    """The page over all experiments."""
+
     experiments: dict[str, ExperimentSettings] = setting("All experiments, as configured.")
 
 

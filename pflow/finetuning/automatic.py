@@ -54,6 +54,7 @@ def resolve(
     needs no gradient of it; others stay.
 
     Arguments:
+        method: as configured.
         operator: what operator.json says: `differentiable` and `seconds_per_gradient`.
         measure: seconds of one operator-free step; asked only where no choice is on file.
         file: where the choice is kept.

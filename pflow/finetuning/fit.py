@@ -52,7 +52,13 @@ def fit(
     """Train the flow of `start` in place; `none` measures it alone.
 
     Arguments:
+        start: the flow and the method.
+        target: p~, and the count of its evaluations.
         reused_evaluations: of another method, for one that starts from them.
+        monitor: measures accuracy while training runs.
+        generator: of all draws.
+        checkpoint: where an interrupted run is kept.
+        progress: for the log.
 
     Raises:
         PflowError: the loss was not finite several times in a row.

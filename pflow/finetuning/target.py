@@ -41,6 +41,7 @@ def build_target(
     """p~ with its store of evaluations.
 
     Arguments:
+        settings: of the job.
         method: the method that trains, after `objective: auto` has been decided.
         problem: with the prior of the posterior.
         y: the observation, (1, *data).

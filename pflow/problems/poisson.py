@@ -20,8 +20,8 @@ PRIOR_MEAN, PRIOR_STD = 4.0, 2.0
 
 
 class Poisson(PriorProblem):
-    r"""The benchmark of Aristoff and Bangerth: 64 coefficients of a Poisson equation from 169 values
-    of its solution.
+    r"""The benchmark of Aristoff and Bangerth: 64 coefficients of a Poisson equation from 169
+    values of its solution.
 
     The unknowns x are the logarithms of coefficients that are constant on 8 x 8 squares; the
     solution is measured at 13 x 13 points.

@@ -31,6 +31,7 @@ class Cell:
 
 
 def is_number(value: Any) -> bool:
+    """Whether `value` is an int or a float; truth values are none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

@@ -45,11 +45,17 @@ def finetune(
     """Write flow.safetensors, flow.json and history.csv into the folder `out`.
 
     Arguments:
+        settings: of the job.
+        record: provenance, for flow.json.
+        observation: store of y.
         pretrained: weights to start from; None for a start from random weights.
         prior: what `settings.prior` is read from; None for the problem's own.
         operator: operator.json, whose measured cost decides `objective: auto`.
+        out: folder of the results.
+        checkpoint: state of an interrupted run; evaluations lie beside it.
         reuse: weights of the method whose evaluations are reused; the evaluations lie beside the
             checkpoints.
+        threads: for torch.
     """
     device = select_device(settings.device, threads)
     operator_facts = read_json(operator) if operator else None

@@ -131,6 +131,7 @@ def _groups_of_draws(
     """Draws, their densities and predictions, beside the observation and the true model.
 
     Arguments:
+        target: p~.
         arrays: of `_draws`.
         fixed: y, and x_true where it is known.
     """

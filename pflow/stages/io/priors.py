@@ -41,6 +41,8 @@ def with_prior(problem: Problem, settings: PriorSettings, file: Path | None, y: 
     """`problem`, with the prior that `settings` describes.
 
     Arguments:
+        problem: with its own prior.
+        settings: which prior.
         file: its spectrum or its weights; None for the problem's own.
         y: the observation, (1, *data), on the device where the prior is evaluated.
 
