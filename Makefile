@@ -1,4 +1,5 @@
 # make run    installs into .venv, runs the whole pipeline and says where to look
+# make lint   installs ruff and mypy, and runs them: style, format and types
 # make test   installs and runs every test but the next two kinds
 # make test-long   the tests that take minutes each: kills at random moments, the tutorial word by word
 # make test-slurm   installs SLURM from Debian packages, starts two nodes of it on loopback, and runs the tests on it (needs root)
@@ -8,14 +9,20 @@ VENV   := .venv
 CORES  ?= all
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: run test test-long test-slurm clean help
+.PHONY: run lint test test-long test-slurm clean help
 
 help:
-	@sed -n '1,5p' Makefile
+	@sed -n '1,6p' Makefile
 
 run: $(VENV)/.installed
 	@snakemake --cores $(CORES)
 	@echo && echo "Done. Open results/report.html in a browser." && echo "Posterior samples: results/<experiment>/posteriors/<observation>/<method>/seed-<s>/posterior.zarr"
+
+lint: $(VENV)/.installed
+	@python -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt --editable '.[lint,test]'
+	@ruff check pflow tests benchmarks
+	@ruff format --check pflow tests benchmarks
+	@mypy
 
 test: $(VENV)/.installed
 	@python -m pytest -n 2 --dist worksteal --ignore=tests/slurm -m "not long" $(ARGS)

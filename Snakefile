@@ -6,11 +6,18 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, workflow.basedir)
+from pflow.config.jobs import SPLITS
 from pflow.errors import PflowError
-from pflow.pipeline.failures import summary_of_failures
 from pflow.execution.finished import forget_finished
-from pflow.pipeline.workflow import Pipeline, check_yaml, offer_this_python
+from pflow.pipeline.checks import check_yaml
+from pflow.pipeline.failures import summary_of_failures
+from pflow.pipeline.stages import STAGES
+from pflow.pipeline.workflow import Pipeline, offer_this_python
+from pflow.provenance.planned import forget_plan
+from pflow.storage.layout import root_file
 
+if workflow.is_main_process:  # a batch job keeps the plan of its controller
+    forget_plan()
 offer_this_python()
 if not config.pop("alone", False):  # `python -m pflow run FILE` takes nothing but FILE
     try:
@@ -26,12 +33,16 @@ try:
 except PflowError as error:
     raise WorkflowError(f"the configuration is not valid:\n{error}")
 
-R = pipeline.results
+# Paths of the rules, with their wildcards.
+REPORT = str(pipeline.layout.report)
+EXPERIMENT = pipeline.layout.experiment("{experiment}")
+FLOW = EXPERIMENT.pretrained("{flow}")
+RUN = EXPERIMENT.run("{observation}", "{method}", "{seed}")
 
 
 wildcard_constraints:
     experiment="|".join(pipeline.configuration.experiments),
-    split="train|validation|test|high_fidelity",
+    split="|".join(SPLITS),
     shard=r"\d+",
     seed=r"\d+",
     flow=r"[\w-]+",
@@ -42,13 +53,13 @@ wildcard_constraints:
 rule all:
     default_target: True
     input:
-        pipeline.wanted(list(pipeline.configuration.experiments), last=(f"{R}/report.html",)),
+        pipeline.wanted(list(pipeline.configuration.experiments), last=(REPORT,)),
     message:
-        f"all experiments: {R}/report.html"
+        f"all experiments: {REPORT}"
 
 
 onsuccess:
-    forget_finished(Path(R))
+    forget_finished(pipeline.layout.results)
 
 
 onerror:

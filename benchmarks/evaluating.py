@@ -17,8 +17,8 @@ import time
 from typing import Any
 
 from pflow.cli import main as pflow
-from pflow.config.experiment import load_configuration
-from pflow.config.jobs import settings_for
+from pflow.config.loading import load_configuration
+from pflow.pipeline.stages import settings_for
 
 TRAINING = {"epochs": 1, "batch": 16}
 LIMITS = {"plane": 10, "images": 60}  # seconds

@@ -311,9 +311,14 @@ def run(task: Task, cache: Path) -> list[dict[str, Any]]:
         marks = Marks(reference, target.summary, objective, target)
         with tempfile.TemporaryDirectory() as folder:
             train(
-                flow, objective, optimiser, generator=generator_for(task.seed, "finetune"), monitor=marks,
-                checkpoint=Checkpoint(Path(folder) / "state", "benchmark"), progress=Progress("", io.StringIO()),
-            )  # fmt: skip
+                flow,
+                objective,
+                optimiser,
+                generator=generator_for(task.seed, "finetune"),
+                monitor=marks,
+                checkpoint=Checkpoint(Path(folder) / "state", "benchmark"),
+                progress=Progress("", io.StringIO()),
+            )
         if wants_correction(task.method, problem.model_shape, target.ledger.points):
             marks.found.pop()  # what the run ends with is the corrected flow
             marks.measure(

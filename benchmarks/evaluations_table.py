@@ -171,7 +171,7 @@ def claims(rows: list[dict[str, Any]]) -> str:
     kl, nuts_errors = curves(rows, "kl_reverse_nats"), ERRORS[1:]
     for problem in dict.fromkeys(row["problem"] for row in rows):
 
-        def runs(found: dict, method: str, start: str = "pretrained") -> list:
+        def runs(found: dict, method: str, start: str = "pretrained", problem=problem) -> list:
             return [
                 points
                 for key, points in found.items()

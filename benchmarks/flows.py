@@ -34,11 +34,25 @@ HERE = Path(__file__).parent
 ENVIRONMENT = HERE / ".venv-peers"
 PEERS = ["FrEIA==0.2", "zuko==1.6.0", "nflows==0.14", "normflows==1.7.3", "bayesflow==2.0.12"]
 CONTESTANTS = {
-    "vector": ["pflow coupling", "pflow coupling, compiled", "pflow chint", "zuko RealNVP", "FrEIA AllInOneBlock", "nflows affine coupling",
-               "normflows MAF", "BayesFlow CouplingFlow"],
-    "image": ["pflow coupling, store", "pflow coupling, checkpoint", "pflow coupling, invert", "pflow chint, store", "FrEIA AllInOneBlock",
-              "nflows affine coupling"],
-}  # fmt: skip
+    "vector": [
+        "pflow coupling",
+        "pflow coupling, compiled",
+        "pflow chint",
+        "zuko RealNVP",
+        "FrEIA AllInOneBlock",
+        "nflows affine coupling",
+        "normflows MAF",
+        "BayesFlow CouplingFlow",
+    ],
+    "image": [
+        "pflow coupling, store",
+        "pflow coupling, checkpoint",
+        "pflow coupling, invert",
+        "pflow chint, store",
+        "FrEIA AllInOneBlock",
+        "nflows affine coupling",
+    ],
+}
 AIMS = {  # (contestant, divided by) -> the ratio of times that it shall reach at least
     ("vector", "pflow coupling"): {
         "zuko RealNVP": 1.5,
@@ -151,7 +165,8 @@ def measure(
             {**row, "memory_ratio": round(facts[name]["memory_mb"] / facts[base]["memory_mb"], 3)}
         )
     print(
-        f"\n{'step':8}{'flow':28}{'parameters':>11}{'hidden':>8}{'ms':>10}{'x time':>9}{'MB':>9}{'x memory':>10}"
+        f"\n{'step':8}{'flow':28}{'parameters':>11}{'hidden':>8}{'ms':>10}"
+        f"{'x time':>9}{'MB':>9}{'x memory':>10}"
     )
     for row in rows:
         columns = (

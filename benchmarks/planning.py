@@ -28,29 +28,32 @@ from pathlib import Path
 began = time.process_time()
 from pflow.pipeline.failures import summary_of_failures
 from pflow.execution.finished import forget_finished
-from pflow.pipeline.workflow import Pipeline, check_yaml
+from pflow.pipeline.checks import check_yaml
+from pflow.pipeline.stages import STAGES
+from pflow.pipeline.workflow import Pipeline
 check_yaml("config.yaml")
 pipeline = Pipeline(yaml.safe_load(open("config.yaml")), Path("."))
-for stage in ("simulate", "observe", "check_operator", "spectrum", "reference", "pretrain", "calibrate", "calibrate_method", "finetune", "sample", "evaluate", "figures", "report"):
+for stage in STAGES:
     pipeline.code(stage)
 print(time.process_time() - began)
 """
 FILES = """
 import sys, yaml
 from pathlib import Path
-from types import SimpleNamespace
+from pflow.pipeline.stages import STAGES
 from pflow.pipeline.workflow import Pipeline
+from pflow.storage.layout import root_file
 pipeline = Pipeline(yaml.safe_load(open("config.yaml")), Path("."))
-files = ["results/report.html"]
+paths = [path for stage in STAGES for path in pipeline.target(stage)]
 for name in pipeline.configuration.experiments:
-    files += [*pipeline.stage_files("simulate", name), *pipeline.observations(name), *pipeline.products(name)]
-    files += [str(Path(f).with_name(other)) for f in files if f.endswith("flow.safetensors") for other in ("flow.json", "history.csv")]
-    files += [f"results/{name}/pretrained/{flow}/calibration.zarr/zarr.json" for flow in pipeline.experiment(name).flows]
-    files += [f"results/{name}/figures/{figure}.svg" for figure in ("calibration", "pretraining")]
-for file in map(Path, files):
+    files = pipeline.files(name)
+    for of in (files.flows, files.runs):
+        paths += [path for file in ("about", "history") for path in of(lambda flow: getattr(flow, file))]
+    paths += files.flows(lambda flow: root_file(flow.ranks))
+for file in map(Path, paths):
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("{}")
-"""
+"""  # noqa: E501
 
 
 def main() -> None:

@@ -62,7 +62,7 @@ def main() -> None:
         for seed in range(REPEATS):
             for name, read in (
                 ("sequential", lambda: sequential(paths)),
-                ("shuffled", lambda: shuffled(stream, seed)),
+                ("shuffled", lambda seed=seed: shuffled(stream, seed)),
             ):
                 began = time.perf_counter()
                 total = read()

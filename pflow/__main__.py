@@ -1,10 +1,27 @@
-"""`python -m pflow`."""
+"""`python -m pflow`, and the command `pflow`."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+from typing import NoReturn
+
+
+def run() -> NoReturn:
+    """Run the command line and leave with its exit status."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
+
+    from pflow.cli import main
+
+    status = main()
+    if status > 128:
+        # A signal: at an ordinary exit, interrupted asyncio tasks of Zarr would print tracebacks.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def _leave(number: int, frame: object) -> None:
@@ -14,17 +31,4 @@ def _leave(number: int, frame: object) -> None:
 
 
 if __name__ == "__main__":
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)
-
-    from pflow.cli import main
-
-    status = main()
-    if (
-        status > 128
-        # A signal: at an ordinary exit, interrupted asyncio tasks of Zarr would print their tracebacks
-    ):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    sys.exit(status)
+    run()

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pflow.errors import PflowError
+from pflow.storage.layout import MethodFolder, RunFolder, root_file, whole
 from pflow.storage.store import read_datatree
 
 if TYPE_CHECKING:
@@ -100,13 +101,34 @@ def load_posterior(*paths: str | Path) -> "xr.DataTree":
 def log_weights(posterior: "xr.DataTree") -> "xr.DataArray":
     """log p~(x) - log q(x) of each draw; zeros, equal weights, where no operator was known (an
     experiment of pairs alone).
+
+    Example:
+        >>> import xarray as xr
+        >>> dims = ("chain", "draw")
+        >>> posterior = xr.DataTree.from_dict({
+        ...     "posterior": xr.Dataset({"x": (dims, [[1.0, 4.0]])}),
+        ...     "sample_stats": xr.Dataset({"log_weight": (dims, np.log([[2.0, 1.0]]))}),
+        ... })
+        >>> log_weights(posterior).values.round(3)
+        array([[0.693, 0.   ]])
     """
     stats = posterior["sample_stats"]
     return (stats["log_weight"] if "log_weight" in stats else 0 * stats["log_q"]).astype("float64")
 
 
 def normalised_weights(posterior: "xr.DataTree") -> "xr.DataArray":
-    """Importance weights that sum to one over all chains and draws."""
+    """Importance weights that sum to one over all chains and draws.
+
+    Example:
+        >>> import xarray as xr
+        >>> dims = ("chain", "draw")
+        >>> posterior = xr.DataTree.from_dict({
+        ...     "posterior": xr.Dataset({"x": (dims, [[1.0, 4.0]])}),
+        ...     "sample_stats": xr.Dataset({"log_weight": (dims, np.log([[2.0, 1.0]]))}),
+        ... })
+        >>> normalised_weights(posterior).values.round(3)
+        array([[0.667, 0.333]])
+    """
     log_weight = log_weights(posterior)
     weight = np.exp(log_weight - log_weight.max())
     return weight / weight.sum()
@@ -115,6 +137,16 @@ def normalised_weights(posterior: "xr.DataTree") -> "xr.DataArray":
 def expectation(posterior: "xr.DataTree", values: "xr.DataArray") -> "xr.DataArray":
     """The importance-weighted mean over (chain, draw) of `values`, any function of the draws with
     these two dims.
+
+    Example:
+        >>> import xarray as xr
+        >>> dims = ("chain", "draw")
+        >>> posterior = xr.DataTree.from_dict({
+        ...     "posterior": xr.Dataset({"x": (dims, [[1.0, 4.0]])}),
+        ...     "sample_stats": xr.Dataset({"log_weight": (dims, np.log([[2.0, 1.0]]))}),
+        ... })
+        >>> float(expectation(posterior, posterior["posterior"]["x"]).round(6))
+        2.0
     """
     return (normalised_weights(posterior) * values).sum(("chain", "draw"))
 
@@ -125,6 +157,16 @@ def resample(posterior: "xr.DataTree", n: int, seed: int = 0) -> "xr.DataArray":
 
     Raises:
         PflowError: if `n` is not positive, or no draw has a positive weight.
+
+    Example:
+        >>> import xarray as xr
+        >>> dims = ("chain", "draw")
+        >>> posterior = xr.DataTree.from_dict({
+        ...     "posterior": xr.Dataset({"x": (dims, [[1.0, 4.0]])}),
+        ...     "sample_stats": xr.Dataset({"log_weight": (dims, np.log([[2.0, 1.0]]))}),
+        ... })
+        >>> resample(posterior, 3).values
+        array([4., 1., 1.])
     """
     if n < 1:
         raise PflowError(f"`n` (={n}) must be at least 1")
@@ -152,19 +194,13 @@ def resample(posterior: "xr.DataTree", n: int, seed: int = 0) -> "xr.DataArray":
 
 def _stores(path: Path) -> list[Path]:
     """The stores that `path` stands for, seeds in order."""
-    if (path / "zarr.json").is_file():
-        return [path]
-    if path.name == "zarr.json" and path.is_file():
-        return [path.parent]
-    if (path / "posterior.zarr" / "zarr.json").is_file():
-        return [path / "posterior.zarr"]
-    seeds = sorted(
-        path.glob("seed-*/posterior.zarr/zarr.json"),
-        key=lambda file: int(file.parts[-3].removeprefix("seed-")),
-    )
-    if not seeds:
+    for store in (whole(path), RunFolder(path).posterior):
+        if root_file(store).is_file():
+            return [store]
+    stores = [run.posterior for run in MethodFolder(path).sampled()]
+    if not stores:
         raise PflowError(
             f"{path} holds no posterior store: name a posterior.zarr, a seed's folder or a method's"
             " folder, after `snakemake sample`"
         )
-    return [file.parent for file in seeds]
+    return stores

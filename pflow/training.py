@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -59,6 +59,7 @@ class Optimiser:
         return self.learning_rate * warm * shape
 
 
+@runtime_checkable
 class Monitor(Protocol):
     """Measures a flow now and then, outside the training's own random stream and its count of
     evaluations.
@@ -119,6 +120,13 @@ def train(
     no criterion).
 
     Arguments:
+        flow: trained in place.
+        objective: what is minimised.
+        optimiser: settings of Adam and of its step size.
+        generator: of all random numbers of the objective; saved with the state.
+        monitor: judges the weights, and says when to stop.
+        checkpoint: where the state is saved and found again.
+        progress: what is shown and written after a step.
         describe: extra columns of every row, such as the evaluations spent.
         processes: those that share every batch; the first one saves.
 

@@ -23,17 +23,18 @@ MODULES = sorted(PFLOW.rglob("*.py"))
 # Floor -> its rooms and, for each, the rooms of lower floors that it may import besides `errors`.
 FLOORS: dict[int, dict[str, str]] = {
     0: {"__init__": "", "errors": ""},
-    1: {"diagnostics": "", "figures": ""},
-    2: {"operators": "", "flows": "", "storage": "", "provenance": "", "report": "figures"},
+    1: {"diagnostics": "", "figures": "", "settings": ""},
+    2: {"operators": "", "flows": "settings", "storage": "", "provenance": "settings"},
     3: {
-        "problems": "operators storage",
-        "config": "provenance storage",
+        "report": "figures storage",
+        "problems": "operators storage settings",
+        "config": "provenance storage settings",
         "execution": "provenance storage",
     },
     4: {
         "inference": "problems storage",
         "data": "config storage",
-        "pipeline": "config provenance storage",
+        "pipeline": "config provenance storage execution",
     },
     5: {"objectives": "flows problems inference"},
     6: {"training": "flows objectives storage execution"},
@@ -63,7 +64,8 @@ LIBRARIES = {
 
 # `pflow --help`, the Snakefile and a dry run import these, and must not wait for heavy libraries.
 LIGHT = (
-    "__init__ __main__ cli config pipeline provenance storage.formats execution.job execution.lock"
+    "__init__ __main__ cli config settings pipeline provenance storage.formats storage.layout"
+    " execution.job execution.lock"
     " execution.interruption execution.finished"
 )
 HEAVY = {"torch", "matplotlib", "xarray", "zarr", "scipy", "jaxtyping"}
@@ -76,7 +78,7 @@ class Import(NamedTuple):
 
 def room(module: str) -> str:
     """pflow.flows.base -> flows; pflow itself -> __init__."""
-    return (module.split(".") + ["__init__"])[1]
+    return ([*module.split("."), "__init__"])[1]
 
 
 def module_name(path: Path) -> str:

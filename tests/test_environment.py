@@ -36,7 +36,7 @@ def test_every_requirement_is_pinned_to_a_version_it_allows(project, pinned):
 
 def test_conda_environment_has_the_same_packages_and_versions(project, pinned):
     conda = dict(
-        re.fullmatch(r"([\w.-]+?)(?:[=>]=?([\w.]+))?", entry).groups()
+        re.fullmatch(r"([\w.-]+?)(?:[=>]=?([\w.,<]+))?", entry).groups()
         for entry in yaml.safe_load((ROOT / "envs/pflow.yaml").read_text())["dependencies"]
     )
     expected = {

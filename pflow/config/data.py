@@ -69,8 +69,8 @@ class PairsSettings:
         (_, x), (_, y) = (
             header(self.file, getattr(self, name), f"{where}.{name}") for name in ("x", "y")
         )
-        for name, found in ((self.x, x), (self.y, y)):
-            if not found.shape:
+        for name, array in ((self.x, x), (self.y, y)):
+            if not array.shape:
                 raise PflowError(
                     f"{self.file}: `{name}` is a single number and must have one row for each pair:"
                     f" set {where}.x and {where}.y"
@@ -128,7 +128,7 @@ def expand_observations(
     Raises:
         PflowError: one line for each mistake.
     """
-    found: dict[str, ObservationSettings] = {}
+    expanded: dict[str, ObservationSettings] = {}
     mistakes = []
     for name, observation in observations.items():
         place = f"{where}.{name}"
@@ -147,21 +147,21 @@ def expand_observations(
                     " correct it, or put the files there"
                 )
             elif len(matches) < len(_glob(observation.file)) or set(matches) & (
-                set(found) | (set(observations) - {name})
+                set(expanded) | (set(observations) - {name})
             ):
                 mistakes.append(
                     f"`{place}.file` (='{observation.file}') gives two observations the same name:"
                     " rename the files, or list them one by one"
                 )
-        for label, one in matches.items():
+        for label, match in matches.items():
             try:
-                _check(one, place)
+                _check(match, place)
             except PflowError as error:
                 mistakes.append(str(error))
-            found[label] = one
+            expanded[label] = match
     if mistakes:
         raise PflowError("\n".join(mistakes))
-    return found
+    return expanded
 
 
 def _check(observation: ObservationSettings, place: str) -> None:

@@ -1,15 +1,14 @@
 """Strict decoding: plain data (from YAML or JSON) into frozen dataclasses, and every mistake found
 in one pass.
 
-The types of the fields are the rules. Beyond the type, ``field(metadata=rule(...))`` (see
-:func:`setting`) holds bounds and the sentence that the schema and the documentation show for the
-key.
+The types of the fields are the rules. Beyond the type, `setting(...)` holds bounds and the
+sentence that the schema and the documentation show for the key.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import difflib
 import math
 import types
 import typing
@@ -17,31 +16,10 @@ from pathlib import Path
 from typing import Any, Literal, Union
 
 from pflow.errors import PflowError
+from pflow.settings.declaration import BOUNDS, MISSING, setting
+from pflow.settings.suggestion import did_you_mean
 
 __all__ = ["TaggedUnion", "decode", "encode", "setting"]
-
-MISSING = dataclasses.MISSING
-
-
-def setting(
-    description: str,
-    default: Any = MISSING,
-    *,
-    factory: Any = MISSING,
-    minimum: float | None = None,
-    above: float | None = None,
-    maximum: float | None = None,
-    below: float | None = None,
-) -> Any:
-    """A documented dataclass field: `minimum` <= value <= `maximum`, `above` < value < `below`."""
-    metadata = {
-        "description": description,
-        "minimum": minimum,
-        "above": above,
-        "maximum": maximum,
-        "below": below,
-    }
-    return dataclasses.field(default=default, default_factory=factory, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,13 +27,13 @@ class TaggedUnion:
     """Mixin for the alternatives of a union: the mapping's key `tag_key` holds `tag_value` and so
     selects the class.
 
-    An alternative with `own_key` is selected by the presence of that key instead, and its settings
+    An alternative with `user_key` is selected by the presence of that key instead, and its settings
     are those of `kind_for(data)`.
     """
 
     tag_key: typing.ClassVar[str] = "name"
     tag_value: typing.ClassVar[str] = ""
-    own_key: typing.ClassVar[str] = ""
+    user_key: typing.ClassVar[str] = ""
 
     @classmethod
     def kind_for(cls, data: dict[str, Any], where: str) -> type:
@@ -74,10 +52,10 @@ def decode(kind: Any, data: Any, where: str) -> Any:
     Raises:
         PflowError: one line for each mistake: the rule, the value and the key.
     """
-    problems: list[str] = []
-    value = _decode(kind, data, where, problems, {})
-    if problems:
-        raise PflowError("\n".join(problems))
+    mistakes: list[str] = []
+    value = _decode(kind, data, where, mistakes, {})
+    if mistakes:
+        raise PflowError("\n".join(mistakes))
     return value
 
 
@@ -95,44 +73,44 @@ def encode(value: Any) -> Any:
     return value.as_posix() if isinstance(value, Path) else value
 
 
-def _decode(kind: Any, data: Any, where: str, problems: list[str], rules: dict) -> Any:
+def _decode(kind: Any, data: Any, where: str, mistakes: list[str], rules: dict) -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (Union, types.UnionType):
         if data is None and type(None) in arguments:
             return None
         options = [a for a in arguments if a is not type(None)]
         if len(options) == 1:
-            return _decode(options[0], data, where, problems, rules)
+            return _decode(options[0], data, where, mistakes, rules)
         if all(isinstance(o, type) and issubclass(o, TaggedUnion) for o in options):
-            return _decode_union(options, data, where, problems)
+            return _decode_union(options, data, where, mistakes)
         raise TypeError(f"unsupported union at {where}: {kind}")
     if origin is Literal:
-        return _decode_choice(arguments, data, where, problems)
+        return _decode_choice(arguments, data, where, mistakes)
     if origin in (list, tuple):
-        return _decode_list(arguments[0], data, where, problems, rules, as_type=origin)
+        return _decode_list(arguments[0], data, where, mistakes, rules, as_type=origin)
     if origin is dict:
         if not isinstance(data, dict):
             return _fail(
-                problems, f"`{where}` (={_show(data)}) must be a mapping of names to settings"
+                mistakes, f"`{where}` (={_show(data)}) must be a mapping of names to settings"
             )
         for key in data:
             if not isinstance(key, str) or not key.replace("_", "").replace("-", "").isalnum():
                 _fail(
-                    problems,
+                    mistakes,
                     f"`{where}` has the name {_show(key)}: use letters, digits, '_' and '-' only,"
                     " as it becomes a folder",
                 )
         return {
-            str(key): _decode(arguments[1], item, f"{where}.{key}", problems, rules)
+            str(key): _decode(arguments[1], item, f"{where}.{key}", mistakes, rules)
             for key, item in data.items()
         }
     if dataclasses.is_dataclass(kind):
-        return _decode_dataclass(kind, data, where, problems)
-    return _decode_scalar(kind, data, where, problems, rules)
+        return _decode_dataclass(kind, data, where, mistakes)
+    return _decode_scalar(kind, data, where, mistakes, rules)
 
 
 def _decode_dataclass(
-    kind: Any, data: Any, where: str, problems: list[str], skip: str | None = None
+    kind: Any, data: Any, where: str, mistakes: list[str], skip: str | None = None
 ) -> Any:
     if data is None:
         data = {}
@@ -140,138 +118,130 @@ def _decode_dataclass(
         data = {kind.shorthand: data}
     if not isinstance(data, dict):
         return _fail(
-            problems,
+            mistakes,
             f"`{where}` (={_show(data)}) must be a mapping: write its settings as `key: value`"
             " lines",
         )
     hints, fields = typing.get_type_hints(kind), {f.name: f for f in dataclasses.fields(kind)}
-    before = len(problems)
+    before = len(mistakes)
     for key in data:
         if key not in fields and key != skip:
-            known = sorted(fields)
-            close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-            hint = f"did you mean `{close[0]}`?" if close else f"known keys: {', '.join(known)}"
-            _fail(problems, f"`{_join(where, key)}` is not a setting: {hint}")
+            names = sorted(fields)
+            hint = did_you_mean(key, names, f"known keys: {', '.join(names)}")
+            _fail(mistakes, f"`{_join(where, key)}` is not a setting: {hint}")
     values = {}
     for name, f in fields.items():
         if name in data:
             values[name] = _decode(
-                hints[name], data[name], _join(where, name), problems, dict(f.metadata)
+                hints[name], data[name], _join(where, name), mistakes, dict(f.metadata)
             )
         elif f.default is MISSING and f.default_factory is MISSING:
             _fail(
-                problems,
+                mistakes,
                 f"`{_join(where, name)}` is missing:"
                 f" {f.metadata.get('description', 'it is required')}",
             )
-    return kind(**values) if len(problems) == before else None
+    return kind(**values) if len(mistakes) == before else None
 
 
-def _decode_union(options: list, data: Any, where: str, problems: list[str]) -> Any:
+def _decode_union(options: list, data: Any, where: str, mistakes: list[str]) -> Any:
     key = options[0].tag_key
-    choices = {o.tag_value: o for o in options if not o.own_key}
+    choices = {o.tag_value: o for o in options if not o.user_key}
     if not isinstance(data, dict):
-        return _fail(problems, f"`{where}` (={_show(data)}) must be a mapping with the key `{key}`")
+        return _fail(mistakes, f"`{where}` (={_show(data)}) must be a mapping with the key `{key}`")
     for option in options:
-        if option.own_key and option.own_key in data:
-            return _decode_own(option, data, where, problems)
+        if option.user_key and option.user_key in data:
+            return _decode_user_class(option, data, where, mistakes)
     if key not in data:
         return _fail(
-            problems, f"`{_join(where, key)}` is missing: one of {', '.join(sorted(choices))}"
+            mistakes, f"`{_join(where, key)}` is missing: one of {', '.join(sorted(choices))}"
         )
-    before = len(problems)
-    name = _decode_choice(tuple(choices), data[key], _join(where, key), problems)
+    before = len(mistakes)
+    name = _decode_choice(tuple(choices), data[key], _join(where, key), mistakes)
     return (
-        _decode_dataclass(choices[name], data, where, problems, skip=key)
-        if len(problems) == before
+        _decode_dataclass(choices[name], data, where, mistakes, skip=key)
+        if len(mistakes) == before
         else None
     )
 
 
-def _decode_own(option: type[TaggedUnion], data: dict, where: str, problems: list[str]) -> Any:
+def _decode_user_class(
+    option: type[TaggedUnion], data: dict, where: str, mistakes: list[str]
+) -> Any:
     try:
-        return _decode_dataclass(option.kind_for(data, where), data, where, problems)
+        return _decode_dataclass(option.kind_for(data, where), data, where, mistakes)
     except PflowError as error:  # what the key leads to is itself wrong
-        return _fail(problems, str(error))
+        return _fail(mistakes, str(error))
 
 
-def _decode_choice(choices: tuple, data: Any, where: str, problems: list[str]) -> Any:
+def _decode_choice(choices: tuple, data: Any, where: str, mistakes: list[str]) -> Any:
     if data in choices and type(data) in {type(c) for c in choices}:
         return data
-    close = difflib.get_close_matches(str(data), [str(c) for c in choices], n=1, cutoff=0.5)
-    hint = f"did you mean `{close[0]}`?" if close else ""
+    hint = did_you_mean(data, choices)
     allowed = ", ".join(str(c) for c in choices)
     return _fail(
-        problems,
+        mistakes,
         f"`{where}` (={_show(data)}) must be one of {allowed}" + (f": {hint}" if hint else ""),
     )
 
 
 def _decode_list(
-    kind: Any, data: Any, where: str, problems: list[str], rules: dict, as_type: type
+    kind: Any, data: Any, where: str, mistakes: list[str], rules: dict, as_type: type
 ) -> Any:
     if not isinstance(data, (list, tuple)):
-        return _fail(problems, f"`{where}` (={_show(data)}) must be a list, such as [0, 1, 2]")
+        return _fail(mistakes, f"`{where}` (={_show(data)}) must be a list, such as [0, 1, 2]")
     return as_type(
-        _decode(kind, item, f"{where}[{i}]", problems, rules) for i, item in enumerate(data)
+        _decode(kind, item, f"{where}[{i}]", mistakes, rules) for i, item in enumerate(data)
     )
 
 
-def _decode_scalar(kind: type, data: Any, where: str, problems: list[str], rules: dict) -> Any:
+def _decode_scalar(kind: type, data: Any, where: str, mistakes: list[str], rules: dict) -> Any:
     value = data
     if kind is float:
         if isinstance(data, str):  # YAML 1.1 reads 1e-3 as a string
             try:
                 value = float(data)
             except ValueError:
-                return _fail(problems, f"`{where}` (={_show(data)}) must be a number")
+                return _fail(mistakes, f"`{where}` (={_show(data)}) must be a number")
         if (
             isinstance(value, bool)
             or not isinstance(value, (int, float))
             or not math.isfinite(value)
         ):
-            return _fail(problems, f"`{where}` (={_show(data)}) must be a finite number")
+            return _fail(mistakes, f"`{where}` (={_show(data)}) must be a finite number")
         value = float(value)
     elif kind is int:
         if isinstance(data, str) or (isinstance(data, float) and data.is_integer()):
-            try:  # 1e4 and "5000" mean what they say
+            with contextlib.suppress(ValueError):  # 1e4 and "5000" mean what they say
                 value = int(float(data)) if float(data).is_integer() else data
-            except ValueError:
-                pass
         if isinstance(value, bool) or not isinstance(value, int):
-            return _fail(problems, f"`{where}` (={_show(data)}) must be a whole number")
+            return _fail(mistakes, f"`{where}` (={_show(data)}) must be a whole number")
     elif kind in (bool, str):
         if not isinstance(data, kind):
             expected = "true or false" if kind is bool else "text"
-            return _fail(problems, f"`{where}` (={_show(data)}) must be {expected}")
+            return _fail(mistakes, f"`{where}` (={_show(data)}) must be {expected}")
     elif kind is Path:
         if not isinstance(data, (str, Path)):
-            return _fail(problems, f"`{where}` (={_show(data)}) must be the path of a file")
+            return _fail(mistakes, f"`{where}` (={_show(data)}) must be the path of a file")
         value = Path(data)
         if not value.exists():
             return _fail(
-                problems,
+                mistakes,
                 f"`{where}` (={_show(str(data))}) is not there: {value.absolute()} (paths start in"
                 " the folder where you run pflow)",
             )
     else:
         raise TypeError(f"unsupported type at {where}: {kind}")
-    return _check_bounds(value, where, problems, rules)
+    return _check_bounds(value, where, mistakes, rules)
 
 
-def _check_bounds(value: Any, where: str, problems: list[str], rules: dict) -> Any:
-    checks = {
-        "minimum": (lambda v, b: v >= b, "at least"),
-        "above": (lambda v, b: v > b, "greater than"),
-        "maximum": (lambda v, b: v <= b, "at most"),
-        "below": (lambda v, b: v < b, "less than"),
-    }
-    for name, (holds, words) in checks.items():
+def _check_bounds(value: Any, where: str, mistakes: list[str], rules: dict) -> Any:
+    for name, kind in BOUNDS.items():
         bound = rules.get(name)
-        if bound is not None and not holds(value, bound):
-            rule = "positive" if name == "above" and bound == 0 else f"{words} {bound}"
+        if bound is not None and not kind.holds(value, bound):
+            rule = "positive" if name == "above" and bound == 0 else f"{kind.words} {bound}"
             return _fail(
-                problems,
+                mistakes,
                 f"`{where.rsplit('.', 1)[-1]}` (={_show(value)}) must be {rule}: set {where}",
             )
     return value
@@ -288,5 +258,5 @@ def _show(data: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _fail(problems: list[str], message: str) -> None:
-    problems.append(message)
+def _fail(mistakes: list[str], message: str) -> None:
+    mistakes.append(message)

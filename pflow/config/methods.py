@@ -208,31 +208,31 @@ def mistakes_of_methods(where: str, methods: Mapping[str, MethodSettings]) -> li
     """Settings that contradict each other or another method, in words."""
     mistakes = []
     for name, method in methods.items():
-        here = f"{where}.{name}"
+        place = f"{where}.{name}"
         if getattr(method, "fit", "") == "match_scores" and method.covariance != "dense":
             mistakes.append(
-                f"`{here}.covariance` (='{method.covariance}') must be dense for `fit:"
+                f"`{place}.covariance` (='{method.covariance}') must be dense for `fit:"
                 " match_scores`: its closed form has no other; or set fit: reverse_kl"
             )
         key = "draw" if hasattr(method, "draw") else "batch"
         points = getattr(method, key, None) or 0
         if points > getattr(method, "evaluations", points):
             mistakes.append(
-                f"`{here}.evaluations` (={method.evaluations}) must be at least its `{key}`"
+                f"`{place}.evaluations` (={method.evaluations}) must be at least its `{key}`"
                 f" (={points}): a smaller budget has no step"
             )
         for target in ("target_ess_fraction", "target_score_error"):
             if getattr(method, "sources", 0) and getattr(method, target):
                 mistakes.append(
-                    f"`{here}.{target}` (={getattr(method, target)}) cannot be measured with random"
-                    " `sources`: use target_elbo_change or a budget alone"
+                    f"`{place}.{target}` (={getattr(method, target)}) cannot be measured with"
+                    " random `sources`: use target_elbo_change or a budget alone"
                 )
         if getattr(method, "reuse", ""):
-            mistakes += _mistakes_of_reuse(here, name, methods)
+            mistakes += _mistakes_of_reuse(place, name, methods)
     return mistakes
 
 
-def _mistakes_of_reuse(here: str, name: str, methods: Mapping[str, MethodSettings]) -> list[str]:
+def _mistakes_of_reuse(place: str, name: str, methods: Mapping[str, MethodSettings]) -> list[str]:
     reused = methods[name].reuse
     scored = [
         other
@@ -241,17 +241,17 @@ def _mistakes_of_reuse(here: str, name: str, methods: Mapping[str, MethodSetting
     ]
     if reused not in scored:
         return [
-            f"`{here}.reuse` (='{reused}') must name another method that evaluates scores:"
+            f"`{place}.reuse` (='{reused}') must name another method that evaluates scores:"
             f" {', '.join(scored) or 'there is none'}"
         ]
     if getattr(methods[reused], "sources", 0) != methods[name].sources:
         return [
-            f"`{here}.sources` (={methods[name].sources}) must be that of `{reused}`, whose"
+            f"`{place}.sources` (={methods[name].sources}) must be that of `{reused}`, whose"
             " evaluations it reuses: set both alike"
         ]
     if methods[reused].prior != methods[name].prior:
         return [
-            f"`{here}.prior` must be that of `{reused}`, whose evaluations it reuses: set both"
+            f"`{place}.prior` must be that of `{reused}`, whose evaluations it reuses: set both"
             " alike"
         ]
     chain = [name]
@@ -259,7 +259,7 @@ def _mistakes_of_reuse(here: str, name: str, methods: Mapping[str, MethodSetting
         chain.append(methods[chain[-1]].reuse)
         if chain[-1] in chain[:-1]:
             return [
-                f"`{here}.reuse` goes in a circle ({' -> '.join(chain)}): let one of them start"
+                f"`{place}.reuse` goes in a circle ({' -> '.join(chain)}): let one of them start"
                 " without"
             ]
     return []

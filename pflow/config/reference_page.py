@@ -44,7 +44,7 @@ def page() -> str:
             sections.append(
                 f"Chosen by `{tag}`:"
                 f" {', '.join(f'`{o.tag_value}`' for o in options if o.tag_value)}"
-                + _own(options)
+                + _user_keys(options)
                 + "."
             )
         for option in options:
@@ -52,13 +52,13 @@ def page() -> str:
                 sections.append(
                     f"### `{option.tag_key}: {option.tag_value}`"
                     if option.tag_value
-                    else f"### With `{option.own_key}`"
+                    else f"### With `{option.user_key}`"
                 )
             sections += [_text(option), _table(option)]
             for name, hint in _fields(option):
-                inner = _dataclasses(hint)
-                if inner and tuple(inner) not in seen:
-                    seen.add(tuple(inner))
+                nested = _dataclasses(hint)
+                if nested and tuple(nested) not in seen:
+                    seen.add(tuple(nested))
                     place = f"{title}.{name}" if title != "the file" else name
                     waiting.append(
                         (
@@ -70,9 +70,9 @@ def page() -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def _own(options: list[Any]) -> str:
-    found = [o for o in options if getattr(o, "own_key", "")]
-    return "".join(f"; or, with the key `{o.own_key}`, your own" for o in found)
+def _user_keys(options: list[Any]) -> str:
+    keys = [o.user_key for o in options if getattr(o, "user_key", "")]
+    return "".join(f"; or, with the key `{key}`, your own" for key in keys)
 
 
 def _text(kind: Any) -> str:
@@ -117,10 +117,10 @@ def _takes(hint: Any) -> str:
 
 
 def _bounds(rules: Any) -> str:
-    found = [
+    bounds = [
         f"{sign} {rules[name]:g}" for name, sign in SIGNS.items() if rules.get(name) is not None
     ]
-    return f", {', '.join(found)}" if found else ""
+    return f", {', '.join(bounds)}" if bounds else ""
 
 
 def _default(field: Any) -> str:
@@ -144,4 +144,4 @@ def _dataclasses(hint: Any) -> list[Any]:
     """
     if dataclasses.is_dataclass(hint):
         return [hint]
-    return [found for argument in typing.get_args(hint) for found in _dataclasses(argument)]
+    return [kind for argument in typing.get_args(hint) for kind in _dataclasses(argument)]

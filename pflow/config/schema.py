@@ -2,7 +2,7 @@
 pflow.config.schema > workflow/schemas/config.schema.json`.
 
 Editors use it for completion and descriptions; Snakemake's run is checked against the same classes
-by `pflow.config.experiment`.
+by `pflow.config.loading`.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _of_dataclass(kind: Any) -> dict[str, Any]:
             required.append(field.name)
         properties[field.name] = described
     further = bool(
-        getattr(kind, "own_key", "")
+        getattr(kind, "user_key", "")
     )  # a user's class has settings that nobody else knows
     described = {
         "type": "object",

@@ -51,6 +51,7 @@ def ranks(of_draws: ArrayLike, of_truth: ArrayLike, generator: np.random.Generat
     Arguments:
         of_draws: f(x_l, y), (pairs, draws, ...).
         of_truth: f(x*, y), (pairs, ...).
+        generator: breaks the ties.
 
     Returns:
         Whole numbers from 0 to `draws`, (pairs, ...).
@@ -68,7 +69,8 @@ def tarp_distances(
 
     Arguments:
         draws: (pairs, draws, size).
-        truth, references: (pairs, size).
+        truth: (pairs, size).
+        references: one random point a pair, (pairs, size).
     """
     return np.linalg.norm(draws - references[:, None], axis=2), np.linalg.norm(
         truth - references, axis=1
@@ -88,6 +90,7 @@ def uniformity(rank: ArrayLike, draws: int, level: float = 0.05, seed: int = 0) 
         rank: (pairs,).
         draws: L, the largest rank.
         level: of the bands.
+        seed: of the simulated distribution under uniformity.
     """
     rank = np.asarray(rank)
     n, cells = len(rank), draws + 1

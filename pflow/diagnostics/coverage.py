@@ -65,7 +65,8 @@ def missed_by_prior(
     Arguments:
         log_evidence: the estimate from the weights of q.
         log_q: log q at draws of q.
-        prior_log_likelihood, prior_log_q: log p(y given x) and log q(x) at draws of the prior.
+        prior_log_likelihood: log p(y given x) at draws of the prior.
+        prior_log_q: log q(x) at the same draws.
     """
     edge = np.quantile(np.asarray(log_q, dtype=np.float64), OUTSIDE)
     log_likelihood = np.asarray(prior_log_likelihood, dtype=np.float64)

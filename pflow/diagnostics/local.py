@@ -39,6 +39,8 @@ def local_c2st_p_values(
         latent: T(x; y) of pairs that were not trained on, (pairs, ...).
         data: y of the same pairs, (pairs, ...).
         observed: observations.
+        repetitions: random exchanges of the two classes, from which the null distribution is made.
+        seed: of the exchanges and the fresh latent draws.
     """
     generator = np.random.default_rng(seed)
     z, y = (np.asarray(a, dtype=np.float64).reshape(len(a), -1) for a in (latent, data))

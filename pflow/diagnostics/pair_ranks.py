@@ -41,8 +41,12 @@ def rank_columns(
 
     Arguments:
         draws: (pairs, draws, size), in units in which a distance makes sense.
-        truth, references: (pairs, size).
-        log_q: (pairs, draws), log_q_of_truth: (pairs,).
+        truth: (pairs, size).
+        log_q: log q at the draws, (pairs, draws).
+        log_q_of_truth: (pairs,).
+        references: one point a pair, (pairs, size).
+        chosen: indices of the unknowns that are ranked one by one.
+        random: breaks ties.
     """
     distances = tarp_distances(draws, truth, references)
     columns = [ranks(draws[:, :, chosen], truth[:, chosen], random)]

@@ -48,13 +48,15 @@ def without_reference(
 
     Arguments:
         draws: x_i ~ q, (draws, ...).
-        log_q, log_weight: log q(x_i) and log p~(x_i) - log q(x_i).
+        log_q: log q(x_i), (draws,).
+        log_weight: log p~(x_i) - log q(x_i), (draws,).
         chi_square: misfit per datum of each draw.
         data_size: number of data.
         score_error: of some of the draws.
-        prior_log_likelihood, prior_log_q: at draws of the prior.
-        largest_k, high_ess: weights correct the coverage where k-hat is below the first, or ESS
-            above the second.
+        prior_log_likelihood: log p(y given x) at draws of the prior.
+        prior_log_q: log q(x) at the same draws.
+        largest_k: weights correct the coverage where k-hat is below this,
+        high_ess: or where the fraction of effective draws is above this.
     """
     draws, log_q, log_weight, chi_square = (
         np.asarray(a, dtype=np.float64) for a in (draws, log_q, log_weight, chi_square)
@@ -104,11 +106,14 @@ def against_reference(
     """Distances from a reference; the divergences where its density is normalised.
 
     Arguments:
-        draws, log_q: of q.
-        reference, log_q_of_truth: draws of the reference, and log q at them.
-        mean, std: moments of the posterior where they are known exactly; otherwise those of the
-            reference draws.
-        log_posterior, log_posterior_of_truth: normalised, at the draws of q and of the reference.
+        draws: of q, (draws, ...).
+        reference: draws of the reference, (draws, ...).
+        log_q: log q at the draws of q.
+        log_q_of_truth: log q at the draws of the reference.
+        mean: posterior mean where it is known exactly; otherwise that of the reference draws.
+        std: the same for the standard deviation.
+        log_posterior: normalised log density at the draws of q.
+        log_posterior_of_truth: the same at the draws of the reference.
         log_evidence_exact: log p(y).
     """
     draws, reference = (

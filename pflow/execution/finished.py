@@ -10,17 +10,16 @@ them back instead of training again. They go when a workflow ends well, or anoth
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
 
-from pflow.provenance.record import made
+from pflow.provenance.record import file_hash, identity
 from pflow.storage.atomic import replacing
+from pflow.storage.layout import FLOW_FILES, CheckpointFolder, FlowFolder, Layout
 
-__all__ = ["FLOW_FILES", "forget_finished", "keep_finished", "restore_finished"]
-
-FLOW_FILES = ("history.csv", "flow.json", "flow.safetensors")
-FOLDER = "finished"
+__all__ = ["forget_finished", "keep_finished", "made", "restore_finished"]
 
 
 def keep_finished(out: Path, checkpoint: Path) -> None:
@@ -28,34 +27,44 @@ def keep_finished(out: Path, checkpoint: Path) -> None:
     when it goes.
     """
     if "SLURM_JOB_ID" in os.environ:
-        with replacing(checkpoint.with_name(FOLDER)) as temporary:
+        with replacing(CheckpointFolder(checkpoint.parent).finished) as temporary:
             _copy(out, temporary)
 
 
-def restore_finished(out: Path, checkpoint: Path, identity: str) -> bool:
-    """Put a remembered result of this identity into `out`; one of another identity, or a damaged
-    one, is forgotten.
+def restore_finished(out: Path, checkpoint: Path, wanted: str) -> bool:
+    """Put a remembered result of the identity `wanted` into `out`; one of another identity, or a
+    damaged one, is forgotten.
     """
-    kept = checkpoint.with_name(FOLDER)
+    kept = CheckpointFolder(checkpoint.parent).finished
     if not kept.is_dir():
         return False
-    if not made(kept, identity):
+    if not made(kept, wanted):
         shutil.rmtree(kept)
         return False
-    if not made(out, identity):
+    if not made(out, wanted):
         _copy(kept, out)
     return True
 
 
 def forget_finished(results: Path) -> None:
     """Forget all that is remembered: the controller has seen every end."""
-    for kept in list(results.glob(f"*/.checkpoints/**/{FOLDER}")):
+    for kept in Layout(results).finished():
         shutil.rmtree(kept, ignore_errors=True)
         for folder in kept.parents:
             try:
                 folder.rmdir()  # only empty folders go
             except OSError:
                 break
+
+
+def made(folder: Path, wanted: str) -> bool:
+    """Whether `folder` holds the unchanged weights of a training with the identity `wanted`."""
+    flow = FlowFolder(folder)
+    try:
+        record = json.loads(flow.about.read_text(encoding="utf-8"))
+        return identity(record) == wanted and file_hash(flow.weights) == record["weights_hash"]
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from pflow.errors import PassingError, PflowError
 from pflow.execution.lock import JobLock
+from pflow.storage.layout import CHECKPOINTS, FLOW_FILES, whole
 
 __all__ = ["job"]
-
-FLOW_FILES = ("flow.safetensors", "flow.json", "history.csv")
 
 
 @contextmanager
@@ -31,14 +30,13 @@ def job(out: Path, checkpoint: Path | None, identity: str, attempt: int = 1) -> 
     Raises:
         PflowError: this is a retry of a failure that only a person can mend.
     """
-    whole = out.parent if out.name == "zarr.json" else out
-    anchor = checkpoint or whole
+    anchor = checkpoint or whole(out)
     failure = anchor.with_name(f".{anchor.name}.failed")
     if attempt > 1:
         _refuse_to_repeat(failure, identity)
     try:
         with JobLock(anchor.with_name(f".{anchor.name}.lock")) as lock:
-            _sweep(whole, checkpoint)
+            _sweep(whole(out), checkpoint)
             failure.unlink(missing_ok=True)
             yield lock
     except PassingError:
@@ -66,10 +64,10 @@ def _refuse_to_repeat(failure: Path, identity: str) -> None:
         )
 
 
-def _sweep(whole: Path, checkpoint: Path | None) -> None:
+def _sweep(output: Path, checkpoint: Path | None) -> None:
     """Remove what a killed run of this job was writing."""
-    patterns = [(whole.parent, f".{whole.stem}.*.partial")] + [
-        (whole, f".{name}.*.partial") for name in FLOW_FILES
+    patterns = [(output.parent, f".{output.stem}.*.partial")] + [
+        (output, f".{name}.*.partial") for name in FLOW_FILES
     ]
     if checkpoint is not None:
         patterns.append((checkpoint.parent, ".*.partial"))
@@ -80,7 +78,7 @@ def _sweep(whole: Path, checkpoint: Path | None) -> None:
 
 def _remove_empty(folder: Path) -> None:
     """Remove the folder of a checkpoint and those above it, as far as they are empty."""
-    while ".checkpoints" in folder.parts:
+    while CHECKPOINTS in folder.parts:
         try:
             folder.rmdir()
         except OSError:

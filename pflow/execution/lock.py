@@ -3,9 +3,18 @@
 A controller that was killed and started again submits jobs whose predecessors may still run. The
 second job of an output waits while the first one lives, and takes over when it is dead:
 
-    owner on this host      its process no longer exists: dead at once
-    owner on another host   its heartbeat (the time of the file) has not moved for STALE_SECONDS, as
-                            seen from here, so that clocks that disagree do not matter
+    owner in the same PID namespace   its process no longer exists: dead at once
+    any other owner                   its heartbeat (the time of the file) has not moved for
+                                      STALE_SECONDS, as seen from here, so that clocks that disagree
+                                      do not matter
+
+Containers may share a host name and each count their processes from 1, so a process number means
+something only within one PID namespace of one boot of one machine.
+
+`filelock.SoftFileLease` was tried in place of this module. It compares PID namespaces too, but it
+takes the lock from a live process of the same host whose heartbeat stalls (a long call that holds
+the interpreter lock, a suspended machine), and a process killed between creating and writing the
+lock file blocks every later job.
 """
 
 from __future__ import annotations
@@ -73,9 +82,7 @@ class JobLock:
         return True
 
     def _take_over(self) -> bool:
-        """Put our name in place of a dead owner's; of several that do so at once, the last one has
-        it.
-        """
+        """Put our name in place of a dead owner's; of several that do so, the last one has it."""
         os.replace(self._write(), self.path)
         time.sleep(SETTLE_SECONDS)
         return _read(self.path).get("token") == self.token
@@ -86,9 +93,7 @@ class JobLock:
         return mine
 
     def _wait_for_the_owner(self) -> None:
-        """Return when the owner is dead, or has let go (then the lock is absent, and ours to
-        take).
-        """
+        """Return when the owner is dead, or has released the lock (the file is then absent)."""
         seen: tuple[str, int] | None = None
         since = told = time.monotonic()
         while True:
@@ -134,42 +139,54 @@ class JobLock:
                         file=sys.stderr,
                         flush=True,
                     )
-                    os._exit(
-                        1
-                        # At once: what is written is written whole, and the new owner must not be
-                        # disturbed
-                    )
+                    # At once: every file is written whole, and the new owner must not be disturbed.
+                    os._exit(1)
             except OSError:
-                continue  # a file system that is away for a moment
+                continue  # a network file system may be unreachable for a moment
 
 
 def _this_process() -> dict[str, Any]:
-    job = os.environ.get("SLURM_JOB_ID", "")
     return {
         "host": socket.gethostname(),
+        "namespace": _pid_namespace(),
         "pid": os.getpid(),
         "started": _start_time(os.getpid()),
-        "job": job,
+        "job": os.environ.get("SLURM_JOB_ID", ""),
     }
 
 
 def _lives_here(owner: dict[str, Any]) -> bool | None:
     """Whether the owner's process exists; None where that cannot be seen from here."""
-    if owner.get("host") != socket.gethostname():
+    if not owner.get("namespace") or owner["namespace"] != _pid_namespace():
         return None
     return _start_time(owner.get("pid", 0)) == owner.get("started") != ""
 
 
-def _start_time(pid: int) -> str:
-    """When a process began, in ticks since a boot that is named; a number reused by another process
-    differs. "" if there is none.
+def _pid_namespace() -> str:
+    """The PID namespace in which `/proc` numbers this process, with the boot it belongs to.
+
+    The empty string where there is none to name: outside Linux, or if `/proc` is mounted from
+    another namespace, whose numbers are not those of `os.getpid()`.
     """
     try:
+        if os.readlink("/proc/self") != str(os.getpid()):
+            return ""
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return ""
+
+
+def _start_time(pid: int) -> str:
+    """When a process began, in ticks since boot: a number reused by another process differs.
+
+    The empty string if there is no such process, or only its unreaped remains.
+    """
+    try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""
-    return "" if fields[0] in "ZX" else f"{boot}/{fields[19]}"
+    return "" if fields[0] in "ZX" else fields[19]
 
 
 def _read(path: Path) -> dict[str, Any]:

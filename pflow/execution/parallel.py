@@ -105,6 +105,9 @@ def run_workers(
     here where there is no SLURM job.
 
     Arguments:
+        arguments: ARGUMENTS.
+        devices: processes on each node.
+        nodes: number of nodes.
         threads: CPUs on each node, for all its processes.
         message: where the first process leaves the message of an error that a person can mend.
 

@@ -44,6 +44,7 @@ def objective_curves(
         histories: for each method the history of each seed, with the columns `evaluations` and
             `loss`.
         lowest: -log p(y) where it is known.
+        ylabel: name and unit of the objective.
         names: all methods of the experiment, which fix the colours; by default those of
             `histories`.
         labels: what to call methods, where that is not their name.
@@ -58,10 +59,12 @@ def objective_curves(
             summary = median_over_seeds(curves)
             if len(summary.evaluations) < 2:  # no fine-tuning: no curve
                 continue
-            line = {"color": method_colour(name, names), "ls": method_line_style(name, names)}
+            line_style = {"color": method_colour(name, names), "ls": method_line_style(name, names)}
             for evaluations, loss in curves:
-                axes.plot(evaluations, loss, lw=0.7, alpha=0.35, **line)
-            axes.plot(summary.evaluations, summary.median, label=method_label(name, labels), **line)
+                axes.plot(evaluations, loss, lw=0.7, alpha=0.35, **line_style)
+            axes.plot(
+                summary.evaluations, summary.median, label=method_label(name, labels), **line_style
+            )
             shown.append(summary)
         evaluations_axis(axes, [summary.evaluations for summary in shown])
         values = np.concatenate([summary.median for summary in shown] or [np.zeros(1)])
@@ -101,6 +104,8 @@ def pretraining_curves(
     Arguments:
         histories: for each flow its history, with the columns `step`, `epoch`, `loss` and
             `validation_loss`.
+        ylabel: name and unit of the loss.
+        labels: what to call flows, where that is not their name.
     """
     with style():
         columns = max(1, min(3, len(histories)))
@@ -154,7 +159,10 @@ def accuracy_against_evaluations(
     Arguments:
         histories: for each method the history of each seed, with the columns `evaluations` and
             `quantity`; rows where `quantity` is blank are passed over.
+        quantity: the column to draw.
+        ylabel: its name and unit.
         spread: what the band covers, "range" or "quartiles".
+        floor: smaller values are drawn here, because the axis is logarithmic.
         names: all methods of the experiment, which fix the colours; by default those of
             `histories`.
         labels: what to call methods, where that is not their name.
@@ -171,19 +179,19 @@ def accuracy_against_evaluations(
                 continue
             median, low, high = (np.maximum(values, floor) for values in summary[1:])
             lowest = min(lowest, low.min())
-            line = {"color": method_colour(name, names), "ls": method_line_style(name, names)}
+            line_style = {"color": method_colour(name, names), "ls": method_line_style(name, names)}
             if summary.evaluations.max() == 0:
-                axes.axhspan(low[-1], high[-1], color=line["color"], alpha=FILLED, lw=0)
+                axes.axhspan(low[-1], high[-1], color=line_style["color"], alpha=FILLED, lw=0)
                 axes.axhline(
                     median[-1],
-                    color=line["color"],
+                    color=line_style["color"],
                     ls="--",
                     label=f"{method_label(name, labels)} (0 evaluations)",
                 )
             else:
                 summaries.append(summary.evaluations)
                 axes.fill_between(
-                    summary.evaluations, low, high, color=line["color"], alpha=FILLED, lw=0
+                    summary.evaluations, low, high, color=line_style["color"], alpha=FILLED, lw=0
                 )
                 axes.plot(
                     summary.evaluations,
@@ -191,7 +199,7 @@ def accuracy_against_evaluations(
                     marker="o",
                     ms=3.5,
                     label=method_label(name, labels),
-                    **line,
+                    **line_style,
                 )
                 below = summary.median < floor
                 if below.any():
@@ -200,7 +208,7 @@ def accuracy_against_evaluations(
                         median[below],
                         "v",
                         ms=9,
-                        color=line["color"],
+                        color=line_style["color"],
                         clip_on=False,
                     )
         evaluations_axis(axes, summaries)

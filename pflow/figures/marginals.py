@@ -83,8 +83,11 @@ def marginals(
                     density(exact[:, index], edges), edges, fill=True, color="#d4d4d4", zorder=0.5
                 )
             for name, values in draws.items():
-                line = {"color": method_colour(name, names), "ls": method_line_style(name, names)}
-                axes.stairs(density(values[:, index], edges), edges, lw=1.6, **line)
+                line_style = {
+                    "color": method_colour(name, names),
+                    "ls": method_line_style(name, names),
+                }
+                axes.stairs(density(values[:, index], edges), edges, lw=1.6, **line_style)
             if truth is not None:
                 axes.axvline(truth[index], color=INK, lw=1.3, ls="--")
             axes.set(
@@ -125,6 +128,10 @@ def moments_against_reference(
         posteriors: draws of each method, (..., parameters).
         reference: draws of the reference, (..., parameters).
         unit: of the parameters, for the axis labels.
+        reference_name: what to call the reference.
+        names: all methods of the experiment, which fix the colours; by default those of
+            `posteriors`.
+        labels: what to call methods, where that is not their name.
     """
     names = list(posteriors) if names is None else names
     draws, exact = as_draws(posteriors, reference)

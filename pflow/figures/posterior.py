@@ -56,11 +56,15 @@ def posterior_2d(
 
     Arguments:
         posteriors: draws of each method, (..., 2), in the order of the panels.
-        prior, low_fidelity_data, high_fidelity_data: samples, (..., 2); the data may be absent.
-        exact, exact_log_density: draws of the exact posterior (..., 2) and log p(x | y) at them
-            (...): the regions.
-        x_true, y_observed: the two points to mark, (2,).
-        parameter_names, data_names: axis labels, with units where there are any.
+        prior: draws of the prior, (..., 2).
+        low_fidelity_data: samples of low-fidelity data, (..., 2).
+        high_fidelity_data: samples of high-fidelity data, (..., 2).
+        exact: draws of the exact posterior, (..., 2): the regions.
+        exact_log_density: log p(x | y) at them, (...).
+        x_true: the parameters to mark, (2,).
+        y_observed: the data to mark, (2,).
+        parameter_names: axis labels, with units where there are any.
+        data_names: the same for the data.
         remarks: a few words for the corner of a method's panel, such as "KL 0.01 nats".
         names: all methods of the experiment, which fix the colours; by default those of
             `posteriors`.

@@ -54,6 +54,7 @@ def resolve(
     needs no gradient of it; others stay.
 
     Arguments:
+        method: as configured.
         operator: what operator.json says: `differentiable` and `seconds_per_gradient`.
         measure: seconds of one operator-free step; asked only where no choice is on file.
         file: where the choice is kept.
@@ -61,8 +62,20 @@ def resolve(
     Raises:
         PflowError: the cost of F was not measured.
     """
-    if not isinstance(method, AutoSettings):
-        return method
+    if isinstance(method, AutoSettings):
+        return _choose(method, operator, measure, file)
+    return method
+
+
+def _choose(
+    method: AutoSettings,
+    operator: Mapping[str, Any] | None,
+    measure: Callable[[], float],
+    file: Path | None,
+) -> MethodSettings:
+    """`resolve` for `auto`; builds settings with their defaults, which no other method's result
+    depends on (see `CHOSEN` in pflow.provenance.code).
+    """
     if operator is None:
         raise PflowError(
             "`objective: auto` needs the measured cost of F: name operator.json with --operator"

@@ -114,6 +114,10 @@ def correct_latent(
 
     Arguments:
         flow: after training; frozen here.
+        architecture: of the flow.
+        method: that trained it.
+        target: with all evaluations that were made.
+        generator: of the draws that test a correction.
         reused_evaluations: those of another method, besides all of the target's.
     """
     flow.requires_grad_(False)
@@ -150,7 +154,10 @@ def first_accepted(
     the best of those tried where `tries` are too few, None where none was accepted.
 
     Arguments:
+        candidates: those that are accepted come last.
         make: what a candidate becomes; called for those tried alone.
+        accepted: the test.
+        tries: how many candidates are tested at most.
     """
     low, high, best = 0, len(candidates), None
     for _ in range(tries):

@@ -27,14 +27,14 @@ class FitResult:
     Attributes:
         flow: with the weights that training has left in it.
         state: steps, seconds, history and why it stopped.
-        evaluations_learnt_from: by the flow, reused ones included.
+        points_learnt_from: evaluated points that the flow has learnt from, reused ones included.
         diagnosis: whether fine-tuning was needed, from the first draws; empty if unknown.
         warning: what the evidence says against the result; empty if nothing.
     """
 
     flow: Flow
     state: TrainingState
-    evaluations_learnt_from: int | float = 0
+    points_learnt_from: int = 0
     diagnosis: str = ""
     warning: str = ""
 
@@ -52,7 +52,13 @@ def fit(
     """Train the flow of `start` in place; `none` measures it alone.
 
     Arguments:
+        start: the flow and the method.
+        target: p~, and the count of its evaluations.
         reused_evaluations: of another method, for one that starts from them.
+        monitor: measures accuracy while training runs.
+        generator: of all draws.
+        checkpoint: where an interrupted run is kept.
+        progress: for the log.
 
     Raises:
         PflowError: the loss was not finite several times in a row.
@@ -78,7 +84,7 @@ def fit(
     return FitResult(
         start.flow,
         state,
-        objective.evaluations_learnt_from,
+        objective.points_learnt_from,
         objective.stopping.diagnosis(),
         objective.warning,
     )

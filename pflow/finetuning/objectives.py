@@ -51,6 +51,8 @@ def objective_of(
     """The objective, and the optimiser that belongs to it.
 
     Arguments:
+        method: after `objective: auto` has been decided.
+        target: p~, and the count of its evaluations.
         reused_evaluations: of another method, for one that starts from them.
     """
     stopping = _stopping(method, target)

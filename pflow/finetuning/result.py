@@ -174,9 +174,10 @@ def correct(
         fitted.flow, start.architecture, start.method, target, generator, reused_evaluations
     )
     seconds = state.seconds + time.monotonic() - began
+    spent = target.ledger.points + reused_points - points  # on the test of the correction
     row = {
         "step": state.step,
-        "evaluations": fitted.evaluations_learnt_from,
+        "evaluations": target.ledger.cost(fitted.points_learnt_from + spent),
         "seconds": seconds,
         "skipped": state.rows[-1]["skipped"],
         **monitor.measure(corrected.flow),

@@ -56,6 +56,7 @@ def load_start(
     one.
 
     Arguments:
+        settings: of the job.
         problem: with its own prior, which random weights are initialised with.
         y: the observation, (1, *data), on the device to train on.
         architecture: of the flow.

@@ -19,11 +19,15 @@ from pflow.finetuning.objectives import needs_gradient
 from pflow.inference.evaluation import Evaluation
 from pflow.inference.target import Target
 from pflow.problems.base import Problem
-from pflow.provenance.code import closure_fingerprint
+from pflow.provenance.code import entry_fingerprint
 from pflow.provenance.record import file_hash
 from pflow.storage.evaluations import EvaluationStore, finished_run
 
 __all__ = ["build_target", "evaluations_to_reuse", "target_identity"]
+
+# The code that decides p~ and its score, and no code of the training.
+TARGET_CODE = ("pflow.inference.target:Target", "pflow.stages.io.inputs:problem_from")
+PRIOR_CODE = ("pflow.stages.io.priors:with_prior",)
 
 
 def build_target(
@@ -37,6 +41,7 @@ def build_target(
     """p~ with its store of evaluations.
 
     Arguments:
+        settings: of the job.
         method: the method that trains, after `objective: auto` has been decided.
         problem: with the prior of the posterior.
         y: the observation, (1, *data).
@@ -81,11 +86,13 @@ def target_identity(
         "scores": needs_gradient(method),
         "subsets": [sources, settings.seed] if sources else [],
     }
+    text = json.dumps(description, sort_keys=True)
+    entries = (*TARGET_CODE, *(PRIOR_CODE if prior_file else ()))
     parts = (
-        json.dumps(description, sort_keys=True).encode(),
+        text.encode(),
         (file_hash(prior_file) if prior_file else "").encode(),
         y.cpu().numpy().tobytes(),
-        closure_fingerprint("pflow.problems").encode(),
+        entry_fingerprint(*entries, settings=text).encode(),
     )
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from pflow.flows.image_chint import ImageConditionalHint
 from pflow.flows.image_coupling import ImageCouplingFlow
 from pflow.flows.latent import LatentGaussian
 from pflow.flows.unconditional import Unconditional
+from pflow.settings.suggestion import did_you_mean
 
 __all__ = [
     "FLOWS",
@@ -75,6 +75,5 @@ def build_flow(
 
 
 def _unknown(kind: str, given: str, known: Sequence[str] | dict[str, Any]) -> str:
-    nearest = difflib.get_close_matches(given, known, n=1)
-    advice = f"did you mean `{nearest[0]}`?" if nearest else "choose one of these"
+    advice = did_you_mean(given, known, "choose one of these")
     return f"`{given}` is no {kind}; known are {', '.join(known)}: {advice}"

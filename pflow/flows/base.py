@@ -96,6 +96,14 @@ class Flow(nn.Module):
         data_shape: shape of one y, without the batch.
 
     A subclass implements `forward`, `inverse` and `initialise`; everything else follows from them.
+
+    Example:
+        >>> from pflow.flows import build_flow
+        >>> flow = build_flow("coupling", (2,), (3,))
+        >>> x = flow.sample(torch.zeros(1, 3), 5)
+        >>> z, log_determinant = flow(x, torch.zeros(1, 3))
+        >>> z.shape, log_determinant.shape, flow.log_prob(x, torch.zeros(1, 3)).shape
+        (torch.Size([5, 2]), torch.Size([5]), torch.Size([5]))
     """
 
     def __init__(self, model_shape: Sequence[int], data_shape: Sequence[int]) -> None:

@@ -13,7 +13,7 @@ __all__ = ["squeeze", "unsqueeze"]
 
 def squeeze(
     image: Float[Tensor, "batch channels height width"],
-) -> Float[Tensor, "batch 4*channels height/2 width/2"]:
+) -> Float[Tensor, "batch 4*channels height//2 width//2"]:
     r"""Means and differences of each 2x2 square p: for the rows and columns of pixels i, j in {0,
     1},
 
@@ -33,8 +33,8 @@ def squeeze(
 
 
 def unsqueeze(
-    coefficients: Float[Tensor, "batch 4*channels height width"],
-) -> Float[Tensor, "batch channels 2*height 2*width"]:
+    coefficients: Float[Tensor, "batch coefficients height width"],
+) -> Float[Tensor, "batch coefficients//4 2*height 2*width"]:
     """The inverse of `squeeze`, which is its transpose."""
     squares = torch.einsum(
         "bkchw,kij->bchiwj", coefficients.unflatten(1, (4, -1)), _basis(coefficients)

@@ -61,8 +61,11 @@ def run_nuts(
     long in all directions.
 
     Arguments:
+        target: the unnormalised posterior.
         draws: of each chain.
         tune: steps of each chain that adapt and are thrown away.
+        chains: number of chains.
+        seed: of the starts, the momenta and the trajectories.
         start: where to begin, (several, *model), one of them for each chain at random; draws of the
             prior are good.
         tell: called after each step of a chain with the steps so far and those of all chains.

@@ -51,6 +51,16 @@ class Target:
     Raises:
         PflowError: the operator has no (or not so many) sources, or its noise is not independent
             between them.
+
+    Example:
+        >>> from pflow.problems import Gaussian
+        >>> problem = Gaussian()
+        >>> x, y = problem.simulate(3, torch.Generator().manual_seed(0))
+        >>> target = Target(problem, y[:1])
+        >>> target.evaluate(x).score.shape
+        torch.Size([3, 64])
+        >>> target.ledger.points  # evaluations spent
+        3
     """
 
     problem: Problem
@@ -92,6 +102,7 @@ class Target:
         the share of them that subsets cost.
 
         Arguments:
+            x: (batch, *model).
             round_number: which state of the flow drew the points, for the store.
         """
         x = x.detach()

@@ -2,12 +2,12 @@
 
 Symbols, here and in the modules beside this one:
 
-    x            unknown model
-    z            latent, z = T_theta(x; y), N(0, I) under the flow
-    q_theta      density of the flow
-    p~(x)        unnormalised posterior density
-    g(x)         grad_x log p~(x)
-    n            evaluations of F spent so far
+    x                   unknown model
+    z = T_theta(x; y)   latent, N(0, I) under the flow
+    q_theta             density of the flow
+    p~(x)               unnormalised posterior density
+    g(x)                grad_x log p~(x)
+    n                   evaluations of F spent so far
 
 The loop calls `begin`, then `loss`, then steps the optimiser, until `begin` says that the objective
 is finished. An objective holds its own state explicitly and gives it away whole, so that a run

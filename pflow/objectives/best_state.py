@@ -64,6 +64,7 @@ class BestState:
         the newest draws were clearly worse.
 
         Arguments:
+            flow: receives the best weights.
             worse: that they were is known already.
 
         Returns:

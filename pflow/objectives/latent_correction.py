@@ -98,6 +98,9 @@ def fit_latent(
     better than the flow alone.
 
     Arguments:
+        flow: T, before its correction.
+        summary: of y_obs, as the flow's conditioners see it.
+        evaluations: kept so far, oldest first.
         tie: errors up to so many times the smallest count as equal to it.
     """
     x, score = evaluations.x[evaluations.valid], evaluations.score[evaluations.valid]

@@ -7,7 +7,7 @@ log q_theta(x given y) + log q_theta(y); each flow says which through `log_prob_
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from pflow.objectives.base import Objective
 __all__ = ["MaximumLikelihood", "Pairs", "mean_negative_log_likelihood"]
 
 
+@runtime_checkable
 class Pairs(Protocol):
     """Pairs in shuffled batches; the order of an epoch depends on a seed alone."""
 

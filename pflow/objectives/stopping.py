@@ -63,6 +63,8 @@ class Stopping:
         """Take note of freshly evaluated draws; invalid ones have weight zero.
 
         Arguments:
+            drawn: evaluations at draws of q.
+            log_q: log q at the same draws, (batch,).
             score_errors: |S^T (grad log q - g)|^2 / D of each draw, where `score_error` is a
                 target.
         """

@@ -36,6 +36,12 @@ class NumPyOperator(Operator):
         batched: whether the functions take a batch, (batch, *model); otherwise one model at a time.
         linear: whether F is linear; then `vjp` does not depend on x.
         valid: x -> (batch,) booleans as a tensor, where F is not defined for every x.
+
+    Example:
+        >>> import numpy as np
+        >>> F = NumPyOperator(np.exp, (2,), (2,), vjp=lambda x, v: np.exp(x) * v)
+        >>> F(torch.zeros(1, 2))
+        tensor([[1., 1.]])
     """
 
     def __init__(
@@ -98,6 +104,13 @@ class LinearOperatorAdapter(Operator):
 
     Raises:
         PflowError: if a shape does not fit the operator's.
+
+    Example:
+        >>> import numpy as np
+        >>> from scipy.sparse.linalg import aslinearoperator
+        >>> F = LinearOperatorAdapter(aslinearoperator(np.array([[1.0, 2.0]])))
+        >>> F(torch.ones(1, 2)), F.adjoint(torch.ones(1, 1))
+        (tensor([[3.]]), tensor([[1., 2.]]))
     """
 
     linear = True

@@ -50,6 +50,16 @@ class Operator(ABC):
     Arguments:
         model_shape: the shape of one model x.
         data_shape: the shape of the data F(x) of one model.
+
+    Example:
+        >>> class Square(Operator):
+        ...     def forward(self, x):
+        ...         return x.square()
+        >>> F, x = Square((2,), (2,)), torch.tensor([[1.0, 3.0]])
+        >>> F(x)
+        tensor([[1., 9.]])
+        >>> F.vjp(x, torch.ones(1, 2))  # J(x)^T v
+        tensor([[2., 6.]])
     """
 
     linear: bool = False

@@ -131,8 +131,8 @@ def _valid_models(operator: Operator, x: Tensor) -> Tensor:
             else type(inside).__name__
         )
         raise PflowError(
-            f"{name} must return one boolean for each of the {len(x)} models, and returned {returned}:"
-            " reduce over the axes after the first"
+            f"{name} must return one boolean for each of the {len(x)} models, and returned"
+            f" {returned}: reduce over the axes after the first"
         )
     if inside.sum() < 2:
         raise PflowError(

@@ -35,8 +35,9 @@ def measure_cost(
     needs.
 
     Arguments:
-        x, v: models and vectors of data; their number is the first batch size, and they are
-            repeated to make the others.
+        operator: F.
+        x: models; their number is the first batch size, and they are repeated to make the others.
+        v: as many vectors of data.
         batches: other batch sizes.
 
     Returns:

@@ -29,6 +29,11 @@ class TorchOperator(Operator):
             of size 2.
         linear: whether F(a x + b x') = a F(x) + b F(x').
         valid: x -> (batch,) booleans, where F is not defined for every x.
+
+    Example:
+        >>> F = TorchOperator(lambda x: x.cumsum(1), (3,), (3,), linear=True)
+        >>> F(torch.ones(1, 3)), F.adjoint(torch.ones(1, 3))
+        (tensor([[1., 2., 3.]]), tensor([[3., 2., 1.]]))
     """
 
     def __init__(
@@ -53,6 +58,11 @@ class ModuleOperator(Operator):
         module: the module; copied, so that later training of it has no effect, and once for each
             dtype and device it is used in.
         model_shape, data_shape, linear: as for `TorchOperator`.
+
+    Example:
+        >>> F = ModuleOperator(nn.Flatten(), (1, 2, 2), (4,), linear=True)
+        >>> F(torch.ones(1, 1, 2, 2))
+        tensor([[1., 1., 1., 1.]])
     """
 
     def __init__(

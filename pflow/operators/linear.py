@@ -24,6 +24,11 @@ class MatrixOperator(Operator):
 
     Raises:
         PflowError: if `matrix` is not a matrix.
+
+    Example:
+        >>> F = MatrixOperator(torch.tensor([[1.0, 2.0]]))
+        >>> F(torch.ones(1, 2)), F.adjoint(torch.ones(1, 1))
+        (tensor([[3.]]), tensor([[1., 2.]]))
     """
 
     linear = True

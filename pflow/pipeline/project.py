@@ -1,9 +1,8 @@
 """A project of the user's own, in a folder outside pflow: the files to start from, and the pipeline
 run there.
 
-Snakefile, rules and profiles lie in pflow's clone, beside the package: they are found when pflow
-was installed from it with `pip install --editable`. Results, logs and Snakemake's memory lie in the
-folder where one runs.
+Snakefile, rules and profiles come with pflow: inside the installed package, or beside it in a
+clone. Results, logs and Snakemake's memory lie in the folder where one runs.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pflow.errors import PflowError
-from pflow.pipeline.workflow import check_yaml
+from pflow.pipeline.checks import check_yaml
 
 __all__ = ["new", "run"]
 
-CLONE = Path(__file__).resolve().parents[2]
+PACKAGE = Path(__file__).resolve().parents[1]
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
@@ -62,14 +61,8 @@ def run(configuration: Path, arguments: Sequence[str]) -> int:
     arguments are Snakemake's.
 
     Raises:
-        PflowError: the file is not there or not YAML, or pflow was not installed from its clone.
+        PflowError: the file is not there or not YAML, or pflow is installed without its rules.
     """
-    snakefile = CLONE / "Snakefile"
-    if not snakefile.is_file():
-        raise PflowError(
-            f"running the pipeline needs pflow's clone, and {snakefile} is not there: install it"
-            " with `pip install --editable PATH/OF/THE/CLONE`"
-        )
     if not configuration.is_file():
         raise PflowError(
             f"{configuration} is not there: {configuration.absolute()}: name your configuration"
@@ -81,7 +74,7 @@ def run(configuration: Path, arguments: Sequence[str]) -> int:
         "-m",
         "snakemake",
         "--snakefile",
-        str(snakefile),
+        str(_snakefile()),
         "--configfile",
         str(configuration),
         "--config",
@@ -89,3 +82,15 @@ def run(configuration: Path, arguments: Sequence[str]) -> int:
         *arguments,
     ]
     return subprocess.run(command, check=False).returncode
+
+
+def _snakefile() -> Path:
+    """The Snakefile of an installed package, or that of a clone."""
+    places = [PACKAGE / "snakemake", PACKAGE.parent]
+    for folder in places:
+        if (folder / "Snakefile").is_file():
+            return folder / "Snakefile"
+    raise PflowError(
+        f"running the pipeline needs its Snakefile, and neither {places[0]} nor {places[1]} has"
+        " one: install pflow again"
+    )

@@ -11,6 +11,7 @@ from typing import Any
 
 from pflow.config.experiment import Configuration, ExperimentSettings
 from pflow.pipeline.runtime import measured_minutes, operator_calls
+from pflow.storage.layout import Layout
 
 __all__ = ["JobResources"]
 
@@ -24,7 +25,7 @@ class JobResources:
 
     def __init__(self, configuration: Configuration) -> None:
         self.configuration = configuration
-        self.results = configuration.results
+        self.layout = Layout(Path(configuration.results))
 
     def experiment(self, name: str) -> ExperimentSettings:
         """The settings of one experiment."""
@@ -52,9 +53,8 @@ class JobResources:
             calls = operator_calls(
                 e, stage, getattr(wildcards, "method", None), getattr(wildcards, "split", "train")
             )
-            measured = measured_minutes(
-                Path(self.results, wildcards.experiment, "operator.json"), *calls
-            )
+            operator = self.layout.experiment(wildcards.experiment).operator
+            measured = measured_minutes(operator, *calls)
             return max(e.resources.runtime_minutes, measured) * attempt
 
         return minutes

@@ -27,6 +27,7 @@ def operator_calls(
     stage.
 
     Arguments:
+        experiment: its settings.
         stage: simulate, finetune, sample or reference; others ask for none.
         method: of finetune and sample.
         split: of simulate; only `high_fidelity` pairs are dear.
@@ -51,6 +52,8 @@ def measured_minutes(operator_json: Path, evaluations: int, forwards: int = 0) -
 
     Arguments:
         operator_json: what `check_operator` wrote; it need not exist.
+        evaluations: F with its gradient.
+        forwards: F alone.
     """
     try:
         cost = json.loads(operator_json.read_text(encoding="utf-8"))

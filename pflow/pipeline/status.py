@@ -18,8 +18,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from pflow.config.experiment import STAGES
-from pflow.pipeline.workflow import Pipeline, check_yaml
+from pflow.pipeline.checks import check_yaml
+from pflow.pipeline.stages import STAGES
+from pflow.pipeline.workflow import Pipeline
+from pflow.storage.layout import RunFolder, root_file
 
 __all__ = ["status"]
 
@@ -56,7 +58,7 @@ def status(folder: Path) -> str:
             *(f"  {line}" for line in _stages(pipeline, folder, name, begun)),
             *(f"  {line}" for line in _runs(pipeline, folder, name, begun)),
         ]
-    report = folder / pipeline.results / "report.html"
+    report = folder / pipeline.layout.report
     lines.append(f"report  {'done, ' + _age(report) if report.is_file() else 'missing'}")
     if begun.outputs and not begun.at_work:
         lines.append("Some jobs were interrupted: `snakemake` continues them.")
@@ -65,14 +67,16 @@ def status(folder: Path) -> str:
 
 def _stages(pipeline: Pipeline, folder: Path, experiment: str, begun: Begun) -> list[str]:
     lines = []
-    for stage in STAGES[:-1]:
-        files = pipeline.stage_files(stage, experiment)
+    for stage in STAGES.values():
+        if stage.files is None:
+            continue
+        files = pipeline.stage_files(stage.name, experiment)
         states = [_state(folder, file, begun) for file in files]
         counts = {
             state: states.count(state) for state in ("done", "running", "interrupted", "missing")
         }
         lines.append(
-            f"{stage:<15} "
+            f"{stage.name:<15} "
             + (
                 ", ".join(f"{count} {state}" for state, count in counts.items() if count)
                 or "nothing to do"
@@ -84,13 +88,16 @@ def _stages(pipeline: Pipeline, folder: Path, experiment: str, begun: Begun) -> 
 def _runs(pipeline: Pipeline, folder: Path, experiment: str, begun: Begun) -> list[str]:
     """Newest first: numbers of finished runs, the last line of the log of running ones."""
     done, other = [], []
-    for file in pipeline.runs(experiment, "metrics.json"):
-        path = folder / file
-        run = "/".join(path.parts[-4:-1])
-        if path.is_file():
-            done.append((path.stat().st_mtime, f"{run:<40} {_numbers(path)}"))
-        elif (told := _progress(folder, file, begun)) is not None:
-            other.append(f"{run:<40} {told}")
+    files = pipeline.files(experiment)
+    for names in files.run_names():
+        run = files.folder.run(*names)
+        name, metrics = run.folder.relative_to(files.folder.posteriors), folder / run.metrics
+        if metrics.is_file():
+            done.append((metrics.stat().st_mtime, f"{name!s:<40} {_numbers(metrics)}"))
+        elif (stage := _stage_of(run, begun)) is not None:
+            last = _last_line(folder / files.folder.run_log(stage, *names))
+            state = "running" if begun.at_work else "interrupted in"
+            other.append(f"{name!s:<40} {state} {stage}  {last}".rstrip())
     return [line for _, line in sorted(done, key=lambda entry: -entry[0])] + other
 
 
@@ -113,27 +120,22 @@ def _numbers(path: Path) -> str:
     return ", ".join([metrics.get("verdict", "no verdict"), *numbers, _age(path)])
 
 
-def _progress(folder: Path, metrics: str, begun: Begun) -> str | None:
-    """What the log of the stage that a run is in says last."""
-    run = Path(metrics).parent
-    for stage, output in (
-        ("evaluate", "metrics.json"),
-        ("sample", "posterior.zarr/zarr.json"),
-        ("finetune", "flow.safetensors"),
-    ):
-        if f"{run.as_posix()}/{output}" in begun.outputs:
-            results_and_experiment, place = run.parts[:-4], run.parts[-3:]
-            log = folder.joinpath(
-                *results_and_experiment, "logs", stage, *place[:-1], f"{place[-1]}.log"
-            )
-            lines = (
-                log.read_text(encoding="utf-8", errors="replace").splitlines()
-                if log.is_file()
-                else []
-            )
-            told = lines[-1] if len(lines) > 1 else ""
-            return f"{'running' if begun.at_work else 'interrupted in'} {stage}  {told[:LONGEST]}".rstrip()
-    return None
+def _stage_of(run: RunFolder, begun: Begun) -> str | None:
+    """The stage that a run is in, the last first."""
+    outputs = {
+        "evaluate": run.metrics,
+        "sample": root_file(run.posterior),
+        "finetune": run.weights,
+    }
+    return next((stage for stage, output in outputs.items() if str(output) in begun.outputs), None)
+
+
+def _last_line(log: Path) -> str:
+    """What a stage has said last; the first line of a log is its command."""
+    if not log.is_file():
+        return ""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return lines[-1][:LONGEST] if len(lines) > 1 else ""
 
 
 def _begun(folder: Path) -> Begun:

@@ -4,9 +4,7 @@ the exact posterior.
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Iterable
 from typing import Any
 
 from pflow.errors import PflowError
@@ -21,6 +19,7 @@ from pflow.problems.rosenbrock import Rosenbrock
 from pflow.problems.seismic import Seismic
 from pflow.problems.traveltime import TravelTime
 from pflow.problems.waveform import Waveform
+from pflow.settings.suggestion import did_you_mean
 
 __all__ = [
     "PROBLEMS",
@@ -39,20 +38,19 @@ __all__ = [
     "build_problem",
 ]
 
-PROBLEMS: dict[str, type[Problem]] = {
-    problem.name: problem
-    for problem in (
-        Bimodal,
-        Darcy,
-        Gaussian,
-        LogNormal,
-        Poisson,
-        Rosenbrock,
-        Seismic,
-        TravelTime,
-        Waveform,
-    )
-}
+# One entry for each problem that comes with pflow; its class declares the name and the settings.
+BUILT_IN = (
+    Rosenbrock,
+    Gaussian,
+    LogNormal,
+    Bimodal,
+    TravelTime,
+    Waveform,
+    Poisson,
+    Darcy,
+    Seismic,
+)
+PROBLEMS: dict[str, type[Problem]] = {problem.name: problem for problem in BUILT_IN}
 
 
 def build_problem(name: str, **settings: Any) -> Problem:
@@ -64,23 +62,18 @@ def build_problem(name: str, **settings: Any) -> Problem:
     """
     if name not in PROBLEMS:
         raise PflowError(
-            f"`problem.name` (={name!r}) must be one of"
-            f" {_choices(PROBLEMS)}{_nearest(name, PROBLEMS)}"
+            f"`problem.name` (={name!r}) must be one of {_choices(name, sorted(PROBLEMS))}"
         )
-    known = inspect.signature(PROBLEMS[name]).parameters
+    arguments = sorted(inspect.signature(PROBLEMS[name]).parameters)
     for setting in settings:
-        if setting not in known:
+        if setting not in arguments:
             raise PflowError(
                 f"`problem.{setting}` is not a setting of {name!r}, which has"
-                f" {_choices(known)}{_nearest(setting, known)}"
+                f" {_choices(setting, arguments)}"
             )
     return PROBLEMS[name](**settings)
 
 
-def _choices(known: Iterable[str]) -> str:
-    return ", ".join(sorted(known))
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f": did you mean {near[0]!r}?" if near else ""
+def _choices(name: str, choices: list[str]) -> str:
+    hint = did_you_mean(name, choices)
+    return ", ".join(choices) + (f": {hint}" if hint else "")

@@ -66,6 +66,15 @@ class Problem(ABC):
     Raises:
         PflowError: if `noise_std` is not positive, if not exactly one of it and `noise` is given,
             or if shapes do not agree.
+
+    Example:
+        >>> from pflow.problems import Gaussian
+        >>> problem = Gaussian()
+        >>> x, y = problem.simulate(3, torch.Generator().manual_seed(0))
+        >>> x.shape, y.shape
+        (torch.Size([3, 64]), torch.Size([3, 64]))
+        >>> problem.log_likelihood(y, problem.high_fidelity(x)).shape
+        torch.Size([3])
     """
 
     name: ClassVar[str]

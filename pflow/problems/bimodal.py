@@ -5,6 +5,7 @@ quadrature.
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,8 @@ from torch import Tensor
 from pflow.operators import Operator
 from pflow.problems.base import Fidelity, Problem, standard_normal
 from pflow.problems.quadrature import GridPosterior
+from pflow.problems.validation import checked_settings
+from pflow.settings.declaration import setting
 
 __all__ = ["Bimodal", "FoldOperator"]
 
@@ -35,14 +38,14 @@ class FoldOperator(Operator):
 
 
 class Bimodal(Problem):
-    r"""Two unknowns :math:`x \sim N(0, I)` seen through :math:`F(x) = (x_1^2 + 0.5 x_2, x_2)`, at
-    low fidelity
-    :math:`(0.8 x_1^2, x_2)`.
+    r"""Two unknowns whose posterior has two separated modes.
 
-    For y1 well above the noise the posterior has one mode for each sign of x1.
+    :math:`x \sim N(0, I)` is seen through :math:`F(x) = (x_1^2 + 0.5 x_2, x_2)`, at low fidelity
+    :math:`(0.8 x_1^2, x_2)`. For y1 well above the noise the posterior has one mode for each sign
+    of x1.
 
     Arguments:
-        noise_std: standard deviation of the noise on each datum.
+        noise_std: standard deviation of the independent Gaussian noise on y.
 
     Raises:
         PflowError: for impossible values.
@@ -50,7 +53,13 @@ class Bimodal(Problem):
 
     name = "bimodal"
 
-    def __init__(self, noise_std: float = 0.3) -> None:
+    @staticmethod
+    def model_shape_of() -> tuple[int, ...]:
+        """The shape of one x."""
+        return (2,)
+
+    @checked_settings
+    def __init__(self, noise_std: Annotated[float, setting(above=0)] = 0.3) -> None:
         super().__init__(
             low_fidelity=FoldOperator(0.8, 0.0),
             high_fidelity=FoldOperator(1.0, 0.5),

@@ -39,6 +39,11 @@ class Crosswell(PriorProblem):
     field_unit = "m"
     field_colours = "RdBu"  # red is slow, as everywhere in tomography
 
+    @staticmethod
+    def model_shape_of(side: int) -> tuple[int, ...]:
+        """The shape of one x."""
+        return (side**2,)
+
     def __init__(
         self,
         side: int,

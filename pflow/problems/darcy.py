@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pflow.operators.diffusion import Diffusion
 from pflow.operators.points import inner_grid
 from pflow.problems.prior_problem import PriorProblem
 from pflow.problems.priors import MaternField
-from pflow.problems.validation import whole_number
+from pflow.problems.validation import checked_settings
+from pflow.settings.declaration import setting
 
 __all__ = ["Darcy"]
 
@@ -14,7 +17,10 @@ WELLS, INFLOW = 10, 10.0
 
 
 class Darcy(PriorProblem):
-    r"""The log-permeability x of a square section, on side x side cells, flattened row by row; the
+    r"""Darcy flow: log-permeabilities from 100 pressures; finite elements on a fine and a coarse
+    mesh.
+
+    The log-permeability x of a square lives on side x side cells, flattened row by row; the
     pressure u is measured at 10 x 10 points.
 
     .. math:: -\nabla \cdot (e^x \nabla u) = 10 \text{ in } (0, 1)^2, \qquad u = 0 \text{ on the
@@ -29,8 +35,8 @@ class Darcy(PriorProblem):
     its cells' permeabilities.
 
     Arguments:
-        side: cells along each side.
-        std: standard deviation of x under the prior, the symbol varsigma.
+        side: cells along each side: the model has side * side unknowns.
+        std: standard deviation varsigma of x, the log-permeability, under the prior.
         length: correlation length ell, in sides of the square.
         noise_std: standard deviation of the noise on each pressure; the default is 2 % of the mean
             pressure of a homogeneous rock, x = 0.
@@ -45,22 +51,22 @@ class Darcy(PriorProblem):
     field_label = "log permeability"
     field_unit = "side"
 
+    @staticmethod
+    def model_shape_of(side: int) -> tuple[int, ...]:
+        """The shape of one x."""
+        return (side**2,)
+
+    @checked_settings
     def __init__(
         self,
-        side: int = 32,
-        std: float = 1.0,
-        length: float = 0.2,
-        noise_std: float = 0.0083,
-        mesh: int = 32,
-        low_mesh: int = 16,
+        side: Annotated[int, setting(minimum=4, maximum=64)] = 32,  # the prior is dense
+        std: Annotated[float, setting(above=0)] = 1.0,
+        length: Annotated[float, setting(above=0)] = 0.2,
+        noise_std: Annotated[float, setting(above=0)] = 0.0083,
+        mesh: Annotated[int, setting(minimum=4, maximum=256)] = 32,
+        low_mesh: Annotated[int, setting(minimum=4, maximum=256)] = 16,
     ) -> None:
-        side = whole_number("side", side, minimum=4, maximum=64)  # the prior is dense
-        low, high = (
-            Diffusion(
-                side, whole_number(name, n, minimum=4, maximum=256), inner_grid(WELLS), INFLOW
-            )
-            for name, n in (("low_mesh", low_mesh), ("mesh", mesh))
-        )
+        low, high = (Diffusion(side, n, inner_grid(WELLS), INFLOW) for n in (low_mesh, mesh))
         super().__init__(
             prior=MaternField((side, side), length, nu=1.5, std=std, spacing=1 / side),
             low_fidelity=low,

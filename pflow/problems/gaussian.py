@@ -5,6 +5,7 @@ dimension.
 from __future__ import annotations
 
 import math
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -15,55 +16,64 @@ from pflow.problems.base import Fidelity
 from pflow.problems.normal import LinearGaussianPosterior, linear_gaussian_posterior
 from pflow.problems.prior_problem import PriorProblem
 from pflow.problems.priors import MaternField
-from pflow.problems.validation import whole_number
+from pflow.problems.validation import checked_settings, whole_number
+from pflow.settings.declaration import setting
 
 __all__ = ["Gaussian"]
 
 
 class Gaussian(PriorProblem):
-    r"""A smooth random field on a grid of side x side points, flattened row by row to a vector of d
-    = side^2 unknowns.
+    r"""Correlated Gaussian prior on a square grid with dense linear operators: the posterior is
+    exact in any dimension.
+
+    x is a smooth random field on side x side points, flattened row by row:
 
     .. math::
         x \sim N(0, C), \qquad C_{ij} = \exp\left(- \frac{|r_i - r_j|^2}{2 \ell^2}\right) + \tau
         \delta_{ij}
 
-    with r_i the grid points. The low-fidelity operator is the identity, the high-fidelity operator
-    the dense matrix
-    :math:`B = 0.8 I + 0.5 G / \mathrm{side}`, where G has standard normal elements.
+    with r_i the grid points and ell the correlation length. The low-fidelity operator is the
+    identity, the high-fidelity operator the dense matrix :math:`B = 0.8 I + 0.5 G / \mathrm{side}`,
+    where G has standard normal elements.
 
     Arguments:
-        side: points along each side of the grid.
-        length: correlation length of the prior in grid points, the symbol ell.
-        noise_std: standard deviation of the noise on each datum.
+        side: points along each side of the grid: the model has side * side unknowns.
+        length: correlation length of the prior, in grid points.
+        noise_std: standard deviation of the independent Gaussian noise on y.
+        operator_seed: seed of the random high-fidelity operator.
+
+    Attributes:
         jitter: variance tau of the rough part of the field; it also keeps C well conditioned.
-        operator_seed: seed of G.
 
     Raises:
         PflowError: for impossible values.
     """
 
     name = "gaussian"
+    jitter: ClassVar[float] = 1e-2
 
+    @staticmethod
+    def model_shape_of(side: int) -> tuple[int, ...]:
+        """The shape of one x."""
+        return (side**2,)
+
+    @checked_settings
     def __init__(
         self,
-        side: int = 8,
-        length: float = 1.5,
-        noise_std: float = 0.4,
-        jitter: float = 1e-2,
-        operator_seed: int = 3,
+        # Matrices are dense: a side of 64 means 4096 x 4096, 134 MB each.
+        side: Annotated[int, setting(minimum=1, maximum=64)] = 8,
+        length: Annotated[float, setting(above=0)] = 1.5,
+        noise_std: Annotated[float, setting(above=0)] = 0.4,
+        operator_seed: Annotated[int, setting(minimum=0)] = 3,
     ) -> None:
-        side = whole_number(
-            "side", side, minimum=1, maximum=64
-        )  # Matrices are dense: 64 means 4096 x 4096, 134 MB each.
         generator = torch.Generator().manual_seed(
             whole_number("operator_seed", operator_seed, minimum=0, maximum=2**63 - 1)
         )
-        size = side * side
+        (size,) = self.model_shape_of(side)
         # Drawn in float32: these are the matrices of the numbers in DESIGN section 5.
         disturbance = torch.randn(size, size, generator=generator).double()
         super().__init__(
-            prior=MaternField((side, side), length, nu=math.inf, jitter=jitter),
+            prior=MaternField((side, side), length, nu=math.inf, jitter=self.jitter),
             low_fidelity=IdentityOperator((size,)),
             high_fidelity=MatrixOperator(
                 0.8 * torch.eye(size, dtype=torch.float64) + 0.5 * disturbance / side

@@ -90,13 +90,15 @@ class Family:
 FAMILIES = {
     "shallow": Family(
         deformation=1.0, variability=1.0, tilt=0.047, fold=0.012, folds=4,
-        faults=3, fault_probability=0.15, throw=(0.005, 0.06), fault_dip=(50, 80), unconformity_probability=0.2,
-        period=(6.0, 12.0), stretch=1.3, lateral=0.25, resolution=0.7, signal_to_noise=(7, 20),
+        faults=3, fault_probability=0.15, throw=(0.005, 0.06), fault_dip=(50, 80),
+        unconformity_probability=0.2, period=(6.0, 12.0), stretch=1.3, lateral=0.25,
+        resolution=0.7, signal_to_noise=(7, 20),
     ),
     "deep": Family(
         deformation=1.0, variability=0.4, tilt=0.13, fold=0.038, folds=5,
-        faults=3, fault_probability=0.5, throw=(0.02, 0.08), fault_dip=(45, 75), unconformity_probability=0.4,
-        period=(7.0, 13.0), stretch=1.4, lateral=0.3, resolution=0.8, signal_to_noise=(5.5, 11),
+        faults=3, fault_probability=0.5, throw=(0.02, 0.08), fault_dip=(45, 75),
+        unconformity_probability=0.4, period=(7.0, 13.0), stretch=1.4, lateral=0.3,
+        resolution=0.8, signal_to_noise=(5.5, 11),
     ),
 }  # fmt: skip
 

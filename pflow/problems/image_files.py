@@ -77,7 +77,10 @@ class ImageFile:
         1; blank ones are left out.
 
         Arguments:
+            n: number of patches.
+            split: the part of the file.
             rows: first row and the row after the last, of the depths that patches may touch.
+            generator: of the order; None for torch's own.
 
         Raises:
             PflowError: for rows outside of the file, or too few patches.

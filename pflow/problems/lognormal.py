@@ -4,6 +4,8 @@ posterior.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,7 +13,8 @@ from torch import Tensor
 from pflow.operators import IdentityOperator, MatrixOperator, Operator
 from pflow.problems.gaussian import Gaussian
 from pflow.problems.prior_problem import PriorProblem
-from pflow.problems.validation import positive_number
+from pflow.problems.validation import checked_settings
+from pflow.settings.declaration import setting
 
 __all__ = ["ExponentialOperator", "LogNormal"]
 
@@ -33,15 +36,21 @@ class ExponentialOperator(Operator):
 
 
 class LogNormal(PriorProblem):
-    r"""The Gaussian problem with :math:`F(x) = B (e^{a x} - 1) / a` instead of B x; at low fidelity
-    the identity.
+    r"""A positive random field seen through a matrix: nonlinear in any dimension, without an exact
+    posterior.
+
+    The problem `Gaussian` with :math:`F(x) = B (e^{a x} - 1) / a` instead of B x, where a is the
+    strength; at low fidelity the identity.
 
     Parameters that must be positive, such as a conductivity or a slowness, are modelled by their
     logarithm, and this is the nonlinearity that follows.
 
     Arguments:
-        side, length, noise_std, operator_seed: those of `Gaussian`.
-        strength: a, how nonlinear.
+        side: points along each side of the grid: the model has side * side unknowns.
+        length: correlation length of the prior, in grid points.
+        noise_std: standard deviation of the independent Gaussian noise on y.
+        strength: how nonlinear the operator is.
+        operator_seed: seed of the random high-fidelity operator.
 
     Raises:
         PflowError: for impossible values.
@@ -49,23 +58,27 @@ class LogNormal(PriorProblem):
 
     name = "lognormal"
 
+    @staticmethod
+    def model_shape_of(side: int) -> tuple[int, ...]:
+        """The shape of one x."""
+        return (side**2,)
+
+    @checked_settings
     def __init__(
         self,
-        side: int = 8,
-        length: float = 1.5,
-        noise_std: float = 0.4,
-        strength: float = 0.5,
-        operator_seed: int = 3,
+        side: Annotated[int, setting(minimum=1, maximum=64)] = 8,
+        length: Annotated[float, setting(above=0)] = 1.5,
+        noise_std: Annotated[float, setting(above=0)] = 0.4,
+        strength: Annotated[float, setting(above=0)] = 0.5,
+        operator_seed: Annotated[int, setting(minimum=0)] = 3,
     ) -> None:
         gaussian = Gaussian(
             side=side, length=length, noise_std=noise_std, operator_seed=operator_seed
         )
         super().__init__(
             prior=gaussian.prior,
-            low_fidelity=IdentityOperator(gaussian.model_shape),
-            high_fidelity=ExponentialOperator(
-                gaussian.high_fidelity.matrix, positive_number("strength", strength)
-            ),
+            low_fidelity=IdentityOperator(self.model_shape_of(side)),
+            high_fidelity=ExponentialOperator(gaussian.high_fidelity.matrix, strength),
             noise_std=noise_std,
             parameter_names=gaussian.parameter_names,
         )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 
 from pflow.operators.diffusion import Diffusion
 from pflow.operators.points import inner_grid
 from pflow.problems.normal import Normal
 from pflow.problems.prior_problem import PriorProblem
-from pflow.problems.validation import whole_number
+from pflow.problems.validation import checked_settings
+from pflow.settings.declaration import setting
 
 __all__ = ["Poisson"]
 
@@ -17,8 +20,11 @@ PRIOR_MEAN, PRIOR_STD = 4.0, 2.0
 
 
 class Poisson(PriorProblem):
-    r"""The logarithms x of 64 coefficients, each constant on one of 8 x 8 squares, of a Poisson
-    equation whose solution is measured at 13 x 13 points.
+    r"""The benchmark of Aristoff and Bangerth: 64 coefficients of a Poisson equation from 169
+    values of its solution.
+
+    The unknowns x are the logarithms of coefficients that are constant on 8 x 8 squares; the
+    solution is measured at 13 x 13 points.
 
     .. math:: -\nabla \cdot (e^x \nabla u) = 10 \text{ in } (0, 1)^2, \qquad u = 0 \text{ on the
         edge}, \qquad x \sim N(4, 2^2 I)
@@ -48,11 +54,19 @@ class Poisson(PriorProblem):
     field_label = "log coefficient, ln theta"
     field_unit = "side"
 
-    def __init__(self, noise_std: float = 0.05, mesh: int = 32, low_mesh: int = 16) -> None:
-        low, high = (
-            Diffusion(SIDE, whole_number(name, n, minimum=8, maximum=256), inner_grid(POINTS), LOAD)
-            for name, n in (("low_mesh", low_mesh), ("mesh", mesh))
-        )
+    @staticmethod
+    def model_shape_of() -> tuple[int, ...]:
+        """The shape of one x."""
+        return (64,)
+
+    @checked_settings
+    def __init__(
+        self,
+        noise_std: Annotated[float, setting(above=0)] = 0.05,
+        mesh: Annotated[int, setting(minimum=8, maximum=256)] = 32,
+        low_mesh: Annotated[int, setting(minimum=8, maximum=256)] = 16,
+    ) -> None:
+        low, high = (Diffusion(SIDE, n, inner_grid(POINTS), LOAD) for n in (low_mesh, mesh))
         identity = torch.eye(SIDE**2, dtype=torch.float64)
         super().__init__(
             prior=Normal(

@@ -1,36 +1,27 @@
-"""A problem under another prior than its own: estimated from training models, or learnt."""
+"""An existing problem under another prior: estimated from training models, or learnt."""
 
 from __future__ import annotations
-
-from typing import Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from pflow.problems.base import ExactPosterior, Fidelity, Problem
+from pflow.problems.priors.base import Prior
 from pflow.problems.stationary import StationaryGaussian, StationaryPosterior
 
-__all__ = ["Prior", "PriorOverride"]
-
-
-class Prior(Protocol):
-    """A density over models."""
-
-    def log_density(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, " batch"]:
-        """log p(x), normalised and differentiable."""
-
-    def sample(
-        self, n: int, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32
-    ) -> Float[Tensor, "n *model"]:
-        """Independent draws."""
+__all__ = ["PriorOverride"]
 
 
 class PriorOverride(Problem):
-    """The operators, noise and summaries of `problem`, and the prior `prior`.
+    """The operators, noise and summaries of an existing problem, under another prior than its own.
 
-    With a stationary Gaussian prior, a linear operator and independent noise the posterior is
-    exact.
+    To build a problem from a prior in the first place, see `PriorProblem`. With a stationary
+    Gaussian prior, a linear operator and independent noise the posterior is exact.
+
+    Arguments:
+        problem: whose prior is replaced; true models are drawn from the new one.
+        prior: p(x), see `pflow.problems.priors`.
     """
 
     def __init__(self, problem: Problem, prior: Prior) -> None:
@@ -61,7 +52,7 @@ class PriorOverride(Problem):
     def sample_prior(
         self, n: int, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "n *model"]:
-        return self.prior.sample(n, generator, dtype)
+        return self.prior.sample(n, generator).to(dtype)
 
     def log_prior(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, " batch"]:
         return self.prior.log_density(x)

@@ -1,4 +1,4 @@
-"""A problem whose prior is an object of its own."""
+"""A problem built from a prior, two operators and noise."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ __all__ = ["PriorProblem"]
 
 
 class PriorProblem(Problem):
-    """A prior from `pflow.problems.priors`, two operators and noise.
+    """A problem built from a prior of `pflow.problems.priors`, two operators and noise.
 
-    With an `Unconstrained` prior the operators take physical parameters, and the model x of
+    The base class of most problems; `PriorOverride` replaces the prior of an existing problem. With
+    an `Unconstrained` prior the operators take physical parameters, and the model x of
     everything else has no bounds; `physical(x)` maps back.
 
     Arguments:

@@ -18,6 +18,7 @@ flows for variational inference in inverse problems", https://arxiv.org/abs/2101
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -28,7 +29,8 @@ from torch import Tensor
 from pflow.errors import PflowError
 from pflow.operators import IdentityOperator, MatrixOperator, dense_matrix, unit_spectral_norm
 from pflow.problems.base import Fidelity, Problem, standard_normal
-from pflow.problems.validation import finite_number, whole_number
+from pflow.problems.validation import checked_settings, whole_number
+from pflow.settings.declaration import setting
 
 __all__ = ["Rosenbrock", "RosenbrockPosterior"]
 
@@ -41,19 +43,19 @@ CELLS = 2**14
 
 
 class Rosenbrock(Problem):
-    r"""Two unknowns :math:`x = (x_1, x_2)` with the Rosenbrock prior
+    r"""Two unknowns, the Rosenbrock prior and a random 2x2 operator (the paper's first experiment).
 
     .. math::
         p(x) = \frac{1}{\sqrt{2} \pi} \exp\left(-\tfrac{1}{2} (x_1 - \mu)^2 - (x_2 - x_1^2)^2\right)
 
-    that is :math:`x_1 \sim N(\mu, 1)` and :math:`x_2 \sim N(x_1^2, 1/2)`. The low-fidelity operator
-    is the identity, the high-fidelity operator the matrix G + 3 I scaled to unit spectral norm,
-    where G has standard normal elements.
+    for :math:`x = (x_1, x_2)`, that is :math:`x_1 \sim N(\mu, 1)` and
+    :math:`x_2 \sim N(x_1^2, 1/2)`. The low-fidelity operator is the identity, the high-fidelity
+    operator the matrix G + 3 I scaled to unit spectral norm, where G has standard normal elements.
 
     Arguments:
-        noise_std: standard deviation of the noise on each datum.
-        mu: the prior mean of x1.
-        operator_seed: seed of G.
+        noise_std: standard deviation of the independent Gaussian noise on y.
+        mu: mean of x1 under the prior.
+        operator_seed: seed of the random high-fidelity operator.
 
     Raises:
         PflowError: for impossible values.
@@ -61,18 +63,29 @@ class Rosenbrock(Problem):
 
     name = "rosenbrock"
 
-    def __init__(self, noise_std: float = 0.4, mu: float = 0.0, operator_seed: int = 0) -> None:
+    @staticmethod
+    def model_shape_of() -> tuple[int, ...]:
+        """The shape of one x."""
+        return (2,)
+
+    @checked_settings
+    def __init__(
+        self,
+        noise_std: Annotated[float, setting(above=0)] = 0.4,
+        mu: float = 0.0,
+        operator_seed: Annotated[int, setting(minimum=0)] = 0,
+    ) -> None:
         generator = torch.Generator().manual_seed(
             whole_number("operator_seed", operator_seed, minimum=0, maximum=2**63 - 1)
         )
         matrix = standard_normal((2, 2), generator) + 3 * torch.eye(2, dtype=torch.float64)
         super().__init__(
-            low_fidelity=IdentityOperator((2,)),
+            low_fidelity=IdentityOperator(self.model_shape_of()),
             high_fidelity=MatrixOperator(unit_spectral_norm(matrix)),
             noise_std=noise_std,
             parameter_names=("x1", "x2"),
         )
-        self.mu = finite_number("mu", mu)
+        self.mu = mu
 
     def sample_prior(
         self, n: int, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32

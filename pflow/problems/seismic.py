@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
@@ -16,14 +17,18 @@ from pflow.operators.romberg import RombergOperator
 from pflow.problems.base import Problem
 from pflow.problems.geology import seismic_images
 from pflow.problems.image_files import ImageFile, Split
-from pflow.problems.validation import positive_number, whole_number
+from pflow.problems.validation import checked_settings
+from pflow.settings.declaration import setting
 
 __all__ = ["Seismic"]
 
 
 class Seismic(Problem):
-    r"""A seismic image x, (1, height, width), seen through a random convolution of which one entry
-    in `ratio` is kept.
+    r"""Compressed sensing of seismic images, learnt from shallow geology and wanted for deep
+    geology (the paper's second experiment).
+
+    An image x, (1, height, width), is seen through a random convolution of which one entry in
+    `ratio` is kept:
 
     .. math::
         y = A x + \sigma \epsilon
@@ -34,17 +39,23 @@ class Seismic(Problem):
     the priors that are estimated from them (`pflow.config.priors`).
 
     Arguments:
-        height, width: of the image.
-        ratio: unknowns for each measurement.
-        measurements: whether y are the measurements, a vector, or their back-projection, an image.
-        noise_std: sigma.
-        operator_seed: of the convolution.
-        training, target: families of the generator, see `pflow.problems.geology`.
-        images: file with seismic sections, which takes the place of the generator.
-        array: name of the array in that file.
-        training_rows, target_rows: depths of training images and of the observations' true models,
-            in samples: first, and one after the last.
-        stride: samples between neighbouring patches.
+        height: rows of an image, its depth.
+        width: columns of an image, its traces.
+        ratio: unknowns for each measurement: 2 keeps half of the entries of the random convolution.
+        measurements: whether the data are the measurements themselves; false: their
+            back-projection, an image, as in the paper.
+        noise_std: standard deviation of the independent Gaussian noise on y; images have the
+            standard deviation 1.
+        operator_seed: seed of the random convolution.
+        training: geology of the pairs.
+        target: geology of the observations' true models.
+        images: your own seismic sections instead of the generator: SEG-Y (a line, or a volume with
+            its inlines), or a stack (section, depth, trace) as .npy, .npz, Zarr, NetCDF or HDF5.
+            The path starts in the folder where you run pflow.
+        array: name of the stack in that file, where it has several arrays.
+        training_rows: depths of the training images in samples, [first, one after the last].
+        target_rows: depths of the observations' true models, likewise.
+        stride: samples and traces between neighbouring images cut from the file.
 
     Raises:
         PflowError: for impossible values.
@@ -54,29 +65,31 @@ class Seismic(Problem):
     field_label = "reflectivity"
     field_unit = "pixel"
 
+    @staticmethod
+    def model_shape_of(height: int, width: int) -> tuple[int, ...]:
+        """The shape of one x."""
+        return (1, height, width)
+
+    @checked_settings
     def __init__(
         self,
-        height: int = 32,
-        width: int = 32,
-        ratio: float = 2.0,
+        height: Annotated[int, setting(minimum=8, maximum=4096)] = 32,
+        width: Annotated[int, setting(minimum=8, maximum=4096)] = 32,
+        ratio: Annotated[float, setting(minimum=1)] = 2.0,
         measurements: bool = False,
-        noise_std: float = 0.2,
-        operator_seed: int = 0,
-        training: str = "shallow",
-        target: str = "deep",
+        noise_std: Annotated[float, setting(above=0)] = 0.2,
+        operator_seed: Annotated[int, setting(minimum=0)] = 0,
+        training: Literal["shallow", "deep"] = "shallow",
+        target: Literal["shallow", "deep"] = "deep",
         images: str | None = None,
         array: str = "x",
         training_rows: Sequence[int] | None = None,
         target_rows: Sequence[int] | None = None,
-        stride: int = 32,
+        stride: Annotated[int, setting(minimum=1, maximum=4096)] = 32,
     ) -> None:
-        height, width = (
-            whole_number(name, size, minimum=8, maximum=4096)
-            for name, size in (("height", height), ("width", width))
-        )
         operator = RombergOperator(
-            (1, height, width),
-            positive_number("ratio", ratio),
+            self.model_shape_of(height, width),
+            ratio,
             seed=operator_seed,
             measurements=measurements,
         )
@@ -86,13 +99,7 @@ class Seismic(Problem):
         self.field_extent = (0.0, float(width), float(height), 0.0)  # left, right, bottom, top
         self.families, self.split, self.file = (training, target), "train", None
         if images is not None:
-            self.file = ImageFile(
-                images,
-                array,
-                height,
-                width,
-                whole_number("stride", stride, minimum=1, maximum=4096),
-            )
+            self.file = ImageFile(images, array, height, width, stride)
             self.rows = _rows("training_rows", training_rows), _rows("target_rows", target_rows)
 
     def sample_prior(

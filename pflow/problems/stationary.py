@@ -58,7 +58,7 @@ def estimate_spectrum(images: Float[Tensor, "n *model"]) -> Float[Tensor, "*mode
 
 
 class StationaryGaussian:
-    """N(0, Sigma) over images; computed in the dtype and on the device of its input.
+    """The `Prior` N(0, Sigma) of images; computed in the dtype and on the device of its input.
 
     Arguments:
         spectrum: S, (channels, height, width), positive; of real images, so symmetric in frequency.
@@ -73,7 +73,7 @@ class StationaryGaussian:
                 "the spectrum of a stationary Gaussian prior must be positive at each frequency:"
                 " estimate it with `estimate_spectrum`"
             )
-        self.model_shape = tuple(spectrum.shape)
+        self.shape = tuple(spectrum.shape)
         self._spectrum, self._amplitude = Constant(spectrum), Constant(spectrum.double().sqrt())
         self._log_peak = -0.5 * float((2 * math.pi * spectrum.double()).log().sum())
 
@@ -87,12 +87,10 @@ class StationaryGaussian:
         white = torch.fft.fft2(x, norm="ortho").abs().square() / self._spectrum.like(x)
         return self._log_peak - 0.5 * white.flatten(1).sum(1)
 
-    def sample(
-        self, n: int, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32
-    ) -> Float[Tensor, "n *model"]:
-        """Independent draws, on the generator's device."""
-        white = standard_normal((n, *self.model_shape), generator)
-        return torch.fft.ifft2(self._amplitude.like(white) * torch.fft.fft2(white)).real.to(dtype)
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n *model"]:
+        """Independent draws in float64, on the generator's device."""
+        white = standard_normal((n, *self.shape), generator)
+        return torch.fft.ifft2(self._amplitude.like(white) * torch.fft.fft2(white)).real
 
     def covariance_times(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, "batch *model"]:
         """Sigma x."""
@@ -140,14 +138,14 @@ class StationaryPosterior:
         """Exact with a factor, otherwise that of many draws."""
         if self.factor is None:
             return self.sample(MOMENT_DRAWS, torch.Generator().manual_seed(0)).std(0)
-        size = math.prod(self.prior.model_shape)
+        size = math.prod(self.prior.shape)
         variance = torch.empty(size, dtype=torch.float64)
         for first in range(0, size, AT_ONCE):
             chosen = torch.arange(first, min(size, first + AT_ONCE))
             unit = (
                 torch.zeros(len(chosen), size, dtype=torch.float64)
                 .scatter_(1, chosen[:, None], 1.0)
-                .view(-1, *self.prior.model_shape)
+                .view(-1, *self.prior.shape)
             )
             of_prior = self.prior.covariance_times(unit)
             seen = torch.linalg.solve_triangular(
@@ -156,7 +154,7 @@ class StationaryPosterior:
             variance[chosen] = of_prior.flatten(1)[
                 torch.arange(len(chosen)), chosen
             ] - seen.square().sum(0)
-        return variance.clamp_min(0).sqrt().view(self.prior.model_shape).to(self.like)
+        return variance.clamp_min(0).sqrt().view(self.prior.shape).to(self.like)
 
     def log_density(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, " batch"]:
         """log p(x given y) = log p(y given x) + log p(x) - log p(y).
@@ -180,7 +178,7 @@ class StationaryPosterior:
         """Independent draws, by Matheron's rule."""
         draws = []
         for first in range(0, n, AT_ONCE):
-            x = self.prior.sample(min(AT_ONCE, n - first), generator, torch.float64)
+            x = self.prior.sample(min(AT_ONCE, n - first), generator)
             noise = self.noise_std * standard_normal((len(x), *self.like.shape), generator)
             draws.append((x + self._correction(self.y - self.operator(x) - noise)).to(self.like))
         return torch.cat(draws)
@@ -221,6 +219,9 @@ def conjugate_gradients(
 
     Arguments:
         times: v -> K v, batch first.
+        data: right-hand sides, (batch, *data).
+        tolerance: of the residual, relative to the data.
+        steps: the largest number of steps.
 
     Raises:
         PflowError: if `steps` are not enough.

@@ -4,6 +4,8 @@ in one and receivers in the other.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -11,20 +13,24 @@ from pflow.operators.eikonal import Eikonal
 from pflow.operators.rays import StraightRays
 from pflow.operators.workers import Workers
 from pflow.problems.crosswell import Crosswell, wells_of
-from pflow.problems.validation import positive_number, whole_number
+from pflow.problems.validation import checked_settings
+from pflow.settings.declaration import setting
 
 __all__ = ["TravelTime"]
 
 
 class TravelTime(Crosswell):
-    r"""The log-velocity of a square section of the earth, :math:`v = v_0 e^x` on side x side cells,
-    flattened row by row.
+    r"""Crosswell travel-time tomography of log-velocities: straight rays, and the eikonal equation.
+
+    The section between the wells has the velocity :math:`v = v_0 e^x` on side x side cells,
+    flattened row by row, and
 
     .. math::
         x \sim N(0, C), \qquad C_{ij} = \varsigma^2 (1 + \sqrt 3 r_{ij} / \ell)\, e^{- \sqrt 3
         r_{ij} / \ell}
 
-    a Matern field of smoothness 3/2, with :math:`r_{ij}` the distance of cells i and j. Sources
+    a Matern field of smoothness 3/2, with :math:`r_{ij}` the distance of cells i and j,
+    :math:`\varsigma` the standard deviation and :math:`\ell` the correlation length. Sources
     stand evenly in the left-most column of cells, receivers in the right-most one. The data are
     delays of first arrivals against the background v0, in milliseconds: at low fidelity along
     straight rays, at high fidelity by the eikonal equation, where rays bend towards high velocity.
@@ -34,14 +40,15 @@ class TravelTime(Crosswell):
     Flows see the delays projected back along straight rays, an image of the shape of x.
 
     Arguments:
-        side: cells along each side.
+        side: cells along each side of the section: the model has side * side unknowns.
         spacing_m: side of a cell in metres.
         velocity_m_s: background velocity v0 in metres per second.
-        sources, receivers: how many.
-        std: standard deviation of x under the prior, the symbol varsigma.
-        length_m: correlation length ell in metres.
+        sources: sources in the left well.
+        receivers: receivers in the right well.
+        std: standard deviation of the logarithm of the velocity under the prior.
+        length_m: correlation length of the prior (Matern, smoothness 3/2) in metres.
         noise_std: standard deviation of the noise on each delay in milliseconds.
-        workers: processes that share each batch of eikonal solves; 1 for none.
+        workers: processes that share each batch of eikonal solves; results do not depend on it.
 
     Raises:
         PflowError: for impossible values.
@@ -50,25 +57,20 @@ class TravelTime(Crosswell):
     name = "traveltime"
     data_unit = "ms"
 
+    @checked_settings
     def __init__(
         self,
-        side: int = 16,
-        spacing_m: float = 6.25,
-        velocity_m_s: float = 2000.0,
-        sources: int = 8,
-        receivers: int = 16,
-        std: float = 0.2,
-        length_m: float = 10.0,
-        noise_std: float = 1.0,
-        workers: int = 1,
+        # The prior is dense: a side of 64 means 4096 x 4096.
+        side: Annotated[int, setting(minimum=4, maximum=64)] = 16,
+        spacing_m: Annotated[float, setting(above=0)] = 6.25,
+        velocity_m_s: Annotated[float, setting(above=0)] = 2000.0,
+        sources: Annotated[int, setting(minimum=1)] = 8,
+        receivers: Annotated[int, setting(minimum=1)] = 16,
+        std: Annotated[float, setting(above=0)] = 0.2,
+        length_m: Annotated[float, setting(above=0)] = 10.0,
+        noise_std: Annotated[float, setting(above=0)] = 1.0,
+        workers: Annotated[int, setting(minimum=1, maximum=1024)] = 1,
     ) -> None:
-        side = whole_number(
-            "side", side, minimum=4, maximum=64
-        )  # The prior is dense: 64 means 4096 x 4096.
-        spacing_m, velocity_m_s = (
-            positive_number("spacing_m", spacing_m),
-            positive_number("velocity_m_s", velocity_m_s),
-        )
         positions = {
             well: (cells.double() + 0.5) * spacing_m
             for well, cells in wells_of(side, sources, receivers).items()
@@ -80,7 +82,7 @@ class TravelTime(Crosswell):
             **positions,
         }
         rays, eikonal = StraightRays(**geometry), Eikonal(**geometry)
-        if whole_number("workers", workers, minimum=1, maximum=1024) > 1:
+        if workers > 1:
             eikonal = Workers(eikonal, workers)
         super().__init__(
             side,

@@ -25,20 +25,20 @@ def load_problem(path: Path, name: str, settings: Mapping[str, Any]) -> Problem:
         PflowError: the file cannot be imported, its class refuses the settings, or what it returns
             is no problem.
     """
-    make = getattr(_import(path), name, None)
-    if make is None:
+    definition = getattr(_import(path), name, None)
+    if definition is None:
         raise PflowError(
             f"`problem.name` (={name!r}) must be a class or a function of {path}, and is not there"
             " once it is imported"
         )
     try:
-        problem = make(**settings)
+        problem = definition(**settings)
     except PflowError:
         raise
     except Exception as error:  # the user's code may raise anything
-        shown = ", ".join(f"{key}={value!r}" for key, value in settings.items())
+        arguments = ", ".join(f"{key}={value!r}" for key, value in settings.items())
         raise PflowError(
-            f"{name}({shown}) of {path} failed{_place(error, path)}: {type(error).__name__}:"
+            f"{name}({arguments}) of {path} failed{_place(error, path)}: {type(error).__name__}:"
             f" {error}"
         ) from error
     if not isinstance(problem, Problem):
@@ -58,13 +58,13 @@ def _import(path: Path) -> ModuleType:
     folder, name = str(path.resolve().parent), path.stem
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    known = sys.modules.get(name)
-    if known is not None:
-        if Path(getattr(known, "__file__", None) or "").resolve() != path.resolve():
+    imported = sys.modules.get(name)
+    if imported is not None:
+        if Path(getattr(imported, "__file__", None) or "").resolve() != path.resolve():
             raise PflowError(
                 f"{path} has the name of the module `{name}`, which is in use: rename the file"
             )
-        return known
+        return imported
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
+from typing import Annotated
 
 import torch
 from jaxtyping import Float, Int
@@ -15,7 +16,8 @@ from pflow.operators import ComposedOperator, Constant
 from pflow.operators.born import BornWaves
 from pflow.operators.waves import DeepwaveOperator
 from pflow.problems.crosswell import Crosswell, wells_of
-from pflow.problems.validation import positive_number, whole_number
+from pflow.problems.validation import checked_settings
+from pflow.settings.declaration import setting
 
 __all__ = ["Waveform"]
 
@@ -27,29 +29,33 @@ ABSORBING_CELLS = 8
 
 
 class Waveform(Crosswell):
-    r"""The log-velocity of a square section of the earth, :math:`v = v_0 e^x` on side x side cells,
-    flattened row by row.
+    r"""Full-waveform inversion of log-velocities between two wells: the Born approximation, and the
+    acoustic wave equation (needs `pip install 'pflow[wave]'`).
 
-    x is a Matern field of smoothness 3/2, :math:`C_{ij} = \varsigma^2 (1 + \sqrt 3 r_{ij} / \ell)\,
-    e^{- \sqrt 3 r_{ij} / \ell}`. Sources stand evenly in the left-most column of cells, receivers
-    in the right-most one. The data are the pressures that each receiver records from each source,
-    in units of the standard deviation of the recordings in the background v0: at high fidelity by
-    the acoustic wave equation (deepwave), at low fidelity by its Born approximation, which scatters
-    waves once and leaves their arrival times alone.
+    The section between the wells has the velocity :math:`v = v_0 e^x` on side x side cells,
+    flattened row by row. x is a Matern field of smoothness 3/2,
+    :math:`C_{ij} = \varsigma^2 (1 + \sqrt 3 r_{ij} / \ell)\, e^{- \sqrt 3 r_{ij} / \ell}`. Sources
+    stand evenly in the left-most column of cells, receivers in the right-most one. The data are the
+    pressures that each receiver records from each source, in units of the standard deviation of the
+    recordings in the background v0: at high fidelity by the acoustic wave equation (deepwave), at
+    low fidelity by its Born approximation, which scatters waves once and leaves their arrival times
+    alone.
 
     Flows see the mean of the posterior under the Born approximation (regularised least-squares
     migration), :math:`C J^\top (J C J^\top + \sigma^2)^{-1} (y - F(0))`, an image of the shape of
     x: under that approximation it holds all that y tells about x.
 
     Arguments:
-        side: cells along each side.
+        side: cells along each side of the section: the model has side * side unknowns.
         spacing_m: side of a cell in metres.
         velocity_m_s: background velocity v0 in metres per second.
         frequency_hz: peak frequency of the sources' Ricker wavelet.
-        sources, receivers: how many.
-        std: standard deviation of x under the prior, the symbol varsigma.
-        length_m: correlation length ell in metres.
-        noise_std: standard deviation sigma of the noise on each sample.
+        sources: sources in the left well.
+        receivers: receivers in the right well.
+        std: standard deviation of the logarithm of the velocity under the prior.
+        length_m: correlation length of the prior (Matern, smoothness 3/2) in metres.
+        noise_std: standard deviation of the noise on each sample; recordings in the background have
+            the standard deviation 1.
 
     Raises:
         PflowError: for impossible values, or without deepwave.
@@ -57,28 +63,25 @@ class Waveform(Crosswell):
 
     name = "waveform"
 
+    @checked_settings
     def __init__(
         self,
-        side: int = 16,
-        spacing_m: float = 10.0,
-        velocity_m_s: float = 2000.0,
-        frequency_hz: float = 15.0,
-        sources: int = 6,
-        receivers: int = 8,
-        std: float = 0.1,
-        length_m: float = 30.0,
-        noise_std: float = 0.2,
+        # The Jacobian is dense.
+        side: Annotated[int, setting(minimum=4, maximum=32)] = 16,
+        spacing_m: Annotated[float, setting(above=0)] = 10.0,
+        velocity_m_s: Annotated[float, setting(above=0)] = 2000.0,
+        frequency_hz: Annotated[float, setting(above=0)] = 15.0,
+        sources: Annotated[int, setting(minimum=1)] = 6,
+        receivers: Annotated[int, setting(minimum=1)] = 8,
+        std: Annotated[float, setting(above=0)] = 0.1,
+        length_m: Annotated[float, setting(above=0)] = 30.0,
+        noise_std: Annotated[float, setting(above=0)] = 0.2,
     ) -> None:
-        side = whole_number("side", side, minimum=4, maximum=32)  # The Jacobian is dense.
-        spacing_m, velocity_m_s = (
-            positive_number("spacing_m", spacing_m),
-            positive_number("velocity_m_s", velocity_m_s),
-        )
         waves = _waves(
             side,
             spacing_m,
             velocity_m_s,
-            positive_number("frequency_hz", frequency_hz),
+            frequency_hz,
             wells_of(side, sources, receivers),
         )
         super().__init__(
@@ -90,7 +93,7 @@ class Waveform(Crosswell):
             high_fidelity=ComposedOperator(
                 waves,
                 lambda x: velocity_m_s * torch.exp(x).view(-1, *waves.model_shape),
-                (side**2,),
+                self.model_shape_of(side),
             ),
             noise_std=noise_std,
         )

@@ -1,156 +1,253 @@
-"""Fingerprint of the code that a stage can reach inside pflow, so that an edit reruns what it can
-change.
+"""Fingerprint of the code that can change the result of a job, so that an edit reruns what it can
+change and nothing else.
 
-The import closure of `pflow.stages.<stage>` is followed through the syntax trees (nothing is
-imported), and hashed without comments and docstrings: rewording a comment reruns nothing, reverting
-an edit reruns nothing either. What was found in a file is kept in `__pycache__` under the hash of
-its bytes, because parsing takes longer than the rest of a plan.
+From the function of a stage, the names that it uses are followed from definition to definition
+through the syntax trees of pflow (nothing is imported). Counted are the functions, classes and
+constants that are reached, and the statements that run when their modules are imported. Not
+counted:
+
+- comments, docstrings, annotations of functions, and where in pflow a definition lies;
+- fields of settings classes: the settings text of a job carries their names and values. Defaults
+  count where code builds a settings object itself;
+- settings classes, and problems, that the settings of the job do not choose;
+- how the settings of problems are read from their signatures: here too, the settings text carries
+  names and values;
+- `pflow.provenance`: it describes results and does not change them.
+
+A module that is used as a whole (`getattr`, `importlib`) counts as a whole, and the files beside a
+module with a definition that uses `__file__`.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
-import os
-import sys
-from collections.abc import Iterable
-from functools import cache, lru_cache
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
+from pflow.provenance.definitions import STATEMENTS, Definition
+from pflow.provenance.modules import forget_modules, keep_what_was_read, module, module_path
+
 __all__ = [
-    "closure_fingerprint",
     "code_fingerprint",
-    "import_closure",
-    "module_path",
-    "normalised_code",
+    "entry_fingerprint",
+    "entry_of",
+    "forget_code",
     "pflow_content",
+    "reached",
+    "words_for",
 ]
 
-ROOT = Path(__file__).resolve().parents[1]
-MOST_FILES = 1000
+UNTRACKED = "pflow.provenance"
+REGISTRY = ("pflow.problems", "BUILT_IN")  # of which a job uses the problem of its settings alone
+# Settings classes that are made from signatures, and what these classes have in common.
+FROM_SIGNATURES = ("pflow.config.problems", "_BUILT_IN")
+IN_COMMON = "BuiltInProblemSettings"
+# Definitions that a job reaches only if its settings hold this word.
+CHOSEN = {("pflow.finetuning.automatic", "_choose"): "auto"}
 
 
-def code_fingerprint(stage: str) -> str:
-    """Hash of every module of pflow that stage `stage` can import, comments and docstrings left
-    out.
+class Node(NamedTuple):
+    """A definition of a module; `built`: whether code may build instances, if it is a class."""
+
+    module: str
+    name: str
+    built: bool = True
+
+
+def code_fingerprint(stage: str, settings: str = "") -> str:
+    """Hash of the code that can change the result of a job.
+
+    Arguments:
+        stage: name of the stage.
+        settings: the job's settings text, JSON; without it the job may choose anything.
     """
-    return closure_fingerprint(f"pflow.stages.{stage}")
+    return entry_fingerprint(entry_of(stage), settings=settings)
 
 
-def closure_fingerprint(entry: str) -> str:
-    """The same for the module `entry`."""
-    return pflow_content({entry})[:16]
+def entry_of(stage: str) -> str:
+    """Where the code of a stage begins."""
+    return f"pflow.stages.{stage}:{stage}"
 
 
-def pflow_content(entries: Iterable[str]) -> str:
-    """Hash of every module of pflow that one of the modules `entries` can import, themselves
-    included.
-    """
-    digest, before = hashlib.sha256(), len(_known())
-    for module in sorted(import_closure(*entries)):
-        digest.update(f"{module}\0{_facts(module_path(module)).content}\0".encode())
-    if len(_known()) > before:
-        _write(_known())
-    return digest.hexdigest()
-
-
-def import_closure(*entries: str) -> set[str]:
-    """Modules of pflow reachable from `entries` by import statements anywhere in the source,
-    packages' `__init__` included.
-    """
-    seen: set[str] = set()
-    waiting = list(entries)
-    while waiting:
-        module = waiting.pop()
-        if module in seen or module_path(module) is None:
-            continue
-        seen.add(module)
-        waiting += _facts(module_path(module)).imports
-        if "." in module:
-            waiting.append(module.rpartition(".")[0])
-    return seen
-
-
-def module_path(module: str) -> Path | None:
-    """The file of a module of pflow; None for a name that is not a module."""
-    base = ROOT.joinpath(*module.split(".")[1:])
-    for candidate in (base.with_suffix(".py"), base / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return None
-
-
-class Facts(NamedTuple):
-    """What the fingerprint needs of one file."""
-
-    imports: list[str]
-    content: str
-
-
-@cache
-def _facts(path: Path) -> Facts:
-    source = path.read_bytes()
-    key = hashlib.sha256(source).hexdigest()
-    known = _known()
-    if key not in known:
-        tree = ast.parse(source, filename=str(path))
-        imports = _imports(tree)
-        known[key] = Facts(imports, hashlib.sha256(normalised_code(tree).encode()).hexdigest())
-    return Facts(*known[key])
-
-
-def _imports(tree: ast.Module) -> list[str]:
-    found = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names if alias.name.split(".")[0] == "pflow"]
-        elif (
-            isinstance(node, ast.ImportFrom)
-            and node.level == 0
-            and (node.module or "").split(".")[0] == "pflow"
-        ):
-            found.append(node.module)
-            found += [f"{node.module}.{alias.name}" for alias in node.names]
+def entry_fingerprint(*entries: str, settings: str = "") -> str:
+    """The same for definitions, such as `pflow.inference.target:Target`."""
+    found = _fingerprint(entries, words_for(entries, settings))
+    keep_what_was_read()
     return found
 
 
-def normalised_code(tree: ast.Module) -> str:
-    """What a syntax tree does, as text: without comments and without docstrings, which it removes
-    from `tree`.
+def words_for(entries: tuple[str, ...], settings: str) -> frozenset[str] | None:
+    """The words of a settings text that choose among the definitions that `entries` can reach; None
+    without a text.
     """
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                node.body = node.body[1:]
-    return ast.dump(tree)
+    return frozenset(_words(json.loads(settings))) & _choices(entries) if settings else None
 
 
-def _cache_file() -> Path:
-    return ROOT / "__pycache__" / f"fingerprint.{sys.implementation.cache_tag}.json"
+def pflow_content(entries: Iterable[str]) -> str:
+    """Hash of all code that modules and definitions of pflow (`pflow.problems.base.Problem`) can
+    reach.
+    """
+    return entry_fingerprint(*sorted(entries))
 
 
-@lru_cache(maxsize=1)
-def _known() -> dict[str, Any]:
-    try:
-        return json.loads(_cache_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+def forget_code() -> None:
+    """Read every file anew when it is asked for again."""
+    forget_modules()
+    for function in (_targets, _followed, _choices, _fingerprint):
+        function.cache_clear()
 
 
-def _write(known: dict[str, Any]) -> None:
-    """Best effort: without the file, the next plan takes half a second longer."""
-    temporary = _cache_file().with_suffix(f".{os.getpid()}")
-    try:
-        temporary.parent.mkdir(exist_ok=True)
-        newest = dict(list(known.items())[-MOST_FILES:])
-        temporary.write_text(json.dumps(newest), encoding="utf-8")
-        os.replace(temporary, _cache_file())
-    except OSError:
-        temporary.unlink(missing_ok=True)
+def reached(entries: Iterable[str], chosen: frozenset[str] | None = None) -> set[Node]:
+    """The definitions that can be reached from `entries`.
+
+    Arguments:
+        entries: `module:definition`, or dotted names of modules and definitions.
+        chosen: words of the settings; None where they are not known.
+    """
+    seen: set[Node] = set()
+    waiting = [node for entry in entries for node in _start(entry)]
+    while waiting:
+        node = waiting.pop()
+        if node not in seen and _counts(node, chosen):
+            seen.add(node)
+            waiting += [
+                target
+                for _, targets in _followed(node)
+                for target in targets
+                if (node.module, node.name) != REGISTRY or _in_use(target, chosen)
+            ]
+    return seen
+
+
+@cache
+def _fingerprint(entries: tuple[str, ...], chosen: frozenset[str] | None) -> str:
+    nodes = reached(entries, chosen)
+    lines = {line for node in nodes for line in _content(node, nodes)}
+    return hashlib.sha256("\0".join(sorted(lines)).encode()).hexdigest()[:16]
+
+
+def _content(node: Node, counted: set[Node]) -> Iterator[str]:
+    """What a definition does, and what the names in it stand for."""
+    definition = _definition(node)
+    if not _does(node):
+        return
+    names = sorted(
+        f"{name}={_does(target)}"
+        for name, targets in _followed(node)
+        for target in targets
+        if target in counted and name
+    )
+    yield " ".join((_does(node), definition.fields if node.built else "", *names))
+    if definition.files:
+        folder = module_path(node.module).parent
+        for file in sorted(folder.iterdir()):
+            if file.is_file() and file.suffix != ".py" and not file.name.startswith("."):
+                yield f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}"
+
+
+def _does(node: Node) -> str:
+    return (
+        "" if (node.module, node.name) in (REGISTRY, FROM_SIGNATURES) else _definition(node).content
+    )
+
+
+def _counts(node: Node, chosen: frozenset[str] | None) -> bool:
+    if chosen is None:
+        return True
+    tag = "" if node.built else _definition(node).tag
+    word = CHOSEN.get((node.module, node.name), tag)
+    return not word or word in chosen
+
+
+def _in_use(node: Node, chosen: frozenset[str] | None) -> bool:
+    label = _definition(node).label
+    return chosen is None or not label or label in chosen
+
+
+@cache
+def _choices(entries: tuple[str, ...]) -> frozenset[str]:
+    """The words by which settings choose among the definitions that `entries` can reach."""
+    found = {_definition(node)[-2:] for node in reached(entries)}
+    return frozenset({word for words in found for word in words} | set(CHOSEN.values())) - {""}
+
+
+def _words(settings: Any) -> Iterator[str]:
+    """All keys and texts of settings."""
+    if isinstance(settings, dict):
+        yield from settings
+        settings = list(settings.values())
+    if isinstance(settings, list):
+        for item in settings:
+            yield from _words(item)
+    elif isinstance(settings, str):
+        yield settings
+
+
+def _start(entry: str) -> Iterator[Node]:
+    """The definition, and the settings that it takes: decoding reads the types of their fields."""
+    nodes = _targets("", entry.replace(":", "."), True)
+    yield from nodes
+    for node in nodes if ":" in entry else ():
+        for taken in _definition(node).signature:
+            yield from _targets(node.module, taken, False)
+
+
+@cache
+def _followed(node: Node) -> list[tuple[str, tuple[Node, ...]]]:
+    """What the names in a definition stand for; under "" the statements of modules that are
+    imported with it.
+    """
+    definition = _definition(node)
+    if (node.module, node.name) == FROM_SIGNATURES:
+        return [(IN_COMMON, _targets(node.module, IN_COMMON, False))]
+    if node.name == STATEMENTS:
+        imported = {*module(node.module).imported, node.module.rpartition(".")[0]}
+        statements = [Node(name, STATEMENTS) for name in imported if _is_followed(name)]
+    else:
+        statements = [Node(node.module, STATEMENTS)]
+    found = [("", tuple(statements))]
+    values = {*definition.values, *(definition.defaults if node.built else ())}
+    found += [(name, _targets(node.module, name, True)) for name in values]
+    found += [(name, _targets(node.module, name, False)) for name in definition.types]
+    found += [(name, _targets("", name, True)) for name in definition.modules if module_path(name)]
+    return found
+
+
+@cache
+def _targets(inside: str, name: str, built: bool) -> tuple[Node, ...]:
+    """The definitions that a dotted name in a module stands for; none for one of Python's, or of
+    another library.
+
+    Arguments:
+        inside: the module; "" for a name in full, from pflow.
+        name: such as `build_flow` or `laplace.mode`.
+        built: whether code may build instances, where it stands for a class.
+    """
+    head, _, rest = name.partition(".")
+    if inside and head != "pflow":
+        known = module(inside)
+        if head in known.definitions:
+            return (Node(inside, head, built),)
+        if head in known.imports:
+            full = known.imports[head]
+            return _targets("", f"{full}.{rest}" if rest else full, built)
+        if module_path(f"{inside}.{head}"):
+            return _targets("", f"{inside}.{name}", built)
+        return tuple(n for star in known.stars for n in _targets("", f"{star}.{name}", built))
+    parts = name.split(".")
+    depth = next((d for d in range(len(parts), 0, -1) if module_path(".".join(parts[:d]))), 0)
+    owner, inner = ".".join(parts[:depth]), ".".join(parts[depth:])
+    if head != "pflow" or not _is_followed(owner):
+        return ()
+    found = _targets(owner, inner, built) if inner else ()
+    return found or tuple(Node(owner, name, built) for name in module(owner).definitions)
+
+
+def _is_followed(module: str) -> bool:
+    return module_path(module) is not None and not f"{module}.".startswith(f"{UNTRACKED}.")
+
+
+def _definition(node: Node) -> Definition:
+    return module(node.module).definitions[node.name]

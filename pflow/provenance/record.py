@@ -5,7 +5,6 @@ device.
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import subprocess
 from functools import lru_cache
@@ -13,9 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pflow import __version__
 from pflow.provenance.code import code_fingerprint
 
-__all__ = ["file_hash", "identity", "made", "provenance", "settings_hash"]
+__all__ = ["file_hash", "identity", "provenance", "settings_hash"]
 
 
 def provenance(
@@ -25,7 +25,7 @@ def provenance(
     return {
         "stage": stage,
         "code_version": code_version(),
-        "code_fingerprint": code_fingerprint(stage),
+        "code_fingerprint": code_fingerprint(stage, settings),
         "settings_hash": settings_hash(settings),
         "settings": settings,
         "inputs": {name: file_hash(path) for name, path in (inputs or {}).items()},
@@ -44,18 +44,6 @@ def identity(record: dict[str, Any]) -> str:
         *sorted(record["inputs"].values()),
     ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
-
-
-def made(folder: Path, wanted: str) -> bool:
-    """Whether `folder` holds the unchanged weights of a training with the identity `wanted`."""
-    try:
-        record = json.loads((folder / "flow.json").read_text(encoding="utf-8"))
-        return (
-            identity(record) == wanted
-            and file_hash(folder / "flow.safetensors") == record["weights_hash"]
-        )
-    except (OSError, ValueError, KeyError):
-        return False
 
 
 def settings_hash(text: str) -> str:
@@ -87,10 +75,6 @@ def code_version() -> str:
     """Package version and, in a git checkout, the commit (with "+changes" where files differ from
     it).
     """
-    try:
-        package = version("pflow")
-    except PackageNotFoundError:
-        package = "unknown"
     folder = Path(__file__).resolve().parents[1]
     git = ["git", "-C", str(folder)]
     try:
@@ -101,5 +85,5 @@ def code_version() -> str:
             [*git, "status", "--porcelain", "--", "."], capture_output=True, text=True, check=True
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return package
-    return f"{package} ({commit}{'+changes' if changed else ''})"
+        return __version__
+    return f"{__version__} ({commit}{'+changes' if changed else ''})"

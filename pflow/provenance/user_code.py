@@ -9,16 +9,25 @@ that folder.
 from __future__ import annotations
 
 import ast
-import difflib
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from pflow.errors import PflowError
-from pflow.provenance.code import module_path, normalised_code, pflow_content
+from pflow.provenance.code import pflow_content
+from pflow.provenance.definitions import normalised_code
+from pflow.provenance.modules import module_path
+from pflow.settings.suggestion import did_you_mean
 
-__all__ = ["Definition", "beside", "find_definition", "outside_fingerprint", "parse"]
+__all__ = [
+    "Definition",
+    "find_definition",
+    "modules_beside",
+    "parse",
+    "require_definition",
+    "user_code_fingerprint",
+]
 
 
 class Definition(NamedTuple):
@@ -80,42 +89,42 @@ def require_definition(path: Path, name: str, where: str) -> Definition:
     Raises:
         PflowError: the file has no such class or function.
     """
-    found = find_definition(path, name)
-    if found is None:
-        known = definitions(path)
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"did you mean `{close[0]}`?" if close else f"it has {', '.join(known) or 'none'}"
+    definition = find_definition(path, name)
+    if definition is None:
+        names = definitions(path)
+        hint = did_you_mean(name, names, f"it has {', '.join(names) or 'none'}")
         raise PflowError(f"`{where}` (={name!r}) must be a class or a function of {path}: {hint}")
-    return found
+    return definition
 
 
-def outside_fingerprint(path: Path, files: tuple[Path, ...] = ()) -> str:
-    """Two hashes, "THEIRS-OURS": of a user's file, the modules beside it and `files`; and of the
+def user_code_fingerprint(path: Path, files: tuple[Path, ...] = ()) -> str:
+    """Two hashes, "USER-PFLOW": of a user's file, the modules beside it and `files`; and of the
     modules of pflow that these reach.
 
     Comments and docstrings are left out.
     """
-    digest, seen, waiting, ours = hashlib.sha256(), {}, [path], set()
+    contents: dict[Path, str] = {}
+    waiting, pflow_modules = [path], set()
     while waiting:
-        here = waiting.pop()
-        if here in seen:
+        module = waiting.pop()
+        if module in contents:
             continue
-        tree = parse(here)
-        waiting += beside(tree, here, path.parent)
-        ours |= set(_pflow_imports(tree))
-        seen[here] = normalised_code(tree)  # after the imports: it empties docstrings in place
-    for here, content in seen.items():
-        digest.update(
-            f"{here.relative_to(path.parent) if here != path else '.'}\0{content}\0".encode()
-        )
+        tree = parse(module)
+        waiting += modules_beside(tree, module, path.parent)
+        pflow_modules |= set(_pflow_imports(tree))
+        contents[module] = normalised_code(tree)  # after the imports: it removes docstrings
+    digest = hashlib.sha256()
+    for module, content in contents.items():
+        name = module.relative_to(path.parent) if module != path else "."
+        digest.update(f"{name}\0{content}\0".encode())
     for file in files:
         digest.update(_content(file))
-    return f"{digest.hexdigest()[:16]}-{pflow_content(ours)[:8]}"
+    return f"{digest.hexdigest()[:16]}-{pflow_content(pflow_modules)[:8]}"
 
 
-def beside(tree: ast.Module, path: Path, folder: Path) -> list[Path]:
+def modules_beside(tree: ast.Module, path: Path, folder: Path) -> list[Path]:
     """Files of `folder` that a module imports, the `__init__` of their packages included."""
-    found = []
+    files = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -133,8 +142,8 @@ def beside(tree: ast.Module, path: Path, folder: Path) -> list[Path]:
                 file = _file(folder.joinpath(*parts[:depth]))
                 if file is None:
                     break
-                found.append(file)
-    return found
+                files.append(file)
+    return files
 
 
 def _absolute(node: ast.ImportFrom, path: Path, folder: Path) -> str:
@@ -176,8 +185,8 @@ def _pflow_imports(tree: ast.Module) -> Iterator[str]:
             and not node.level
             and (node.module or "").split(".")[0] == "pflow"
         ):
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            for alias in node.names:
+                yield node.module if alias.name == "*" else f"{node.module}.{alias.name}"
 
 
 def _content(file: Path) -> bytes:

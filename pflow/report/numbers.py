@@ -31,6 +31,7 @@ class Cell:
 
 
 def is_number(value: Any) -> bool:
+    """Whether `value` is an int or a float; truth values are none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
@@ -50,11 +51,13 @@ def over_seeds(values: Iterable[Any], digits: int = 3, missing: str = "not appli
 
 
 def format_number(value: float | int, digits: int = 3) -> str:
-    """`value` with `digits` significant digits; whole numbers in full; very large or small ones as
+    r"""`value` with `digits` significant digits; whole numbers in full; very large or small ones as
     3.1 × 10⁻⁵.
 
-    >>> format_number(5120), format_number(0.012345, 2), format_number(-3.14159),
-    format_number(2.5e-7, 2) ('5\\u202f120', '0.012', '−3.14', '2.5 × 10⁻⁷')
+    >>> format_number(5120), format_number(0.012345, 2), format_number(-3.14159)
+    ('5\u202f120', '0.012', '−3.14')
+    >>> format_number(2.5e-7, 2)
+    '2.5 × 10⁻⁷'
     """
     if not math.isfinite(value):
         return "not finite"

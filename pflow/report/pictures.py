@@ -12,11 +12,9 @@ from typing import Any
 
 __all__ = ["figures", "picture", "shrink"]
 
-ROOM = (
-    15 * 2**19
-    # Bytes of PNG on the whole page; base64 makes them 10.5 MB, tables of many runs take some more, and
-    # mail servers refuse more than 15
-)
+# Bytes of PNG on the whole page; base64 makes them 10.5 MB, tables of many runs take some more, and
+# mail servers refuse more than 15.
+ROOM = 15 * 2**19
 THUMBNAILS = (
     560,
     300,

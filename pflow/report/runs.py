@@ -15,6 +15,7 @@ from typing import Any
 from pflow.report.columns import ACCURACY, COST, REACHED, SUMMARY
 from pflow.report.numbers import Cell, format_number, over_seeds
 from pflow.report.trust import EVIDENCE, verdict_of
+from pflow.storage.layout import ExperimentFolder
 
 __all__ = ["Reader", "Run", "closest_to_posterior", "finding", "method_row", "read_run"]
 
@@ -39,10 +40,10 @@ class Reader:
     folder: Path
     complaints: list[str] = field(default_factory=list)
 
-    def json(self, path: str) -> dict[str, Any] | None:
-        file = self.folder / path
+    def json(self, file: Path) -> dict[str, Any] | None:
         if not file.is_file():
             return None
+        path = file.relative_to(self.folder).as_posix()
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
@@ -54,10 +55,12 @@ class Reader:
         return content
 
 
-def read_run(reader: Reader, observation: str, method: str, seed: int) -> Run:
+def read_run(
+    reader: Reader, folder: ExperimentFolder, observation: str, method: str, seed: int
+) -> Run:
     """One run, without metrics where it has not finished."""
-    folder = f"posteriors/{observation}/{method}/seed-{seed}"
-    metrics, flow = reader.json(f"{folder}/metrics.json"), reader.json(f"{folder}/flow.json")
+    run = folder.run(observation, method, seed)
+    metrics, flow = reader.json(run.metrics), reader.json(run.about)
     return Run(observation, method, seed, metrics, flow or {})
 
 

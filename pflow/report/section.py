@@ -21,6 +21,7 @@ from pflow.report.runs import (
 )
 from pflow.report.settings_text import named, plain_settings
 from pflow.report.trust import calibration_row
+from pflow.storage.layout import ExperimentFolder, Layout
 
 __all__ = ["experiment_section"]
 
@@ -28,27 +29,28 @@ __all__ = ["experiment_section"]
 def experiment_section(results: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that the template says about one experiment."""
     name = settings["name"]
-    reader = Reader(results / name)
+    folder = Layout(results).experiment(name)
+    reader = Reader(folder.folder)
     methods = settings.get("methods") or settings.get("finetune") or {}
-    observations = named(settings.get("observations") or folders(reader.folder / "posteriors"))
+    observations = named(settings.get("observations") or folders(folder.posteriors))
     runs = [
-        read_run(reader, observation, method, seed)
+        read_run(reader, folder, observation, method, seed)
         for observation in observations
         for method in methods
         for seed in settings.get("seeds") or [0]
     ]
     flows = {
-        flow: reader.json(f"pretrained/{flow}/flow.json")
-        for flow in settings.get("flows") or folders(reader.folder / "pretrained")
+        flow: reader.json(folder.pretrained(flow).about)
+        for flow in settings.get("flows") or folders(folder.flows)
     }
     section = (
         described(settings, observations)
         | compared(runs, observations, methods)
-        | operator_checks(reader, settings)
-        | pretrained(reader, flows)
+        | operator_checks(reader, folder, settings)
+        | pretrained(reader, folder, flows)
     )
     return section | {
-        "figures": figures(reader.folder / "figures", settings.get("captions") or {}),
+        "figures": figures(folder.figures, settings.get("captions") or {}),
         "provenance": provenance(
             [run.flow for run in runs] + [flow or {} for flow in flows.values()]
         ),
@@ -112,20 +114,24 @@ def compared(
     }
 
 
-def pretrained(reader: Reader, flows: Mapping[str, Any]) -> dict[str, Any]:
+def pretrained(
+    reader: Reader, folder: ExperimentFolder, flows: Mapping[str, Any]
+) -> dict[str, Any]:
     """The flows of stage 1 and their calibration."""
     return {
         "flows": flows,
         "calibrations": [
-            calibration_row(flow, reader.json(f"pretrained/{flow}/calibration.json"))
+            calibration_row(flow, reader.json(folder.pretrained(flow).calibration))
             for flow in flows
         ],
     }
 
 
-def operator_checks(reader: Reader, settings: Mapping[str, Any]) -> dict[str, Any]:
+def operator_checks(
+    reader: Reader, folder: ExperimentFolder, settings: Mapping[str, Any]
+) -> dict[str, Any]:
     """What check_operator has measured."""
-    measured = reader.json("operator.json") or {}
+    measured = reader.json(folder.operator) or {}
     return {
         "has_operator": (settings.get("problem") or {}).get("name") != "pairs_only",
         "operator": {
@@ -156,12 +162,8 @@ def provenance(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def store_path(results: Path, name: str, run: Run | None) -> str:
     """Where the draws of a run lie, for the example of how to read them."""
     root = results if not results.is_absolute() else Path(results.name)
-    place = (
-        f"posteriors/{run.observation}/{run.method}/seed-{run.seed}"
-        if run
-        else "posteriors/OBSERVATION/METHOD/seed-0"
-    )
-    return f"{root.as_posix()}/{name}/{place}/posterior.zarr"
+    names = (run.observation, run.method, run.seed) if run else ("OBSERVATION", "METHOD", 0)
+    return Layout(root).experiment(name).run(*names).posterior.as_posix()
 
 
 def folders(folder: Path) -> list[str]:

@@ -29,6 +29,7 @@ from pflow.flows.base import Flow
 from pflow.problems.base import Problem
 from pflow.stages.io.inputs import problem_from, read_observation
 from pflow.stages.io.weights import load_flow
+from pflow.storage.layout import PretrainedFolder, whole
 from pflow.storage.store import read_pairs, write_arrays
 from pflow.storage.text_files import write_json
 
@@ -81,7 +82,7 @@ def calibrate(
         **calibration_numbers(rank, choice.draws, np.random.default_rng(choice.seed)),
     }
     latent = network(x[:pairs], y[:pairs])[0].numpy()
-    names = [path.parent.stem for path in observations]
+    names = [whole(path).stem for path in observations]
     observed = [
         problem.summary(read_observation(path, problem))[0].numpy() for path in observations
     ]
@@ -91,7 +92,7 @@ def calibrate(
         for name, one, p in zip(names, observed, local, strict=True)
     }
     write_arrays(
-        out.with_name("calibration.zarr"),
+        PretrainedFolder(out.parent).ranks,
         {"ranks": rank},
         {"quantities": quantities, "draws": choice.draws, **_origin(record)},
     )

@@ -18,6 +18,7 @@ from pflow.execution.device import select_device
 from pflow.stages.io.inputs import problem_from
 from pflow.stages.io.priors import with_prior
 from pflow.stages.io.weights import load_flow
+from pflow.storage.layout import FlowFolder
 from pflow.storage.store import read_datatree
 from pflow.storage.text_files import read_csv, read_json, write_json
 
@@ -47,7 +48,7 @@ def evaluate(
     absent too.
     """
     select_device("cpu", threads)
-    tree, trained = read_datatree(posterior), read_json(flow.with_name("flow.json"))
+    tree, trained = read_datatree(posterior), read_json(FlowFolder(flow.parent).about)
     metrics: dict[str, Any] = _by_itself(tree, settings)
     if calibration is not None:
         metrics |= _of_the_pretrained_flow(read_json(calibration), settings)
@@ -82,7 +83,7 @@ def evaluate(
     metrics |= {
         name: trained[name] for name in ("peak_memory_mb", "seconds_per_step") if name in trained
     }
-    metrics |= _evaluations_until(flow.with_name("history.csv"))
+    metrics |= _evaluations_until(FlowFolder(flow.parent).history)
     write_json(out, dict(sorted(metrics.items())))
 
 

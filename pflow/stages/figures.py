@@ -12,6 +12,7 @@ from pflow.figures.curves import pretraining_curves
 from pflow.figures.style import save
 from pflow.stages.io.observation_figures import ObservationFigures
 from pflow.stages.io.observation_results import read_observation_results
+from pflow.storage.layout import ExperimentFolder, PretrainedFolder
 from pflow.storage.store import read_arrays, replacing
 from pflow.storage.text_files import read_csv, write_json
 
@@ -30,6 +31,7 @@ def figures(
     captions.
     """
     captions: dict[str, str] = {}
+    folder = ExperimentFolder(results)
     with replacing(out) as temporary:
         temporary.mkdir()
 
@@ -41,36 +43,32 @@ def figures(
         for observation in settings.observations:
             of_observation = ObservationFigures(
                 keep,
-                read_observation_results(settings, results, observation),
+                read_observation_results(settings, folder, observation),
                 settings.methods,
                 f"_{observation}" if several else "",
                 f" for observation {observation}" if several else "",
             )
-            of_observation.draw(results)
+            of_observation.draw(folder)
         keep(
             "calibration",
-            rank_curves(
-                {flow: _rank_curves(results / "pretrained" / flow) for flow in settings.flows}
-            ),
+            rank_curves({flow: _rank_curves(folder.pretrained(flow)) for flow in settings.flows}),
             "Calibration of each pretrained flow over held-out low-fidelity pairs: where the truth"
             " ranks among draws. Inside the grey band is as expected; above zero on the left and"
             " below it on the right means that the flow is too sure of itself.",
             svg=True,
         )
-        training = {
-            flow: read_csv(results / "pretrained" / flow / "history.csv") for flow in settings.flows
-        }
+        training = {flow: read_csv(folder.pretrained(flow).history) for flow in settings.flows}
         keep(
             "pretraining",
             pretraining_curves(training),
             "Stage 1: training and validation loss of each flow on low-fidelity pairs.",
             svg=True,
         )
-        write_json(temporary / "index.json", {"captions": captions})
+        write_json(temporary / folder.figure_index.name, {"captions": captions})
 
 
-def _rank_curves(folder: Path) -> dict[str, RankCurve]:
-    arrays, attributes = read_arrays(folder / "calibration.zarr", ("ranks",))
+def _rank_curves(flow: PretrainedFolder) -> dict[str, RankCurve]:
+    arrays, attributes = read_arrays(flow.ranks, ("ranks",))
     tests = {
         name: uniformity(rank, attributes["draws"])
         for name, rank in zip(attributes["quantities"], arrays["ranks"].T, strict=True)

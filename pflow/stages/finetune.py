@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pflow.config.jobs import FinetuneJobSettings
 from pflow.config.methods import ScoreReplaySettings
 from pflow.errors import PflowError
@@ -21,11 +23,10 @@ from pflow.stages.io.outputs import FINETUNE_COLUMNS, write_flow
 from pflow.stages.io.priors import with_prior
 from pflow.stages.io.weights import architecture_of, load_flow
 from pflow.storage.checkpoint import Checkpoint
+from pflow.storage.layout import CheckpointFolder
 from pflow.storage.text_files import read_json
 
 __all__ = ["finetune"]
-
-STORE = "evaluations.zarr"
 
 
 def finetune(
@@ -44,11 +45,17 @@ def finetune(
     """Write flow.safetensors, flow.json and history.csv into the folder `out`.
 
     Arguments:
+        settings: of the job.
+        record: provenance, for flow.json.
+        observation: store of y.
         pretrained: weights to start from; None for a start from random weights.
         prior: what `settings.prior` is read from; None for the problem's own.
         operator: operator.json, whose measured cost decides `objective: auto`.
+        out: folder of the results.
+        checkpoint: state of an interrupted run; evaluations lie beside it.
         reuse: weights of the method whose evaluations are reused; the evaluations lie beside the
             checkpoints.
+        threads: for torch.
     """
     device = select_device(settings.device, threads)
     operator_facts = read_json(operator) if operator else None
@@ -57,18 +64,21 @@ def finetune(
     require_correctable(settings.method, method_key, problem.model_shape)
     y = read_observation(observation, problem).to(device)
     architecture = architecture_of(settings.flow, problem.model_shape, problem.summary_shape)
+    resumed = CheckpointFolder(checkpoint.parent)
     starts_pretrained = settings.method.start == "pretrained" and pretrained is not None
+    with torch.random.fork_rng(devices=[]):  # weights at the start do not depend on the prior's
+        posterior_problem = with_prior(problem, settings.prior, prior, y)
     inputs = FinetuneInputs(
         problem,
-        with_prior(problem, settings.prior, prior, y),
+        posterior_problem,
         prior,
         y,
         architecture,
         load_flow(pretrained, device, architecture)[0] if starts_pretrained else None,
         operator_facts,
-        choice_file=checkpoint.parent.with_name("auto.json"),
-        evaluations=checkpoint.with_name(STORE),
-        reused_evaluations=_reused_evaluations(settings, reuse, checkpoint),
+        choice_file=resumed.choice,
+        evaluations=resumed.evaluations,
+        reused_evaluations=_reused_evaluations(settings, reuse, resumed),
     )
     name = f"{settings.experiment}/{settings.observation}/{settings.name}/seed-{settings.seed}"
     progress, states = Progress(f"finetune {name}"), Checkpoint(checkpoint, identity(record))
@@ -85,7 +95,7 @@ def finetune(
 
 
 def _reused_evaluations(
-    settings: FinetuneJobSettings, reuse: Path | None, checkpoint: Path
+    settings: FinetuneJobSettings, reuse: Path | None, resumed: CheckpointFolder
 ) -> Path | None:
     """The store of the evaluations that the method reuses, at the same observation and seed; None
     for a method that reuses none.
@@ -98,7 +108,7 @@ def _reused_evaluations(
             f"method `{settings.name}` reuses the evaluations of `{method.reuse}`: name its weights"
             " with --reuse"
         )
-    return checkpoint.parents[2] / method.reuse / checkpoint.parent.name / STORE
+    return resumed.of_method(method.reuse).evaluations
 
 
 def _facts(settings: FinetuneJobSettings, result: FinetuneResult) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pflow.config.decoding import encode
 from pflow.config.experiment import ExperimentSettings
 from pflow.config.jobs import ReportJobSettings
 from pflow.report.page import build_report
+from pflow.storage.layout import ExperimentFolder, Layout
 from pflow.storage.store import replacing
 from pflow.storage.text_files import read_json
 
@@ -28,12 +29,13 @@ def report(
     threads: int = 1,
 ) -> None:
     """Write the HTML page."""
+    layout = Layout(results)
     experiments = [
         {
             "name": name,
             **encode(experiment),
-            "notes": experiment.notes + _untracked(results / name, experiment),
-            "captions": read_json(results / name / "figures" / "index.json")["captions"],
+            "notes": experiment.notes + _untracked(layout.experiment(name), experiment),
+            "captions": read_json(layout.experiment(name).figure_index)["captions"],
         }
         for name, experiment in settings.experiments.items()
     ]
@@ -43,11 +45,11 @@ def report(
         temporary.write_text(page, encoding="utf-8")
 
 
-def _untracked(folder: Path, experiment: ExperimentSettings) -> list[str]:
+def _untracked(folder: ExperimentFolder, experiment: ExperimentSettings) -> list[str]:
     """A sentence for each pretraining that the user took out of the tracking of code."""
     return [
         f"The pretraining of the flow `{name}` was made by pflow"
-        f" {read_json(folder / 'pretrained' / name / 'flow.json')['code_version']}, and is kept"
+        f" {read_json(folder.pretrained(name).about)['code_version']}, and is kept"
         " when pflow's code changes (`track_code: false`)."
         for name, flow in experiment.flows.items()
         if not flow.pretrain.track_code

@@ -28,6 +28,7 @@ from pflow.stages.io.pairs_only_draws import sample_without_operator
 from pflow.stages.io.priors import with_prior
 from pflow.stages.io.weights import load_flow
 from pflow.storage.arviz_schema import draws_dataset, point_dataset
+from pflow.storage.layout import FlowFolder
 from pflow.storage.store import read_arrays, write_datatree
 from pflow.storage.text_files import read_json
 
@@ -67,7 +68,7 @@ def sample(
     network, _ = load_flow(flow, device)
     if not has_operator(settings.problem):
         return sample_without_operator(
-            settings, record, problem, network, y, read_json(flow.with_name("flow.json")), out
+            settings, record, problem, network, y, read_json(FlowFolder(flow.parent).about), out
         )
     posterior_problem = with_prior(problem, settings.prior, prior, y)
     target = Target(posterior_problem, y)
@@ -98,7 +99,7 @@ def sample(
         "noise_std": posterior_problem.noise_std,
         "data_size": posterior_problem.noise.size,
         "linear_operator": int(posterior_problem.high_fidelity.linear),
-        "evaluations": read_json(flow.with_name("flow.json"))["evaluations"],
+        "evaluations": read_json(FlowFolder(flow.parent).about)["evaluations"],
         "sampling_evaluations": target.ledger.evaluations,
         "sampling_forwards": target.ledger.forwards,
         "device": describe_device(device),
@@ -130,6 +131,7 @@ def _groups_of_draws(
     """Draws, their densities and predictions, beside the observation and the true model.
 
     Arguments:
+        target: p~.
         arrays: of `_draws`.
         fixed: y, and x_true where it is known.
     """

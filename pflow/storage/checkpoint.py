@@ -69,7 +69,7 @@ class Checkpoint:
             with safe_open(path, framework="pt") as file:
                 if (file.metadata() or {}).get("identity") != self.identity:
                     return None
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return _restore(json.loads(tensors.pop("tree").numpy().tobytes()), tensors)
         except (SafetensorError, OSError, KeyError, ValueError):
             return None

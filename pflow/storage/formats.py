@@ -80,6 +80,8 @@ def header(path: Path, name: str, where: str) -> tuple[str, Header]:
     """The array `name` of a file, or its only array; and the name under which the file knows it.
 
     Arguments:
+        path: the data file.
+        name: of the array.
         where: the setting that holds the name, for messages.
 
     Raises:

@@ -18,6 +18,7 @@ import zarr
 
 from pflow.errors import PflowError
 from pflow.storage.atomic import replacing
+from pflow.storage.layout import whole
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -38,8 +39,7 @@ CHUNK_BYTES = 8 * 2**20
 
 def _store_root(path: str | Path) -> Path:
     """Rules name a store by its root `zarr.json`; both names are accepted."""
-    path = Path(path)
-    return path.parent if path.name == "zarr.json" else path
+    return whole(Path(path))
 
 
 # --- arrays ---

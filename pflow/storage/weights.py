@@ -39,9 +39,8 @@ def read_weights(path: str | Path) -> tuple[dict[str, "torch.Tensor"], dict[str,
 
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(
-                file.metadata() or {}
-            )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise PflowError(
             f"{path} cannot be read as weights ({error}): delete it and run snakemake again"

@@ -14,18 +14,13 @@ import pytest
 import yaml
 
 from pflow.config.decoding import decode, encode
-from pflow.config.experiment import load_configuration
-from pflow.config.jobs import (
-    FinetuneJobSettings,
-    ReportJobSettings,
-    report_settings,
-    settings_for,
-    with_workers,
-)
+from pflow.config.jobs import FinetuneJobSettings, ReportJobSettings, with_workers
+from pflow.config.loading import load_configuration
 from pflow.config.reference_page import page
 from pflow.config.schema import schema
 from pflow.errors import PflowError
 from pflow.pipeline.resources import JobResources
+from pflow.pipeline.stages import STAGES, settings_for
 
 ROOT = Path(__file__).parents[2]
 
@@ -162,7 +157,7 @@ def test_mistakes_are_named_with_key_rule_and_value(shipped, case):
     if case == "a stage's name":
         value = shipped["experiments"]["rosenbrock"]
     with pytest.raises(PflowError) as error:
-        load_configuration(changed(shipped, key, value))
+        load_configuration(changed(shipped, key, value), reserved=STAGES)
     for text in expected:
         assert text in str(error.value)
 
@@ -206,7 +201,7 @@ def test_settings_of_a_job_survive_their_journey_on_the_command_line(shipped):
     assert settings.method.gradient == "total"
     assert json.dumps(encode(settings), sort_keys=True) == text
     assert (
-        decode(ReportJobSettings, json.loads(report_settings(configuration)), "").experiments
+        decode(ReportJobSettings, json.loads(settings_for(configuration, "report")), "").experiments
         == configuration.experiments
     )
 
@@ -256,7 +251,7 @@ def test_the_processes_of_an_operator_invalidate_nothing_and_reach_the_job(shipp
         assert settings_for(alone, stage, "traveltime", **names) == settings_for(
             shared, stage, "traveltime", **names
         ), stage
-    assert report_settings(alone) == report_settings(shared)
+    assert settings_for(alone, "report") == settings_for(shared, "report")
     assert JobResources(shared).workers(SimpleNamespace(experiment="traveltime")) == 8
     assert JobResources(shared).workers(SimpleNamespace(experiment="rosenbrock")) == 1
     settings = decode(

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from pflow.config.experiment import load_configuration
-from pflow.config.jobs import settings_for
+from pflow.config.loading import load_configuration
 from pflow.errors import PflowError
+from pflow.pipeline.stages import settings_for
 from pflow.pipeline.workflow import Pipeline
 
 PRIOR = {"name": "coupling", "conditional": False}
@@ -49,7 +49,7 @@ def prior_files(pipeline: Pipeline, method: str) -> list[str]:
     found = pipeline.prior_file(
         SimpleNamespace(experiment="seismic", method=method, observation="deep", seed="0")
     )
-    return [path.removeprefix(f"{pipeline.results}/seismic/") for path in found]
+    return [path.removeprefix(f"{pipeline.layout.results}/seismic/") for path in found]
 
 
 def test_each_method_reads_its_prior_from_one_file(tmp_path):
@@ -57,9 +57,9 @@ def test_each_method_reads_its_prior_from_one_file(tmp_path):
     assert prior_files(pipeline, "amortized") == ["pretrained/prior/flow.safetensors"]
     assert prior_files(pipeline, "paper") == ["pretrained/coupling/flow.safetensors"]
     assert prior_files(pipeline, "gaussian") == ["prior/spectrum.zarr/zarr.json"]
-    assert pipeline.reference_prior(SimpleNamespace(experiment="seismic")) == [
-        pipeline.spectrum("seismic")
-    ]
+    assert pipeline.reference_prior(SimpleNamespace(experiment="seismic")) == (
+        pipeline.files("seismic").spectrum()
+    )
 
 
 def test_a_problem_with_its_own_density_reads_none(tmp_path):

@@ -14,11 +14,12 @@ import jsonschema
 import pytest
 
 from pflow.config.decoding import decode
-from pflow.config.experiment import load_configuration
-from pflow.config.jobs import SimulateJobSettings, settings_for
+from pflow.config.jobs import SimulateJobSettings
+from pflow.config.loading import load_configuration
 from pflow.config.problems import ProblemSettings
 from pflow.config.schema import schema
 from pflow.errors import PflowError
+from pflow.pipeline.stages import settings_for
 
 MODULE = '''"""A user's file."""
 
@@ -212,7 +213,7 @@ def test_a_job_planned_for_other_code_stops(folder):
 
 def test_neither_the_module_nor_a_heavy_library_is_imported_to_plan(folder):
     code = (
-        "import json, sys; from pflow.config.experiment import load_configuration;"
+        "import json, sys; from pflow.config.loading import load_configuration;"
         " load_configuration(json.loads(sys.argv[1])); print([m for m in ('torch', 'xarray',"
         " 'zarr', 'mine', 'helpers') if m in sys.modules])"
     )

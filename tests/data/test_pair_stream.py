@@ -4,6 +4,7 @@ resumable.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from pflow.config.jobs import SimulateJobSettings
-from pflow.config.problems import RosenbrockProblemSettings
+from pflow.config.problems import problem_settings
 from pflow.data.pair_stream import PairStream, TensorPairs
 from pflow.errors import PflowError
 from pflow.stages.simulate import simulate
@@ -138,13 +139,15 @@ def test_damage_is_found_while_streaming(shards, tmp_path):
 def test_tensors_in_memory_are_batched_alike():
     x = torch.arange(10.0)[:, None]
     batches = numbers(TensorPairs(x, -x).batches(seed=0, batch=4))
-    assert [len(b) for b in batches] == [4, 4, 2] and sorted(sum(batches, [])) == list(range(10))
+    assert [len(b) for b in batches] == [4, 4, 2] and sorted(
+        itertools.chain.from_iterable(batches)
+    ) == list(range(10))
     assert numbers(TensorPairs(x, -x).batches(seed=0, batch=4, first=1)) == batches[1:]
 
 
 def test_a_shard_does_not_depend_on_the_others(tmp_path):
     def make(folder: str, shard: int) -> bytes:
-        settings = SimulateJobSettings(RosenbrockProblemSettings(), "train", shard, 50, 7)
+        settings = SimulateJobSettings(problem_settings("rosenbrock"), "train", shard, 50, 7)
         simulate(settings, {}, out=tmp_path / folder / f"shard-{shard}.zarr")
         return b"".join(
             p.read_bytes()

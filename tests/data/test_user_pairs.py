@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from pflow.config.data import PairsSettings
-from pflow.config.experiment import load_configuration
-from pflow.config.jobs import shard_count
+from pflow.config.loading import load_configuration
 from pflow.data.user_pairs import cut_shard
 from pflow.errors import PflowError
+from pflow.pipeline.job_settings import shard_count
 
 PARTS = {"train": 0.7, "validation": 0.1, "test": 0.2}
 ROWS = 500

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pflow.execution.finished import FLOW_FILES, forget_finished, keep_finished, restore_finished
+from pflow.execution.finished import forget_finished, keep_finished, restore_finished
 from pflow.provenance.record import file_hash, identity
+from pflow.storage.layout import FLOW_FILES
 
 RECORD = {
     "stage": "pretrain",

@@ -1,10 +1,12 @@
-"""One owner a job, no litter, no second try of what cannot heal."""
+"""Run one stage under a lock, clean up temporary files, do not retry permanent errors."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -32,9 +34,12 @@ def quick(monkeypatch):
     monkeypatch.setattr(lock_module, "SETTLE_SECONDS", 0.2)
 
 
-def holder(path, seconds=60.0) -> subprocess.Popen:
+def holder(path, seconds: float = 60.0, within: tuple[str, ...] = ()) -> subprocess.Popen:
+    """A process that holds the lock; `within` is a command that it runs under."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(path), str(seconds)], stdout=subprocess.PIPE, text=True
+        [*within, sys.executable, "-c", HOLD, str(path), str(seconds)],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout.readline() == "held\n"
     return process
@@ -70,6 +75,44 @@ def test_a_killed_owner_is_replaced_at_once(tmp_path, capsys):
         assert time.monotonic() - began < 2
         assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getpid()
     assert "which no longer runs" in capsys.readouterr().err
+
+
+IN_ANOTHER_PID_NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+
+
+def another_pid_namespace() -> bool:
+    """Whether this process may start another in a PID namespace of its own."""
+    if not shutil.which("unshare"):
+        return False
+    return not subprocess.run([*IN_ANOTHER_PID_NAMESPACE, "true"], capture_output=True).returncode
+
+
+@pytest.mark.skipif(not another_pid_namespace(), reason="no permission to make a PID namespace")
+@pytest.mark.parametrize("ends", ["releases", "killed"])
+def test_an_owner_in_another_pid_namespace_of_this_host_lives_while_its_heart_beats(tmp_path, ends):
+    path = tmp_path / "lock"
+    seconds = 2.5 if ends == "releases" else 60.0
+    process = holder(path, seconds, IN_ANOTHER_PID_NAMESPACE)
+    owner = json.loads(path.read_text())
+    assert owner["host"] == socket.gethostname() and owner["pid"] != process.pid
+    if ends == "killed":
+        process.kill()  # unshare takes the namespace down with it
+        process.wait()
+    began = time.monotonic()
+    with JobLock(path, heartbeat=0.1, stale=1.5):
+        waited = time.monotonic() - began
+    assert waited > 1.4
+    process.wait()
+    process.stdout.close()
+
+
+def test_a_process_number_of_an_unknown_namespace_says_nothing(tmp_path):
+    """A lock file without a namespace, and `/proc` without one, leave the heartbeat to decide."""
+    own = lock_module._this_process()
+    assert lock_module._lives_here(own) is True
+    assert lock_module._lives_here({**own, "pid": 2**22 + 1}) is False
+    assert lock_module._lives_here({**own, "pid": 2**22 + 1, "namespace": ""}) is None
+    assert lock_module._lives_here({"host": own["host"], "pid": 1, "started": "1"}) is None
 
 
 def elsewhere(path) -> None:

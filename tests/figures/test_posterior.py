@@ -114,7 +114,7 @@ def test_a_method_that_is_far_off_does_not_shrink_the_picture_but_is_reported(ar
     figure = posterior_2d(**arguments | {"posteriors": far})
     low, high = figure.axes[3].get_xlim()
     assert high - low < 2 * np.ptp(arguments["exact"][:, 0])
-    assert "100 % outside" in [text.get_text() for text in figure.axes[3].texts][0]
+    assert "100 % outside" in next(text.get_text() for text in figure.axes[3].texts)
 
 
 def test_remarks_stand_in_the_panel_of_their_method(arguments: dict):

@@ -80,7 +80,7 @@ def test_png_has_150_dots_an_inch(tmp_path: Path):
 def test_a_failure_leaves_nothing_behind(tmp_path: Path):
     figure = new_figure(4, 2)
     figure.text(0.5, 0.5, r"$\undefined$")
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="undefined"):
         save(figure, tmp_path / "broken.png")
     assert list(tmp_path.iterdir()) == []
 

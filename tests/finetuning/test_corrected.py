@@ -18,7 +18,7 @@ from pflow.config.methods import (
     ReverseKLSettings,
     ScoreReplaySettings,
 )
-from pflow.config.problems import GaussianProblemSettings, SeismicProblemSettings
+from pflow.config.problems import problem_settings
 from pflow.config.user_problems import UserProblemSettings
 from pflow.errors import PflowError
 from pflow.finetuning.correction import wants_correction
@@ -56,7 +56,7 @@ def run(tmp_path):
             **SHARED, evaluations=960, batch=8, learning_rate=1e-2, **settings
         )
         stage = FinetuneJobSettings(
-            problem or GaussianProblemSettings(side=4),
+            problem or problem_settings("gaussian", side=4),
             CouplingFlowSettings(depth=2, hidden=4),
             method,
             0,
@@ -97,10 +97,12 @@ def test_the_corrected_flow_is_closer_for_the_same_evaluations(run, capsys):
         "at points left out from" in corrected["latent_correction"]
         and corrected["latent_correction"] in capsys.readouterr().err
     )
+    last = list(csv.DictReader((out / "history.csv").read_text().splitlines()))[-1]
+    assert float(last["evaluations"]) == corrected["evaluations"]  # those of the test included
     flow, _ = load_flow(out / "flow.safetensors", torch.device("cpu"))
     assert isinstance(flow, LatentGaussian)
     assert flow.sample(torch.zeros(1, 16), 3, torch.Generator().manual_seed(0)).isfinite().all()
-    again, _, second = run("again", correct_latent=True)
+    _, _, second = run("again", correct_latent=True)
     assert (second / "flow.safetensors").read_bytes() == (out / "flow.safetensors").read_bytes()
 
 
@@ -120,11 +122,11 @@ def test_a_matrix_that_would_be_too_large_is_refused(run):
     with pytest.raises(
         PflowError, match=r"unknowns \(=16384\).*remove it from experiments.e.finetune.large"
     ):
-        run("large", SeismicProblemSettings(height=128, width=128), correct_latent=True)
+        run("large", problem_settings("seismic", height=128, width=128), correct_latent=True)
 
 
 @pytest.mark.parametrize(
-    "method, unknowns, points, wanted",
+    ("method", "unknowns", "points", "wanted"),
     [
         (ReverseKLSettings(**SHARED, evaluations=9), 1024, 5000, False),
         (ReverseKLSettings(**SHARED, evaluations=9, correct_latent=True), 4, 5, True),

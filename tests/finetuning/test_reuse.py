@@ -18,7 +18,7 @@ from pflow.config.methods import (
     ScoreReplaySettings,
     mistakes_of_methods,
 )
-from pflow.config.problems import GaussianProblemSettings
+from pflow.config.problems import problem_settings
 from pflow.errors import PflowError
 from pflow.stages.finetune import finetune
 from pflow.storage.evaluations import finished_run
@@ -45,7 +45,7 @@ def run(tmp_path):
     def run(name, method, folder="a"):
         here = tmp_path / folder
         settings = FinetuneJobSettings(
-            GaussianProblemSettings(side=2),
+            problem_settings("gaussian", side=2),
             CouplingFlowSettings(depth=2, hidden=8),
             method,
             0,

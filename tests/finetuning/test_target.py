@@ -11,7 +11,7 @@ import torch
 from pflow.config.flows import CouplingFlowSettings
 from pflow.config.jobs import FinetuneJobSettings
 from pflow.config.methods import ImportanceSettings, ReverseKLSettings, ScoreReplaySettings
-from pflow.config.problems import RosenbrockProblemSettings
+from pflow.config.problems import problem_settings
 from pflow.finetuning.target import target_identity
 
 SHARED = {"flow": "coupling", "start": "pretrained", "evaluations": 256}
@@ -20,7 +20,7 @@ SHARED = {"flow": "coupling", "start": "pretrained", "evaluations": 256}
 def test_methods_with_and_without_scores_do_not_share_a_store():
     y = torch.zeros(1, 2)
     settings = FinetuneJobSettings(
-        RosenbrockProblemSettings(),
+        problem_settings("rosenbrock"),
         CouplingFlowSettings(),
         ScoreReplaySettings(**SHARED),
         0,
@@ -36,5 +36,5 @@ def test_methods_with_and_without_scores_do_not_share_a_store():
 
     assert identity() == identity(method=ReverseKLSettings(**SHARED)) == identity(seed=1)
     assert identity() != identity(method=ImportanceSettings(**SHARED))
-    assert identity() != identity(problem=RosenbrockProblemSettings(noise_std=0.5))
+    assert identity() != identity(problem=problem_settings("rosenbrock", noise_std=0.5))
     assert identity() != target_identity(settings, settings.method, y + 1)

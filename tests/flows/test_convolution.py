@@ -17,7 +17,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("with_bias", [True, False])
-@pytest.mark.parametrize("outputs, inputs, kernel", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize(("outputs", "inputs", "kernel"), SHAPES.values(), ids=SHAPES)
 def test_the_result_is_that_of_conv2d(outputs, inputs, kernel, with_bias):
     generator = torch.Generator().manual_seed(0)
     image, weight, bias = (
@@ -34,7 +34,7 @@ def test_the_result_is_that_of_conv2d(outputs, inputs, kernel, with_bias):
     torch.testing.assert_close(gradients, expected_gradients)
 
 
-@pytest.mark.parametrize("outputs, inputs, kernel", [(3, 5, 1), (2, 5, 3)])
+@pytest.mark.parametrize(("outputs", "inputs", "kernel"), [(3, 5, 1), (2, 5, 3)])
 def test_it_can_be_differentiated_twice(outputs, inputs, kernel):
     generator = torch.Generator().manual_seed(1)
     image, weight = (

@@ -194,7 +194,7 @@ def test_the_corrected_flow_is_rebuilt_from_its_architecture_and_is_closer(finis
 
 
 def test_a_correction_that_lowers_the_elbo_is_refused(finished, monkeypatch):
-    flow, architecture, target, divergence = finished
+    flow, architecture, target, _divergence = finished
     too_wide = LatentCorrection(torch.zeros(16), 25 * torch.eye(16), 0.1, 1.0, 160)
     monkeypatch.setattr(
         "pflow.finetuning.correction.fit_latent", lambda *_: [lambda: too_wide] * 31
@@ -216,9 +216,10 @@ def test_of_corrections_that_do_not_lower_the_elbo_the_widest_is_kept(
         for number in range(20)
     ]
     monkeypatch.setattr("pflow.finetuning.correction.fit_latent", lambda *_: numbered)
-    lower = lambda flow, *_: (
-        isinstance(flow, LatentGaussian) and float(flow.latent.mean.detach()[0]) < first_good
-    )
+
+    def lower(flow, *_):
+        return isinstance(flow, LatentGaussian) and float(flow.latent.mean.detach()[0]) < first_good
+
     monkeypatch.setattr(
         "pflow.finetuning.correction._elbo",
         lambda *arguments: torch.tensor(-1.0 if lower(*arguments) else 0.0),
@@ -230,7 +231,7 @@ def test_of_corrections_that_do_not_lower_the_elbo_the_widest_is_kept(
 
 
 @pytest.mark.parametrize(
-    "flow_error, error, proven", [(0.3, 0.1, True), (0.3, 0.2, False), (1.2, 0.2, False)]
+    ("flow_error", "error", "proven"), [(0.3, 0.1, True), (0.3, 0.2, False), (1.2, 0.2, False)]
 )
 def test_without_evaluations_to_check_it_a_correction_must_be_clear(
     finished, monkeypatch, flow_error, error, proven

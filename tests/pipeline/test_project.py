@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from pflow.cli import main
-from pflow.config.experiment import load_configuration
+from pflow.config.loading import load_configuration
 from pflow.errors import PflowError
 from pflow.pipeline import project
 from pflow.problems.user_module import load_problem
@@ -78,5 +78,6 @@ def test_run_says_what_it_needs(folder, capsys, monkeypatch):
     assert main(["run", "gone.yaml"]) == 1 and "gone.yaml is not there" in capsys.readouterr().err
     (folder / "bad.yaml").write_text("a: [\n")
     assert main(["run", "bad.yaml"]) == 1 and "not valid YAML" in capsys.readouterr().err
-    monkeypatch.setattr(project, "CLONE", folder)
-    assert main(["run", "bad.yaml"]) == 1 and "pip install --editable" in capsys.readouterr().err
+    (folder / "good.yaml").write_text("a: 1\n")
+    monkeypatch.setattr(project, "PACKAGE", folder / "pflow")
+    assert main(["run", "good.yaml"]) == 1 and "install pflow again" in capsys.readouterr().err

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pflow.config.experiment import load_configuration
+from pflow.config.loading import load_configuration
 from pflow.pipeline.runtime import MARGIN, START_MINUTES, measured_minutes, operator_calls
 
 EXPERIMENT = {

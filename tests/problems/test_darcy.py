@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from pflow.config.problems import DarcyProblemSettings
+from pflow.config.problems import problem_settings
 from pflow.errors import PflowError
 from pflow.operators import check_operator
 from pflow.problems import build_problem
@@ -53,8 +53,8 @@ def test_operators_pass_their_checks(problem):
 
 
 def test_settings_describe_the_problem():
-    settings = DarcyProblemSettings(side=16, mesh=32, low_mesh=8)
-    problem = build_problem("darcy", **vars(settings))
+    settings = problem_settings("darcy", side=16, mesh=32, low_mesh=8)
+    problem = build_problem("darcy", **settings.settings)
     assert settings.model_shape == problem.model_shape == (256,) and problem.data_shape == (100,)
     assert problem.field_shape == (16, 16) and problem.low_fidelity.mesh == 8
 

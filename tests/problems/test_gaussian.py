@@ -24,8 +24,16 @@ def covariance(problem):
     return problem.prior.root @ problem.prior.root.T
 
 
+class RoughGaussian(Gaussian):
+    jitter = 0.05
+
+
+class SmoothGaussian(Gaussian):
+    jitter = 1e-8
+
+
 def test_prior_covariance_is_the_kernel_plus_jitter():
-    c = covariance(Gaussian(side=3, length=2.0, jitter=0.05))
+    c = covariance(RoughGaussian(side=3, length=2.0))
     assert c[0, 0].item() == pytest.approx(1.05)
     assert c[0, 2].item() == pytest.approx(math.exp(-4 / 8))  # (0, 0) and (0, 2)
     assert c[1, 6].item() == pytest.approx(math.exp(-5 / 8))  # (0, 1) and (2, 0)
@@ -129,7 +137,7 @@ def test_large_grids_are_quick_and_accurate():
 
 def test_weak_jitter_keeps_the_posterior_exact():
     """The prior is nearly singular (condition number 1e9): the whitened formulas do not mind."""
-    problem = Gaussian(side=5, length=3.0, jitter=1e-8)
+    problem = SmoothGaussian(side=5, length=3.0)
     _, y = problem.simulate(1, seeded(), "high", torch.float64)
     posterior = problem.exact_posterior(y)
     c, a = covariance(problem), dense_matrix(problem.high_fidelity)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from pflow.config.problems import PoissonProblemSettings
+from pflow.config.problems import problem_settings
 from pflow.errors import PflowError
 from pflow.inference.target import Target
 from pflow.problems import build_problem
@@ -99,8 +99,8 @@ def test_the_mode(problem, published):
 
 
 def test_settings_describe_the_problem():
-    settings = PoissonProblemSettings(low_mesh=8)
-    problem = build_problem("poisson", **vars(settings))
+    settings = problem_settings("poisson", low_mesh=8)
+    problem = build_problem("poisson", **settings.settings)
     assert settings.model_shape == problem.model_shape == (64,)
     assert problem.data_shape == (169,) and problem.low_fidelity.mesh == 8
     assert problem.field_shape == (8, 8) and problem.parameter_names[9] == "x[1,1]"

@@ -18,6 +18,7 @@ from pflow.inference.target import Target
 from pflow.operators import IdentityOperator, MatrixOperator, Operator, check_operator
 from pflow.problems.prior_problem import PriorProblem
 from pflow.problems.priors import CallablePrior, DensityPrior, MaternField, Prior, Unconstrained
+from pflow.problems.stationary import StationaryGaussian
 
 
 def seeded(seed=0):
@@ -54,6 +55,13 @@ class Mixture:
         return side + torch.randn(n, 2, generator=generator, dtype=torch.float64)
 
 
+def spectrum(height, width):
+    """Of a smooth image, symmetric in frequency."""
+    frequencies = (torch.fft.fftfreq(n, dtype=torch.float64) for n in (height, width))
+    rows, columns = torch.meshgrid(*frequencies, indexing="ij")
+    return (0.2 + torch.exp(-20 * rows.square() - 10 * columns.square()))[None]
+
+
 PRIORS = {
     "matern 1-D": MaternField((7,), length=2.0, nu=0.5, std=2.0),
     "matern image": MaternField((3, 4), length=1.5, nu=2.5, spacing=(1.0, 0.5), shape=(1, 3, 4)),
@@ -70,6 +78,7 @@ PRIORS = {
         distributions.Laplace(torch.zeros(2, 2).double(), 1.0), (2, 2)
     ),
     "callables": CallablePrior((2,), Mixture().log_prob, Mixture().sample),
+    "stationary": StationaryGaussian(spectrum(3, 4)),
 }
 
 
@@ -241,9 +250,10 @@ def test_operators_see_physical_parameters_and_draws_map_back():
         problem.high_fidelity, problem.sample_prior(6, seeded(8), torch.float64), seeded(9)
     )
     evaluation = Target(problem, y[:1]).evaluate(x)
-    density = lambda at: (
-        problem.log_likelihood(y[:1], 1 / prior.physical(at)) + prior.log_density(at)
-    )
+
+    def density(at):
+        return problem.log_likelihood(y[:1], 1 / prior.physical(at)) + prior.log_density(at)
+
     (expected,) = torch.autograd.grad(density(x.requires_grad_()).sum(), x)
     torch.testing.assert_close(evaluation.score, expected)
 
@@ -283,7 +293,7 @@ def test_flows_of_images_see_data_as_images():
     same = PriorProblem(
         field, IdentityOperator((1, 4, 4)), IdentityOperator((1, 4, 4)), noise_std=0.1
     )
-    x, y = same.simulate(3, seeded(11))
+    _, y = same.simulate(3, seeded(11))
     assert same.summary(y) is y and same.summary_shape == (
         1,
         4,

@@ -49,7 +49,7 @@ def test_density_is_that_of_the_dense_covariance(prior):
 
 
 def test_samples_have_that_covariance_and_the_spectrum_is_found_again(prior):
-    draws = prior.sample(20000, torch.Generator().manual_seed(1), torch.float64)
+    draws = prior.sample(20000, torch.Generator().manual_seed(1))
     expected = covariance(prior)
     assert (
         (draws.flatten(1).T @ draws.flatten(1)) / len(draws) - expected

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from pflow.config.problems import TravelTimeProblemSettings
+from pflow.config.problems import problem_settings
 from pflow.errors import PflowError
 from pflow.operators import check_operator
 from pflow.operators.workers import Workers
@@ -62,7 +62,7 @@ def test_figures_are_told_the_section_in_metres(problem):
 
 
 def test_settings_describe_the_problem():
-    settings = TravelTimeProblemSettings(side=12, sources=3, receivers=12, workers=2)
+    settings = problem_settings("traveltime", side=12, sources=3, receivers=12, workers=2)
     problem = build_problem("traveltime", **vars(settings))
     assert settings.model_shape == problem.model_shape == (144,)
     assert isinstance(problem.high_fidelity, Workers) and problem.high_fidelity.sources == 3

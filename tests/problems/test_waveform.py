@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from pflow.config.problems import WaveformProblemSettings
+from pflow.config.problems import problem_settings
 from pflow.errors import PflowError
 from pflow.inference.target import Target
 from pflow.operators import check_operator
@@ -88,7 +88,7 @@ def test_velocities_beyond_the_time_step_are_not_simulated(problem):
 
 def test_settings_describe_the_problem():
     pytest.importorskip("deepwave")
-    settings = WaveformProblemSettings(side=6, sources=2, receivers=3)
+    settings = problem_settings("waveform", side=6, sources=2, receivers=3)
     problem = build_problem("waveform", **vars(settings))
     assert settings.model_shape == problem.model_shape == (36,)
 

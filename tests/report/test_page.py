@@ -132,14 +132,33 @@ def write_results(results: Path, name: str = "rosenbrock", observation: str = "p
             kl = KL[method] * (1 + 0.13 * seed)
             evaluations = 0 if method == "amortized" else 5120
             metrics = {
-                "kl_reverse_nats": kl, "kl_reverse_nats_se": kl / 20, "kl_forward_nats": 1.1 * kl, "ess_fraction": 1 / (1 + kl),
-                "elbo_nats": -3.4271 - kl, "log_evidence_error_nats": 0.00123 + seed * 1e-4,
-                "evaluations": evaluations, "wall_seconds": 0.021 if method == "amortized" else 8.13 + seed, "device": "CPU",
-                "mean_error_posterior_std": 0.8 * kl, "std_error_posterior_std": 0.4 * kl, "c2st": 0.5 + kl / 2, "pareto_k": 0.31 + kl, "score_error": 2 * kl,
-                "predictive_chi_square": 0.98 + kl, "predictive_chi_square_spread": 0.06, "coverage_90": 0.9 - kl / 3, "missed_mass": kl / 7, "ood_p_value": 0.3,
-                "sampling_forwards": 11000, "sampling_evaluations": 256,
-                "verdict": VERDICTS[method], "verdict_reasons": [f"k-hat {0.31 + kl:.2f} of {method}", "predictive chi-square 0.98"],
-            }  # fmt: skip
+                "kl_reverse_nats": kl,
+                "kl_reverse_nats_se": kl / 20,
+                "kl_forward_nats": 1.1 * kl,
+                "ess_fraction": 1 / (1 + kl),
+                "elbo_nats": -3.4271 - kl,
+                "log_evidence_error_nats": 0.00123 + seed * 1e-4,
+                "evaluations": evaluations,
+                "wall_seconds": 0.021 if method == "amortized" else 8.13 + seed,
+                "device": "CPU",
+                "mean_error_posterior_std": 0.8 * kl,
+                "std_error_posterior_std": 0.4 * kl,
+                "c2st": 0.5 + kl / 2,
+                "pareto_k": 0.31 + kl,
+                "score_error": 2 * kl,
+                "predictive_chi_square": 0.98 + kl,
+                "predictive_chi_square_spread": 0.06,
+                "coverage_90": 0.9 - kl / 3,
+                "missed_mass": kl / 7,
+                "ood_p_value": 0.3,
+                "sampling_forwards": 11000,
+                "sampling_evaluations": 256,
+                "verdict": VERDICTS[method],
+                "verdict_reasons": [
+                    f"k-hat {0.31 + kl:.2f} of {method}",
+                    "predictive chi-square 0.98",
+                ],
+            }
             if evaluations:
                 metrics |= {
                     "evaluations_until_1_nats": 64 * (seed + 1),
@@ -584,7 +603,7 @@ seen.overflow = String(document.documentElement.scrollWidth > innerWidth);
 const output = document.createElement("output");
 output.textContent = JSON.stringify(seen);
 document.body.append(output);
-</script></body>"""
+</script></body>"""  # noqa: E501
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")

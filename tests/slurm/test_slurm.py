@@ -252,7 +252,7 @@ def test_whatever_ends_a_training_early_it_continues(project):
     with start(project, "pretrain") as running:
         for flow in flows:
             wait_for(
-                lambda: (states(project, flow) / "state.safetensors.previous").exists(),
+                lambda flow=flow: (states(project, flow) / "state.safetensors.previous").exists(),
                 f"the states of {flow}",
                 running,
             )

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from pflow.config.decoding import decode
-from pflow.config.experiment import load_configuration
-from pflow.config.jobs import CalibrateJobSettings, ObserveJobSettings, settings_for
+from pflow.config.jobs import CalibrateJobSettings, ObserveJobSettings
+from pflow.config.loading import load_configuration
 from pflow.errors import PflowError
+from pflow.pipeline.stages import settings_for
 from pflow.pipeline.workflow import Pipeline
 from pflow.problems.gaussian import Gaussian
 from pflow.stages import calibrate_method

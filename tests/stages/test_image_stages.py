@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pflow.config.jobs import ReferenceJobSettings
-from pflow.config.problems import SeismicProblemSettings
+from pflow.config.problems import problem_settings
 from pflow.config.trust import ReferenceSettings
 from pflow.diagnostics.images import signal_to_noise_db
 from pflow.errors import PflowError
@@ -30,7 +30,7 @@ def made(tmp_path_factory):
     write_arrays(folder / "y.zarr", {"y": y[0].numpy(), "x_true": x[0].numpy()}, {})
     write_arrays(folder / "spectrum.zarr", {"spectrum": estimate_spectrum(x).numpy()}, {})
     settings = ReferenceJobSettings(
-        SeismicProblemSettings(height=16, width=16),
+        problem_settings("seismic", height=16, width=16),
         ReferenceSettings(kind="gaussian", draws=200),
         "seismic",
         "deep",

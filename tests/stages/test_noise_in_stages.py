@@ -19,7 +19,7 @@ from pflow.config.jobs import (
     SampleJobSettings,
     SimulateJobSettings,
 )
-from pflow.config.problems import GaussianProblemSettings
+from pflow.config.problems import problem_settings
 from pflow.config.trust import EvaluateSettings
 from pflow.errors import PflowError
 from pflow.flows import build_flow
@@ -88,7 +88,7 @@ def folder(tmp_path, monkeypatch, request):
 
 
 def test_missing_data_go_through_the_pipeline_and_count_nowhere(folder):
-    settings = GaussianProblemSettings(side=2)
+    settings = problem_settings("gaussian", side=2)
     simulate.simulate(
         SimulateJobSettings(settings, "train", 0, 50, 0), RECORD, out=folder / "pairs.zarr"
     )
@@ -148,7 +148,7 @@ def test_missing_data_go_through_the_pipeline_and_count_nowhere(folder):
 def test_measured_data_may_be_nan_where_they_are_missing(folder):
     np.save(folder / "measured.npy", np.array([1.0, 2.0, np.nan, 3.0], dtype="f4"))
     wanted = ObserveJobSettings(
-        GaussianProblemSettings(side=2), ObservationSettings(file=str(folder / "measured.npy"))
+        problem_settings("gaussian", side=2), ObservationSettings(file=str(folder / "measured.npy"))
     )
     observe.observe(wanted, RECORD, out=folder / "y.zarr")
     np.testing.assert_array_equal(read_arrays(folder / "y.zarr", ("y",))[0]["y"], [1, 2, 0, 3])
@@ -159,7 +159,7 @@ def test_measured_data_may_be_nan_where_they_are_missing(folder):
 
 @pytest.mark.parametrize("folder", [Bounded], indirect=True)
 def test_draws_map_back_to_bounded_parameters_and_scores_need_a_gradient(folder):
-    settings = GaussianProblemSettings(side=2)
+    settings = problem_settings("gaussian", side=2)
     observe.observe(
         ObserveJobSettings(settings, ObservationSettings(seed=3)), RECORD, out=folder / "y.zarr"
     )

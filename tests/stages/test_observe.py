@@ -7,7 +7,7 @@ import pytest
 
 from pflow.config.data import ObservationSettings
 from pflow.config.jobs import ObserveJobSettings
-from pflow.config.problems import RosenbrockProblemSettings
+from pflow.config.problems import problem_settings
 from pflow.errors import PflowError
 from pflow.stages.observe import observe
 from pflow.storage.store import read_arrays
@@ -16,7 +16,9 @@ from pflow.storage.store import read_arrays
 def observed(tmp_path, array, **settings):
     np.save(tmp_path / "y.npy", array)
     wanted = ObservationSettings(file=str(tmp_path / "y.npy"), **settings)
-    observe(ObserveJobSettings(RosenbrockProblemSettings(), wanted), {}, out=tmp_path / "y1.zarr")
+    observe(
+        ObserveJobSettings(problem_settings("rosenbrock"), wanted), {}, out=tmp_path / "y1.zarr"
+    )
     return read_arrays(tmp_path / "y1.zarr", ("y",), optional=("x_true",))[0]
 
 
@@ -45,6 +47,6 @@ def test_what_does_not_fit_is_said(tmp_path, array, expected):
 
 
 def test_a_true_model_of_another_size(tmp_path):
-    wanted = ObserveJobSettings(RosenbrockProblemSettings(), ObservationSettings(x_true=[1.0]))
+    wanted = ObserveJobSettings(problem_settings("rosenbrock"), ObservationSettings(x_true=[1.0]))
     with pytest.raises(PflowError, match="`x_true` must have 2 numbers"):
         observe(wanted, {}, out=tmp_path / "y1.zarr")

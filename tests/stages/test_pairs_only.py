@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from pflow.cli import main
-from pflow.config.experiment import load_configuration
-from pflow.config.jobs import report_settings, settings_for
+from pflow.config.loading import load_configuration
+from pflow.pipeline.stages import settings_for
 from pflow.posterior import expectation
 from pflow.storage.store import read_datatree
 
@@ -59,11 +59,8 @@ def test_pairs_alone_give_a_calibrated_posterior_without_weights(configuration, 
     e, run = "results/survey", {"observation": "y1", "method": "a", "seed": "0"}
 
     def stage(name: str, wildcards: dict, **paths: str | list[str]) -> None:
-        settings = (
-            report_settings(configuration)
-            if name == "report"
-            else settings_for(configuration, name, "survey", **wildcards)
-        )
+        experiment = None if name == "report" else "survey"
+        settings = settings_for(configuration, name, experiment, **wildcards)
         options = [
             part
             for option, value in paths.items()

@@ -16,8 +16,10 @@ from tests.support.affine_flow import AffineFlow
 class Independent(Gaussian):
     """x ~ N(0, I), y = x + N(0, I), in four unknowns: the posterior is N(y / 2, I / 2)."""
 
+    jitter = 1e-12
+
     def __init__(self):
-        super().__init__(side=2, length=1e-3, noise_std=1.0, jitter=1e-12)
+        super().__init__(side=2, length=1e-3, noise_std=1.0)
         self.high_fidelity = self.low_fidelity = IdentityOperator((4,))
 
 

@@ -114,7 +114,7 @@ def test_failure_while_writing_leaves_the_old_store_and_no_litter(tmp_path, pair
     path = tmp_path / "a.zarr"
     store.write_arrays(path, pairs, {})
     before = (path / "zarr.json").read_bytes()
-    with pytest.raises(RuntimeError), store.replacing(path) as temporary:
+    with pytest.raises(RuntimeError), store.replacing(path) as temporary:  # noqa: PT012
         shutil.copytree(path, temporary)
         raise RuntimeError("killed")
     assert (path / "zarr.json").read_bytes() == before

@@ -43,9 +43,16 @@ class Case:
         misfit = ((self.y - prediction) / self.problem.noise_std).square().mean(1)
         prior = self.problem.sample_prior(1000, torch.Generator().manual_seed(9), torch.float64)
         found = without_reference(
-            self.x, log_q, lp - log_q, misfit, self.y.numel(),
-            prior_log_likelihood=self.problem.log_likelihood(self.y, self.problem.high_fidelity(prior)), prior_log_q=self.log_q(prior),
-        )  # fmt: skip
+            self.x,
+            log_q,
+            lp - log_q,
+            misfit,
+            self.y.numel(),
+            prior_log_likelihood=self.problem.log_likelihood(
+                self.y, self.problem.high_fidelity(prior)
+            ),
+            prior_log_q=self.log_q(prior),
+        )
         if not self.fine_tuned:
             train, held = (
                 self.problem.simulate(1000, torch.Generator().manual_seed(s), "low", torch.float64)[

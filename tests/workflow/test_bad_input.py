@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from pflow.cli import main
-from pflow.config.experiment import load_configuration
-from pflow.config.jobs import settings_for
+from pflow.config.loading import load_configuration
+from pflow.pipeline.stages import settings_for
 from pflow.storage.store import read_arrays, write_arrays
 from pflow.storage.weights import read_weights, write_weights
 from tests.support.project import TINY, Project

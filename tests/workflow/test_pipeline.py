@@ -14,9 +14,10 @@ import xarray as xr
 import yaml
 
 from pflow.config.decoding import decode
-from pflow.config.experiment import load_configuration
-from pflow.config.jobs import FiguresJobSettings, settings_for
+from pflow.config.jobs import FiguresJobSettings
+from pflow.config.loading import load_configuration
 from pflow.figures.posterior import posterior_2d
+from pflow.pipeline.stages import settings_for
 from pflow.report.numbers import format_number
 from pflow.stages import figures as stage
 from pflow.storage.text_files import read_csv

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from pflow.config.decoding import decode
-from pflow.config.experiment import load_configuration
-from pflow.config.jobs import SimulateJobSettings, settings_for
+from pflow.config.jobs import SimulateJobSettings
+from pflow.config.loading import load_configuration
+from pflow.pipeline.stages import settings_for
 from pflow.stages.simulate import simulate
 from pflow.storage.text_files import read_csv
 from pflow.storage.weights import read_weights

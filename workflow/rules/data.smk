@@ -5,14 +5,14 @@ rule simulate_shard:
     input:
         pairs=pipeline.pairs_files,
     output:
-        f"{R}/{{experiment}}/pairs/{{split}}/shard-{{shard}}.zarr/zarr.json",
+        root_file(EXPERIMENT.shard("{split}", "{shard}")),
     params:
         settings=pipeline.settings("simulate"),
         code=pipeline.code("simulate"),
     log:
-        f"{R}/{{experiment}}/logs/simulate/{{split}}-{{shard}}.log",
+        EXPERIMENT.log("simulate", "{split}-{shard}"),
     benchmark:
-        f"{R}/{{experiment}}/benchmarks/simulate/{{split}}-{{shard}}.tsv"
+        EXPERIMENT.benchmark("simulate", "{split}-{shard}")
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,
@@ -32,14 +32,14 @@ rule observe_data:
     input:
         measured=pipeline.measured_files,
     output:
-        f"{R}/{{experiment}}/observations/{{observation}}.zarr/zarr.json",
+        root_file(EXPERIMENT.observation("{observation}")),
     params:
         settings=pipeline.settings("observe"),
         code=pipeline.code("observe"),
     log:
-        f"{R}/{{experiment}}/logs/observe/{{observation}}.log",
+        EXPERIMENT.log("observe", "{observation}"),
     benchmark:
-        f"{R}/{{experiment}}/benchmarks/observe/{{observation}}.tsv"
+        EXPERIMENT.benchmark("observe", "{observation}")
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,
@@ -56,14 +56,14 @@ rule observe_data:
 
 rule check_forward_operator:
     output:
-        report(f"{R}/{{experiment}}/operator.json", caption="../report/operator.rst", category="Operator", labels={"experiment": "{experiment}"}),
+        EXPERIMENT.operator,
     params:
         settings=pipeline.settings("check_operator"),
         code=pipeline.code("check_operator"),
     log:
-        f"{R}/{{experiment}}/logs/check_operator.log",
+        EXPERIMENT.log("check_operator"),
     benchmark:
-        f"{R}/{{experiment}}/benchmarks/check_operator.tsv"
+        EXPERIMENT.benchmark("check_operator")
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,
@@ -81,16 +81,16 @@ rule check_forward_operator:
 
 rule estimate_spectrum:
     input:
-        train=lambda wildcards: pipeline.shards(wildcards.experiment, "train"),
+        train=lambda wildcards: pipeline.files(wildcards.experiment).shards("train"),
     output:
-        f"{R}/{{experiment}}/prior/spectrum.zarr/zarr.json",
+        root_file(EXPERIMENT.spectrum),
     params:
         settings=pipeline.settings("spectrum"),
         code=pipeline.code("spectrum"),
     log:
-        f"{R}/{{experiment}}/logs/spectrum.log",
+        EXPERIMENT.log("spectrum"),
     benchmark:
-        f"{R}/{{experiment}}/benchmarks/spectrum.tsv"
+        EXPERIMENT.benchmark("spectrum")
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,
@@ -107,18 +107,18 @@ rule estimate_spectrum:
 
 rule reference_posterior:
     input:
-        observation=f"{R}/{{experiment}}/observations/{{observation}}.zarr/zarr.json",
+        observation=root_file(EXPERIMENT.observation("{observation}")),
         prior=pipeline.reference_prior,
     output:
-        f"{R}/{{experiment}}/posteriors/{{observation}}/reference.zarr/zarr.json",
+        root_file(EXPERIMENT.reference("{observation}")),
     params:
         settings=pipeline.settings("reference"),
         code=pipeline.code("reference"),
         prior=lambda wildcards, input: f"--prior {input.prior}" if input.prior else "",
     log:
-        f"{R}/{{experiment}}/logs/reference/{{observation}}.log",
+        EXPERIMENT.log("reference", "{observation}"),
     benchmark:
-        f"{R}/{{experiment}}/benchmarks/reference/{{observation}}.tsv"
+        EXPERIMENT.benchmark("reference", "{observation}")
     priority: 1
     threads: 1
     resources:

@@ -3,19 +3,19 @@
 
 rule sample_posterior:
     input:
-        flow=f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}/flow.safetensors",
+        flow=RUN.weights,
         prior=pipeline.prior_file,
-        observation=f"{R}/{{experiment}}/observations/{{observation}}.zarr/zarr.json",
+        observation=root_file(EXPERIMENT.observation("{observation}")),
     output:
-        f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}/posterior.zarr/zarr.json",
+        root_file(RUN.posterior),
     params:
         settings=pipeline.settings("sample"),
         code=pipeline.code("sample"),
         prior=lambda wildcards, input: f"--prior {input.prior}" if input.prior else "",
     log:
-        f"{R}/{{experiment}}/logs/sample/{{observation}}/{{method}}/seed-{{seed}}.log",
+        EXPERIMENT.run_log("sample", "{observation}", "{method}", "{seed}"),
     benchmark:
-        f"{R}/{{experiment}}/benchmarks/sample/{{observation}}/{{method}}/seed-{{seed}}.tsv"
+        EXPERIMENT.run_benchmark("sample", "{observation}", "{method}", "{seed}")
     threads: pipeline.threads
     resources:
         mem_mb=pipeline.memory,
@@ -36,26 +36,20 @@ rule sample_posterior:
 
 rule calibrate_flow:
     input:
-        flow=f"{R}/{{experiment}}/pretrained/{{flow}}/flow.safetensors",
-        train=lambda wildcards: pipeline.shards(wildcards.experiment, "train")[:1],
-        test=lambda wildcards: pipeline.shards(wildcards.experiment, "test")[:1],
-        observations=lambda wildcards: pipeline.observations(wildcards.experiment),
+        flow=FLOW.weights,
+        train=lambda wildcards: pipeline.files(wildcards.experiment).shards("train")[:1],
+        test=lambda wildcards: pipeline.files(wildcards.experiment).shards("test")[:1],
+        observations=lambda wildcards: pipeline.files(wildcards.experiment).observations(),
     output:
-        numbers=report(
-            f"{R}/{{experiment}}/pretrained/{{flow}}/calibration.json",
-            caption="../report/calibration.rst",
-            category="Calibration",
-            subcategory="{experiment}",
-            labels={"flow": "{flow}"},
-        ),
-        ranks=f"{R}/{{experiment}}/pretrained/{{flow}}/calibration.zarr/zarr.json",
+        numbers=FLOW.calibration,
+        ranks=root_file(FLOW.ranks),
     params:
         settings=pipeline.settings("calibrate"),
         code=pipeline.code("calibrate"),
     log:
-        f"{R}/{{experiment}}/logs/calibrate/{{flow}}.log",
+        EXPERIMENT.log("calibrate", "{flow}"),
     benchmark:
-        f"{R}/{{experiment}}/benchmarks/calibrate/{{flow}}.tsv"
+        EXPERIMENT.benchmark("calibrate", "{flow}")
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
@@ -76,14 +70,14 @@ rule calibrate_fine_tuning:
         flows=pipeline.replicate_flows,
         observations=pipeline.replicate_observations,
     output:
-        f"{R}/{{experiment}}/calibration/{{method}}.json",
+        EXPERIMENT.method_calibration("{method}"),
     params:
         settings=pipeline.settings("calibrate_method"),
         code=pipeline.code("calibrate_method"),
     log:
-        f"{R}/{{experiment}}/logs/calibrate_method/{{method}}.log",
+        EXPERIMENT.log("calibrate_method", "{method}"),
     benchmark:
-        f"{R}/{{experiment}}/benchmarks/calibrate_method/{{method}}.tsv"
+        EXPERIMENT.benchmark("calibrate_method", "{method}")
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
@@ -101,20 +95,14 @@ rule calibrate_fine_tuning:
 
 rule evaluate_posterior:
     input:
-        posterior=f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}/posterior.zarr/zarr.json",
-        flow=f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}/flow.safetensors",
+        posterior=root_file(RUN.posterior),
+        flow=RUN.weights,
         prior=pipeline.prior_file,
         reference=pipeline.reference_of,
         calibration=pipeline.calibration_of,
-        method_calibration=lambda wildcards: pipeline.method_calibration(wildcards.experiment, wildcards.method),
+        method_calibration=pipeline.method_calibration,
     output:
-        report(
-            f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}/metrics.json",
-            caption="../report/metrics.rst",
-            category="Metrics",
-            subcategory="{experiment}",
-            labels={"observation": "{observation}", "method": "{method}", "seed": "{seed}"},
-        ),
+        RUN.metrics,
     params:
         settings=pipeline.settings("evaluate"),
         code=pipeline.code("evaluate"),
@@ -122,9 +110,9 @@ rule evaluate_posterior:
             f"--{name.replace('_', '-')} {input[name]}" for name in ("prior", "reference", "calibration", "method_calibration") if input[name]
         ),
     log:
-        f"{R}/{{experiment}}/logs/evaluate/{{observation}}/{{method}}/seed-{{seed}}.log",
+        EXPERIMENT.run_log("evaluate", "{observation}", "{method}", "{seed}"),
     benchmark:
-        f"{R}/{{experiment}}/benchmarks/evaluate/{{observation}}/{{method}}/seed-{{seed}}.tsv"
+        EXPERIMENT.run_benchmark("evaluate", "{observation}", "{method}", "{seed}")
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
@@ -142,35 +130,25 @@ rule evaluate_posterior:
 
 rule draw_figures:
     input:
-        pairs=lambda wildcards: pipeline.stage_files("simulate", wildcards.experiment),
-        observations=lambda wildcards: pipeline.observations(wildcards.experiment),
-        references=lambda wildcards: pipeline.references(wildcards.experiment),
-        training=lambda wildcards: pipeline.flows(wildcards.experiment, "history.csv"),
-        histories=lambda wildcards: pipeline.runs(wildcards.experiment, "history.csv"),
-        calibrations=lambda wildcards: pipeline.flows(wildcards.experiment, "calibration.json"),
-        metrics=lambda wildcards: pipeline.runs(wildcards.experiment, "metrics.json"),
-        posteriors=lambda wildcards: pipeline.runs(wildcards.experiment, "posterior.zarr/zarr.json"),
+        pairs=lambda wildcards: pipeline.files(wildcards.experiment).all_shards(),
+        observations=lambda wildcards: pipeline.files(wildcards.experiment).observations(),
+        references=lambda wildcards: pipeline.files(wildcards.experiment).references(),
+        training=lambda wildcards: pipeline.files(wildcards.experiment).flows(lambda flow: flow.history),
+        histories=lambda wildcards: pipeline.files(wildcards.experiment).runs(lambda run: run.history),
+        calibrations=lambda wildcards: pipeline.files(wildcards.experiment).flows(lambda flow: flow.calibration),
+        metrics=lambda wildcards: pipeline.files(wildcards.experiment).runs(lambda run: run.metrics),
+        posteriors=lambda wildcards: pipeline.files(wildcards.experiment).runs(lambda run: root_file(run.posterior)),
     output:
-        index=f"{R}/{{experiment}}/figures/index.json",
-        shown=[
-            report(
-                f"{R}/{{experiment}}/figures/{name}.svg",
-                caption="../report/figure.rst",
-                category="Figures",
-                subcategory="{experiment}",
-                labels={"figure": name},
-            )
-            for name in ("calibration", "pretraining")
-        ],
+        EXPERIMENT.figure_index,
     params:
         settings=pipeline.settings("figures"),
         code=pipeline.code("figures"),
-        source=f"{R}/{{experiment}}",
-        folder=f"{R}/{{experiment}}/figures",
+        source=str(EXPERIMENT.folder),
+        folder=str(EXPERIMENT.figures),
     log:
-        f"{R}/{{experiment}}/logs/figures.log",
+        EXPERIMENT.log("figures"),
     benchmark:
-        f"{R}/{{experiment}}/benchmarks/figures.tsv"
+        EXPERIMENT.benchmark("figures")
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
@@ -188,19 +166,19 @@ rule draw_figures:
 
 rule write_report:
     input:
-        metrics=[f for name in pipeline.configuration.experiments for f in pipeline.runs(name, "metrics.json")],
-        figures=[pipeline.figures(name) for name in pipeline.configuration.experiments],
-        operators=[f for name in pipeline.configuration.experiments for f in pipeline.checked_operator(name)],
+        metrics=[f for name in pipeline.configuration.experiments for f in pipeline.files(name).runs(lambda run: run.metrics)],
+        figures=[f for name in pipeline.configuration.experiments for f in pipeline.files(name).figures()],
+        operators=[f for name in pipeline.configuration.experiments for f in pipeline.files(name).operator()],
     output:
-        report(f"{R}/report.html", caption="../report/report.rst", category="Report"),
+        REPORT,
     params:
         settings=pipeline.settings("report"),
         code=pipeline.code("report"),
-        results=lambda wildcards, output: Path(output[0]).parent,
+        results=lambda wildcards: pipeline.layout.results,
     log:
-        f"{R}/logs/report.log",
+        pipeline.layout.log("report"),
     benchmark:
-        f"{R}/benchmarks/report.tsv"
+        pipeline.layout.benchmark("report")
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,

@@ -3,27 +3,21 @@
 
 rule pretrain_flow:
     input:
-        train=lambda wildcards: pipeline.shards(wildcards.experiment, "train"),
-        validation=lambda wildcards: pipeline.shards(wildcards.experiment, "validation"),
+        train=lambda wildcards: pipeline.files(wildcards.experiment).shards("train"),
+        validation=lambda wildcards: pipeline.files(wildcards.experiment).shards("validation"),
     output:
-        weights=f"{R}/{{experiment}}/pretrained/{{flow}}/flow.safetensors",
-        about=f"{R}/{{experiment}}/pretrained/{{flow}}/flow.json",
-        history=report(
-            f"{R}/{{experiment}}/pretrained/{{flow}}/history.csv",
-            caption="../report/training.rst",
-            category="Training",
-            subcategory="{experiment}",
-            labels={"training": "pretraining of {flow}"},
-        ),
+        weights=FLOW.weights,
+        about=FLOW.about,
+        history=FLOW.history,
     params:
         settings=pipeline.settings("pretrain"),
         code=pipeline.pretraining_code,
-        folder=f"{R}/{{experiment}}/pretrained/{{flow}}",
-        checkpoint=f"{R}/{{experiment}}/.checkpoints/pretrained/{{flow}}/state.safetensors",
+        folder=str(FLOW.folder),
+        checkpoint=str(EXPERIMENT.pretraining_checkpoint("{flow}").state),
     log:
-        f"{R}/{{experiment}}/logs/pretrain/{{flow}}.log",
+        EXPERIMENT.log("pretrain", "{flow}"),
     benchmark:
-        f"{R}/{{experiment}}/benchmarks/pretrain/{{flow}}.tsv"
+        EXPERIMENT.benchmark("pretrain", "{flow}")
     priority: 2  # what takes longest goes first, so that short jobs fill the end
     threads: pipeline.pretraining_threads
     resources:
@@ -53,18 +47,12 @@ rule finetune_flow:
         start=pipeline.start_weights,
         prior=pipeline.prior_file,
         reused=pipeline.reused_weights,
-        observation=f"{R}/{{experiment}}/observations/{{observation}}.zarr/zarr.json",
-        checked=ancient(lambda wildcards: pipeline.checked_operator(wildcards.experiment)),
+        observation=root_file(EXPERIMENT.observation("{observation}")),
+        checked=ancient(lambda wildcards: pipeline.files(wildcards.experiment).operator()),
     output:
-        weights=f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}/flow.safetensors",
-        about=f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}/flow.json",
-        history=report(
-            f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}/history.csv",
-            caption="../report/training.rst",
-            category="Training",
-            subcategory="{experiment}",
-            labels={"training": "{observation}, {method}, seed {seed}"},
-        ),
+        weights=RUN.weights,
+        about=RUN.about,
+        history=RUN.history,
     params:
         settings=pipeline.settings("finetune"),
         code=pipeline.code("finetune"),
@@ -72,12 +60,12 @@ rule finetune_flow:
         prior=lambda wildcards, input: f"--prior {input.prior}" if input.prior else "",
         reuse=lambda wildcards, input: f"--reuse {input.reused}" if input.reused else "",
         cost=lambda wildcards, input: f"--operator {input.checked}" if pipeline.wants_cost(wildcards) else "",
-        folder=f"{R}/{{experiment}}/posteriors/{{observation}}/{{method}}/seed-{{seed}}",
-        checkpoint=f"{R}/{{experiment}}/.checkpoints/{{observation}}/{{method}}/seed-{{seed}}/state.safetensors",
+        folder=str(RUN.folder),
+        checkpoint=str(EXPERIMENT.run_checkpoint("{observation}", "{method}", "{seed}").state),
     log:
-        f"{R}/{{experiment}}/logs/finetune/{{observation}}/{{method}}/seed-{{seed}}.log",
+        EXPERIMENT.run_log("finetune", "{observation}", "{method}", "{seed}"),
     benchmark:
-        f"{R}/{{experiment}}/benchmarks/finetune/{{observation}}/{{method}}/seed-{{seed}}.tsv"
+        EXPERIMENT.run_benchmark("finetune", "{observation}", "{method}", "{seed}")
     priority: 1
     threads: pipeline.threads
     resources:

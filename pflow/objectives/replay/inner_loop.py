@@ -60,6 +60,7 @@ class InnerLoop:
         size.
 
         Arguments:
+            flow: as the round left it.
             error: of the model, in the unit of the distances.
         """
         distance = sum(self.distances[-CHECK:]) / CHECK

@@ -53,6 +53,10 @@ class LostModes:
         """Find suspects, at most `most`, and draws for the forward KL of this round.
 
         Arguments:
+            posterior: the model of the posterior; None where there is none yet.
+            flow: the current q.
+            log_q_of_own_draws: log q at draws of the flow, (draws,).
+            most: the largest number of suspects.
             confirmed: whether the last suspects, evaluated, were as likely as the model said; None
                 if there were none.
         """

@@ -32,6 +32,7 @@ def reachable(
     Arguments:
         u: draws of the flow in its own metric.
         gap: r(u).
+        reach: the largest root mean square of the moves.
     """
     u, gap = (u - u.mean(0)).double(), gap.double()
     if len(u) >= 2 * u.shape[1]:

@@ -51,6 +51,8 @@ class Noise(ABC):
         """Independent draws, on the generator's device.
 
         Arguments:
+            n: number of draws.
+            generator: None for torch's own.
             dtype: of the result.
             drawn_in: of the random numbers, which are rounded to `dtype` before anything else: from
                 float64 come the same draws in every dtype.

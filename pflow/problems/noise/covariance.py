@@ -26,6 +26,11 @@ class CovarianceNoise(GaussianNoise):
 
     Raises:
         PflowError: if C is not a symmetric, positive definite matrix of that size.
+
+    Example:
+        >>> noise = CovarianceNoise((2,), torch.tensor([[4.0, 0.0], [0.0, 1.0]]))
+        >>> noise.whiten(torch.ones(1, 2)).square().sum()
+        tensor(1.2500)
     """
 
     def __init__(self, shape: Sequence[int], covariance: Float[Tensor, "m m"]) -> None:
@@ -83,6 +88,11 @@ class LowRankNoise(GaussianNoise):
 
     Raises:
         PflowError: if U has the wrong size or is not finite, or a variance is not positive.
+
+    Example:
+        >>> noise = LowRankNoise((2,), torch.tensor([[1.0], [1.0]]), 1.0)  # C = [[2, 1], [1, 2]]
+        >>> noise.whiten(torch.ones(1, 2)).square().sum()
+        tensor(0.6667)
     """
 
     def __init__(

@@ -25,6 +25,12 @@ class IndependentNoise(GaussianNoise):
 
     Raises:
         PflowError: if a standard deviation is not positive, or the shapes do not fit.
+
+    Example:
+        >>> import torch
+        >>> noise = IndependentNoise((2,), 0.5)
+        >>> noise.whiten(torch.tensor([[0.5, -1.0]]))
+        tensor([[ 1., -2.]])
     """
 
     def __init__(self, shape: Sequence[int], std: float | Float[Tensor, "*data"]) -> None:
@@ -63,6 +69,12 @@ class ComplexNoise(IndependentNoise):
 
     Raises:
         PflowError: if the last axis is not of size 2, or a standard deviation is not positive.
+
+    Example:
+        >>> import torch
+        >>> noise = ComplexNoise((3, 2), 2**0.5)  # three complex data
+        >>> noise.whiten(torch.ones(1, 3, 2)).unique()
+        tensor([1.])
     """
 
     def __init__(self, shape: Sequence[int], std: float | Float[Tensor, "*data"]) -> None:

@@ -26,6 +26,12 @@ class MaskedNoise(Noise):
 
     Raises:
         PflowError: if the shapes differ, or everything is missing.
+
+    Example:
+        >>> from pflow.problems.noise import IndependentNoise
+        >>> noise = MaskedNoise(IndependentNoise((2,), 1.0), torch.tensor([True, False]))
+        >>> noise.log_likelihood(torch.tensor([[0.0, torch.nan]]))
+        tensor([-0.9189])
     """
 
     def __init__(self, noise: Noise, mask: Bool[Tensor, "*data"]) -> None:

@@ -37,6 +37,11 @@ class StudentTNoise(Noise):
 
     Raises:
         PflowError: if `degrees` or a scale is not positive.
+
+    Example:
+        >>> noise = StudentTNoise((1,), degrees=4.0, scale=1.0)
+        >>> float(noise.whiten(torch.tensor([[10.0]]))) < 4.0  # an outlier moves chi-square little
+        True
     """
 
     def __init__(

@@ -16,7 +16,7 @@ __all__ = ["Prior", "checked_density", "checked_draws", "seeded_by"]
 
 @runtime_checkable
 class Prior(Protocol):
-    """The distribution p(x).
+    """The distribution p(x). Any object with these members is one.
 
     Attributes:
         shape: the shape of one model.
@@ -25,7 +25,7 @@ class Prior(Protocol):
     shape: tuple[int, ...]
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n *model"]:
-        """Independent draws, from the generator alone."""
+        """Independent draws, from the generator alone, in the prior's own dtype."""
 
     def log_density(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, " batch"]:
         """log p(x), normalised, in the dtype and on the device of x and differentiable by

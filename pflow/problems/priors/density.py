@@ -28,6 +28,15 @@ class CallablePrior:
 
     Raises:
         PflowError: at use, where a function returns another shape.
+
+    Example:
+        >>> prior = CallablePrior(
+        ...     (2,),
+        ...     log_density=lambda x: -0.5 * x.square().sum(1),
+        ...     sample=lambda n, generator: torch.randn(n, 2, generator=generator),
+        ... )
+        >>> prior.log_density(torch.ones(1, 2))
+        tensor([-1.])
     """
 
     def __init__(
@@ -61,6 +70,11 @@ class DensityPrior:
 
     Raises:
         PflowError: if the object lacks one of the two, or, at use, where they return another shape.
+
+    Example:
+        >>> prior = DensityPrior(torch.distributions.Normal(torch.zeros(2), 1.0), (2,))
+        >>> prior.log_density(torch.zeros(1, 2))
+        tensor([-1.8379])
     """
 
     def __init__(self, density: Any, shape: Sequence[int]) -> None:

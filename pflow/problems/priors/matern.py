@@ -48,6 +48,12 @@ class MaternField(Normal):
     Raises:
         PflowError: for impossible values, a shape that does not fit the grid, more than 4096
             unknowns, or if the covariance is singular in float64.
+
+    Example:
+        >>> prior = MaternField((8, 8), length=3.0)
+        >>> x = prior.sample(5, torch.Generator().manual_seed(0))
+        >>> x.shape, prior.log_density(x).shape
+        (torch.Size([5, 64]), torch.Size([5]))
     """
 
     def __init__(

@@ -42,6 +42,12 @@ class Unconstrained:
 
     Raises:
         PflowError: for a discrete distribution, or one whose support has no bijection in torch.
+
+    Example:
+        >>> from torch.distributions import Gamma, Uniform
+        >>> prior = Unconstrained({"rate": Gamma(2.0, 1.0), "share": Uniform(0.0, 1.0)})
+        >>> prior.physical(torch.zeros(1, 2))  # exp and the logistic function
+        tensor([[1.0000, 0.5000]])
     """
 
     def __init__(self, parameters: Distribution | Mapping[str, Distribution]) -> None:

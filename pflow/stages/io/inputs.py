@@ -25,10 +25,7 @@ def problem_from(settings: ProblemSettings) -> Problem:
         return load_problem(settings.module, settings.name, settings.settings)
     if isinstance(settings, PairsOnlyProblemSettings):
         return DataOnly(**{f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)})
-    return build_problem(
-        settings.tag_value,
-        **{f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)},
-    )
+    return build_problem(settings.tag_value, **settings.settings)
 
 
 def read_observation(path: Path, problem: Problem) -> torch.Tensor:

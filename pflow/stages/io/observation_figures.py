@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -17,6 +16,7 @@ from pflow.figures.marginals import marginals, moments_against_reference
 from pflow.figures.posterior import posterior_2d
 from pflow.report.numbers import format_number
 from pflow.stages.io.observation_results import ObservationResults, pairs_in_the_plane
+from pflow.storage.layout import ExperimentFolder
 
 __all__ = ["ObservationFigures"]
 
@@ -48,7 +48,7 @@ class ObservationFigures:
         """Names and labels, as the functions of `pflow.figures` take them."""
         return {"names": list(self.labels), "labels": self.labels}
 
-    def draw(self, folder: Path) -> None:
+    def draw(self, folder: ExperimentFolder) -> None:
         """Every figure for which there are data.
 
         Arguments:
@@ -176,7 +176,7 @@ class ObservationFigures:
             for m, seeds in metrics.items()
         }
 
-    def plane(self, folder: Path) -> None:
+    def plane(self, folder: ExperimentFolder) -> None:
         """Draws in two dimensions, over the regions of the exact posterior where it is known."""
         results, observed = self.results, self.results.any_posterior["observed_data"]["y"]
         divergences = {

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pflow.config.jobs import FiguresJobSettings
+from pflow.storage.layout import ExperimentFolder, root_file
 from pflow.storage.store import read_arrays, read_datatree
 from pflow.storage.text_files import read_csv, read_json
 
@@ -84,28 +84,29 @@ class ObservationResults:
 
 
 def read_observation_results(
-    settings: FiguresJobSettings, results: Path, observation: str
+    settings: FiguresJobSettings, folder: ExperimentFolder, observation: str
 ) -> ObservationResults:
-    """Everything below `posteriors/<observation>`.
+    """The runs and the reference of one observation.
 
     Raises:
         PflowError: a file is missing or damaged.
     """
-    folder = results / "posteriors" / observation
-    runs = {m: [folder / m / f"seed-{s}" for s in settings.seeds] for m in settings.methods}
-    reference = folder / "reference.zarr"
+    runs = {
+        m: [folder.run(observation, m, seed) for seed in settings.seeds] for m in settings.methods
+    }
+    reference = folder.reference(observation)
     return ObservationResults(
-        {m: read_datatree(seeds[0] / "posterior.zarr") for m, seeds in runs.items()},
-        {m: [read_csv(run / "history.csv") for run in seeds] for m, seeds in runs.items()},
-        {m: [read_json(run / "metrics.json") for run in seeds] for m, seeds in runs.items()},
-        read_datatree(reference) if (reference / "zarr.json").is_file() else None,
+        {m: read_datatree(seeds[0].posterior) for m, seeds in runs.items()},
+        {m: [read_csv(run.history) for run in seeds] for m, seeds in runs.items()},
+        {m: [read_json(run.metrics) for run in seeds] for m, seeds in runs.items()},
+        read_datatree(reference) if root_file(reference).is_file() else None,
     )
 
 
-def pairs_in_the_plane(results: Path) -> dict[str, np.ndarray | None]:
+def pairs_in_the_plane(folder: ExperimentFolder) -> dict[str, np.ndarray | None]:
     """Draws of the prior, and data of both operators where they have two components."""
-    low = read_arrays(results / "pairs" / "test" / "shard-0.zarr", ("x", "y"))[0]
-    expensive = results / "pairs" / "high_fidelity" / "shard-0.zarr"
+    low = read_arrays(folder.shard("test", 0), ("x", "y"))[0]
+    expensive = folder.shard("high_fidelity", 0)
     high = read_arrays(expensive, ("y",))[0]["y"][:PAIRS_SHOWN] if expensive.exists() else None
     planar = low["y"][0].size == 2
     cheap = low["y"][:PAIRS_SHOWN].reshape(-1, 2) if planar else None

@@ -8,6 +8,7 @@ from typing import Any
 
 from pflow.flows.base import Flow
 from pflow.provenance.record import file_hash
+from pflow.storage.layout import FlowFolder
 from pflow.storage.text_files import write_csv, write_json
 from pflow.storage.weights import write_weights
 from pflow.training import TrainingState
@@ -54,14 +55,13 @@ def write_flow(
     """history.csv, flow.safetensors (with its architecture), and flow.json, which knows the hash of
     the weights.
     """
+    files = FlowFolder(folder)
     write_csv(
-        folder / "history.csv",
+        files.history,
         [{k: v for k, v in row.items() if k in columns and v == v} for row in state.rows],
         columns,
     )
-    write_weights(
-        folder / "flow.safetensors", flow.state_dict(), {"architecture": json.dumps(architecture)}
-    )
+    write_weights(files.weights, flow.state_dict(), {"architecture": json.dumps(architecture)})
     about = {
         **facts,
         "wall_seconds": round(state.seconds, 3),
@@ -70,7 +70,7 @@ def write_flow(
         "stop_reason": state.stop_reason,
         "parameters": sum(p.numel() for p in flow.parameters()),
         "architecture": architecture,
-        "weights_hash": file_hash(folder / "flow.safetensors"),
+        "weights_hash": file_hash(files.weights),
         **record,
     }
-    write_json(folder / "flow.json", about)
+    write_json(files.about, about)

@@ -19,29 +19,30 @@ __all__ = ["FrozenFlow", "with_prior"]
 
 
 class FrozenFlow:
-    """The density of a flow whose weights stay as they are, at one summary (which an unconditional
-    flow does not look at).
+    """The `Prior` that a flow is whose weights stay as they are, at one summary (which an
+    unconditional flow does not look at).
     """
 
     def __init__(self, flow: Flow, summary: Tensor) -> None:
         self.flow, self.summary = flow.requires_grad_(False), summary
+        self.shape = tuple(flow.model_shape)
 
     def log_density(self, x: Tensor) -> Tensor:
         """log q(x)."""
         return self.flow.log_prob(x, self.summary.to(x))
 
     @torch.no_grad()
-    def sample(
-        self, n: int, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32
-    ) -> Tensor:
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draws of q."""
-        return self.flow.sample(self.summary, n, generator).to(dtype)
+        return self.flow.sample(self.summary, n, generator)
 
 
 def with_prior(problem: Problem, settings: PriorSettings, file: Path | None, y: Tensor) -> Problem:
     """`problem`, with the prior that `settings` describes.
 
     Arguments:
+        problem: with its own prior.
+        settings: which prior.
         file: its spectrum or its weights; None for the problem's own.
         y: the observation, (1, *data), on the device where the prior is evaluated.
 

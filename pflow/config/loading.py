@@ -1,0 +1,89 @@
+"""From the mapping that YAML holds to a checked configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+
+from pflow.config.cross_checks import mistakes_of_experiment
+from pflow.config.data import expand_observations
+from pflow.config.decoding import decode
+from pflow.config.experiment import Configuration, ExperimentSettings
+from pflow.config.problems import has_operator
+from pflow.errors import PflowError
+
+__all__ = ["load_configuration"]
+
+
+def load_configuration(data: object, reserved: Collection[str] = ()) -> Configuration:
+    """Decode and cross-check the configuration.
+
+    Arguments:
+        data: what YAML holds.
+        reserved: names that no experiment may have, because `snakemake NAME` means another target.
+
+    Raises:
+        PflowError: one line for each mistake.
+    """
+    if not isinstance(data, dict) or not data:
+        raise PflowError(
+            "the configuration is empty: it needs the key `experiments` (see config.yaml of pflow)"
+        )
+    configuration = decode(Configuration, data, "")
+    configuration = dataclasses.replace(
+        configuration,
+        experiments={
+            name: _completed(f"experiments.{name}", e)
+            for name, e in configuration.experiments.items()
+        },
+    )
+    mistakes = [
+        m
+        for name, e in configuration.experiments.items()
+        for m in mistakes_of_experiment(f"experiments.{name}", e)
+    ]
+    if not configuration.experiments:
+        mistakes.append("`experiments` (={}) must have at least one entry")
+    mistakes += [
+        f"`experiments.{name}` has the name of a stage, and `snakemake {name}` would be ambiguous:"
+        " choose another name"
+        for name in configuration.experiments
+        if name in reserved
+    ]
+    if mistakes:
+        raise PflowError("\n".join(mistakes))
+    return configuration
+
+
+def _completed(where: str, experiment: ExperimentSettings) -> ExperimentSettings:
+    """The experiment with what its files say: the observations that a glob matches, the shapes of
+    pairs without an operator.
+    """
+    e = dataclasses.replace(
+        experiment,
+        observations=expand_observations(experiment.observations, f"{where}.observations"),
+    )
+    if has_operator(e.problem):
+        return e
+    if e.pairs is None:
+        raise PflowError(
+            f"`{where}.problem` is missing: name a problem; or, to train on pairs (x, y) alone,"
+            f" give their file in `{where}.pairs`"
+        )
+    _, *shapes = e.pairs.shapes(f"{where}.pairs")
+    for key, shape in zip(("model_shape", "data_shape"), shapes, strict=True):
+        stated = getattr(e.problem, key)
+        if stated is not None and tuple(stated) != shape:
+            raise PflowError(
+                f"`{where}.problem.{key}` (={stated}) must be that of {e.pairs.file},"
+                f" {list(shape)}: correct it, or leave it out"
+            )
+    problem = dataclasses.replace(
+        e.problem, model_shape=list(shapes[0]), data_shape=list(shapes[1])
+    )
+    reference = (
+        dataclasses.replace(e.reference, kind="none")
+        if e.reference.kind == "exact"
+        else e.reference
+    )
+    return dataclasses.replace(e, problem=problem, reference=reference)

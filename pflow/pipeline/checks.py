@@ -1,0 +1,57 @@
+"""What is checked before Snakemake plans, so that a mistake is one line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import yaml
+
+from pflow.errors import PflowError
+
+__all__ = ["check_writable", "check_yaml"]
+
+ROOM = 10 * 2**20  # bytes
+
+
+def check_yaml(path: str | Path) -> None:
+    """Say where a configuration file is not YAML, before Snakemake says only that it is not.
+
+    Raises:
+        PflowError: the file is missing or not YAML.
+    """
+    try:
+        yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PflowError(
+            f"{path} cannot be read ({error.strerror}): run snakemake in the folder of the"
+            " Snakefile"
+        ) from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise PflowError(
+            f"{path}{place}: not valid YAML: {getattr(error, 'problem', error)}"
+        ) from error
+
+
+def check_writable(results: Path) -> None:
+    """Whether results can be written.
+
+    Raises:
+        PflowError: no permission, or no room.
+    """
+    folder = results
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise PflowError(
+            f"`results` (={results}) must be a folder that can be written, and {folder} cannot:"
+            " choose another `results` or change its permissions"
+        )
+    if shutil.disk_usage(folder).free < ROOM:
+        raise PflowError(
+            f"`results` (={results}) must have room, and its disk has less than 10 MB left: free"
+            " some space or choose another `results`"
+        )

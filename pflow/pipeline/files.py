@@ -1,0 +1,117 @@
+"""The files of one experiment, as its configuration asks for them; stores by their root files."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pflow.config.experiment import ExperimentSettings
+from pflow.config.jobs import SPLITS
+from pflow.config.priors import GaussianPriorSettings
+from pflow.config.problems import has_operator
+from pflow.pipeline.job_settings import prior_of, replicates, shard_count
+from pflow.storage.layout import ExperimentFolder, PretrainedFolder, RunFolder, root_file
+
+__all__ = ["ExperimentFiles"]
+
+
+@dataclass(frozen=True)
+class ExperimentFiles:
+    """Paths as text, which Snakemake compares.
+
+    Arguments:
+        folder: where the experiment's results lie.
+        settings: the experiment.
+    """
+
+    folder: ExperimentFolder
+    settings: ExperimentSettings
+
+    def shards(self, split: str) -> list[str]:
+        """The shards of a split."""
+        count = shard_count(self.settings, split)
+        return _roots(self.folder.shard(split, k) for k in range(count))
+
+    def all_shards(self) -> list[str]:
+        """The shards of all splits."""
+        return [shard for split in SPLITS for shard in self.shards(split)]
+
+    def observations(self) -> list[str]:
+        """The observations."""
+        return _roots(map(self.folder.observation, self.settings.observations))
+
+    def operator(self) -> list[str]:
+        """The check of the operator; nothing where there is none, with pairs alone."""
+        return [str(self.folder.operator)] if has_operator(self.settings.problem) else []
+
+    def spectrum(self) -> list[str]:
+        """The spectrum, whether anything needs it or not."""
+        return _roots([self.folder.spectrum])
+
+    def spectra(self) -> list[str]:
+        """The spectrum, where the reference or the prior of a method needs it."""
+        wanted = self.settings.reference.kind == "gaussian" or any(
+            isinstance(prior_of(self.settings, method), GaussianPriorSettings)
+            for method in self.settings.finetune
+        )
+        return self.spectrum() if wanted else []
+
+    def references(self) -> list[str]:
+        """The reference posteriors, where the experiment has them."""
+        return [
+            file
+            for observation in self.settings.observations
+            for file in self.reference(observation)
+        ]
+
+    def reference(self, observation: str) -> list[str]:
+        """The reference of one observation, if there is one."""
+        wanted = (
+            self.settings.reference.kind != "none" and observation in self.settings.observations
+        )
+        return _roots([self.folder.reference(observation)] if wanted else [])
+
+    def flows(self, file: Callable[[PretrainedFolder], Path]) -> list[str]:
+        """One file of every pretrained flow."""
+        return [str(file(self.folder.pretrained(flow))) for flow in self.settings.flows]
+
+    def runs(self, file: Callable[[RunFolder], Path]) -> list[str]:
+        """One file of every observation, method and seed."""
+        return [str(file(self.folder.run(*names))) for names in self.run_names()]
+
+    def run_names(self) -> Iterable[tuple[str, str, int]]:
+        """(observation, method, seed) of every run."""
+        e = self.settings
+        return itertools.product(e.observations, e.finetune, e.seeds)
+
+    def method_calibration(self, method: str) -> list[str]:
+        """The calibration of a method over replicate observations, where it is wanted."""
+        wanted = replicates(self.settings, method)
+        return [str(self.folder.method_calibration(method))] if wanted else []
+
+    def method_calibrations(self) -> list[str]:
+        """The calibrations of all methods."""
+        return [
+            file for method in self.settings.finetune for file in self.method_calibration(method)
+        ]
+
+    def replicate_flows(self, method: str) -> list[str]:
+        """A method's weights at each of its replicate observations, the first seed."""
+        return [
+            str(self.folder.run(observation, method, self.settings.seeds[0]).weights)
+            for observation in replicates(self.settings, method)
+        ]
+
+    def replicate_observations(self, method: str) -> list[str]:
+        """The replicate observations of a method."""
+        return _roots(map(self.folder.observation, replicates(self.settings, method)))
+
+    def figures(self) -> list[str]:
+        """The index of the figures."""
+        return [str(self.folder.figure_index)]
+
+
+def _roots(stores: Iterable[Path]) -> list[str]:
+    return [str(root_file(store)) for store in stores]

@@ -1,0 +1,207 @@
+"""The settings of each job: the part of the configuration that it depends on, and nothing else.
+
+Each function takes the experiment, its name, and the wildcards of the stage's rule. What only
+concerns the execution (workers, devices, nodes) is set to its default here and reaches a job beside
+its settings, so that a change of it reruns nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from pflow.config.experiment import (
+    Configuration,
+    ExperimentSettings,
+    ObservationSettings,
+    ResourceSettings,
+)
+from pflow.config.flows import ConditionalHintFlowSettings, CouplingFlowSettings, PretrainSettings
+from pflow.config.jobs import (
+    CalibrateJobSettings,
+    CheckOperatorJobSettings,
+    EvaluateJobSettings,
+    FiguresJobSettings,
+    FinetuneJobSettings,
+    ObserveJobSettings,
+    PretrainJobSettings,
+    ReferenceJobSettings,
+    ReportJobSettings,
+    SampleJobSettings,
+    SimulateJobSettings,
+    SpectrumJobSettings,
+    with_workers,
+)
+from pflow.config.priors import PriorSettings, ProblemPriorSettings
+
+__all__ = [
+    "calibrate",
+    "calibrate_method",
+    "check_operator",
+    "evaluate",
+    "figures",
+    "finetune",
+    "observe",
+    "pretrain",
+    "prior_of",
+    "reference",
+    "replicates",
+    "report",
+    "sample",
+    "shard_count",
+    "simulate",
+    "spectrum",
+    "with_one_worker",
+]
+
+REPLICATE = "replicate-"
+FIRST_REPLICATE_SEED = 10**6
+
+FlowWithPretraining = CouplingFlowSettings | ConditionalHintFlowSettings
+
+
+def simulate(e: ExperimentSettings, name: str, split: str, shard: str | int) -> SimulateJobSettings:
+    """One shard of simulated pairs, or of pairs that exist already."""
+    if e.pairs is not None:
+        source = e.pairs if split == "train" else dataclasses.replace(e.pairs, shards=1)
+        return SimulateJobSettings(e.problem, split, int(shard), 0, e.pairs.seed, source)
+    total, size, k = getattr(e.simulate, split), e.simulate.shard_size, int(shard)
+    return SimulateJobSettings(e.problem, split, k, min(size, total - k * size), e.simulate.seed)
+
+
+def observe(e: ExperimentSettings, name: str, observation: str) -> ObserveJobSettings:
+    """An observation of the configuration, or a replicate for calibration."""
+    if observation in e.observations:
+        settings = e.observations[observation]
+    else:
+        replicate = int(observation.removeprefix(REPLICATE))
+        settings = ObservationSettings(seed=FIRST_REPLICATE_SEED + replicate)
+    return ObserveJobSettings(e.problem, settings)
+
+
+def check_operator(e: ExperimentSettings, name: str) -> CheckOperatorJobSettings:
+    """Tests of the operator of the problem."""
+    return CheckOperatorJobSettings(e.problem)
+
+
+def spectrum(e: ExperimentSettings, name: str) -> SpectrumJobSettings:
+    """The average spectrum of the training images."""
+    return SpectrumJobSettings(name)
+
+
+def reference(e: ExperimentSettings, name: str, observation: str) -> ReferenceJobSettings:
+    """Draws of the posterior to compare with."""
+    return ReferenceJobSettings(e.problem, e.reference, name, observation)
+
+
+def pretrain(e: ExperimentSettings, name: str, flow: str) -> PretrainJobSettings:
+    """One flow; whether its code is tracked does not change its weights."""
+    settings = e.flows[flow]
+    plain = dataclasses.replace(settings.pretrain, devices=1, nodes=1, track_code=True)
+    return PretrainJobSettings(dataclasses.replace(settings, pretrain=plain), e.device, name, flow)
+
+
+def finetune(
+    e: ExperimentSettings, name: str, observation: str, method: str, seed: str | int
+) -> FinetuneJobSettings:
+    """One method; settings of the pretraining reach it through the weights alone."""
+    entry = e.finetune[method]
+    architecture = dataclasses.replace(e.flows[entry.flow], pretrain=PretrainSettings())
+    entry = dataclasses.replace(entry, label="", prior=None)
+    return FinetuneJobSettings(
+        e.problem,
+        architecture,
+        entry,
+        int(seed),
+        e.device,
+        name,
+        observation,
+        method,
+        prior_of(e, method),
+    )
+
+
+def sample(
+    e: ExperimentSettings, name: str, observation: str, method: str, seed: str | int
+) -> SampleJobSettings:
+    """Draws of one run."""
+    return SampleJobSettings(
+        e.problem, e.sample, int(seed), e.device, name, observation, method, prior_of(e, method)
+    )
+
+
+def calibrate(e: ExperimentSettings, name: str, flow: str) -> CalibrateJobSettings:
+    """Calibration of a pretrained flow; the number of replicates concerns methods alone."""
+    plain = dataclasses.replace(e.calibrate, fine_tuned=0)
+    return CalibrateJobSettings(e.problem, plain, name, flow)
+
+
+def calibrate_method(e: ExperimentSettings, name: str, method: str) -> CalibrateJobSettings:
+    """Calibration of a method; the number of replicates reaches it as its inputs."""
+    return calibrate(e, name, method)
+
+
+def evaluate(
+    e: ExperimentSettings, name: str, observation: str, method: str, seed: str | int
+) -> EvaluateJobSettings:
+    """Numbers and verdict of one run."""
+    fine_tuned = e.finetune[method].tag_value != "none"
+    return EvaluateJobSettings(e.problem, e.evaluate, observation, fine_tuned, prior_of(e, method))
+
+
+def figures(e: ExperimentSettings, name: str) -> FiguresJobSettings:
+    """All figures of an experiment."""
+    labels = {method: entry.label or method for method, entry in e.finetune.items()}
+    return FiguresJobSettings(e.problem, name, list(e.observations), labels, list(e.flows), e.seeds)
+
+
+def report(configuration: Configuration) -> ReportJobSettings:
+    """The whole configuration, less what jobs ask of the machine."""
+    experiments = {
+        name: dataclasses.replace(
+            with_one_worker(e),
+            resources=ResourceSettings(),
+            flows={key: _with_one_device(flow) for key, flow in e.flows.items()},
+        )
+        for name, e in configuration.experiments.items()
+    }
+    return ReportJobSettings(experiments)
+
+
+def shard_count(experiment: ExperimentSettings, split: str) -> int:
+    """Number of shards of a split: ceil(pairs / shard_size); of pairs that exist already as many as
+    they say, of the training split.
+    """
+    if experiment.pairs is not None:
+        return {"train": experiment.pairs.shards, "high_fidelity": 0}.get(split, 1)
+    return -(-getattr(experiment.simulate, split) // experiment.simulate.shard_size)
+
+
+def prior_of(experiment: ExperimentSettings, method: str) -> PriorSettings:
+    """The prior of a method's posterior: its own, or the experiment's."""
+    return experiment.finetune[method].prior or experiment.prior
+
+
+def replicates(experiment: ExperimentSettings, method: str) -> list[str]:
+    """Names of the observations on which a method is fine-tuned to see whether its posteriors are
+    calibrated.
+
+    They come from the prior that the method assumes; so a prior that pflow cannot draw from has
+    none.
+    """
+    entry = experiment.finetune[method]
+    wanted = entry.tag_value != "none" and isinstance(
+        prior_of(experiment, method), ProblemPriorSettings
+    )
+    return [f"{REPLICATE}{k}" for k in range(experiment.calibrate.fine_tuned if wanted else 0)]
+
+
+def with_one_worker(e: ExperimentSettings) -> ExperimentSettings:
+    """The number of processes that evaluate the operator invalidates nothing."""
+    return dataclasses.replace(e, problem=with_workers(e.problem, 1))
+
+
+def _with_one_device(flow: FlowWithPretraining) -> FlowWithPretraining:
+    """The number of processes and nodes of a pretraining invalidates nothing."""
+    return dataclasses.replace(
+        flow, pretrain=dataclasses.replace(flow.pretrain, devices=1, nodes=1)
+    )

@@ -1,0 +1,62 @@
+"""What a stage of the pipeline declares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pflow.pipeline.files import ExperimentFiles
+
+__all__ = ["Argument", "Kind", "Option", "Stage"]
+
+Kind = Literal["input", "optional input", "inputs", "output"]
+Option = Literal["workers", "devices"]
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A path on the command line of a stage.
+
+    Arguments:
+        name: the option without its dashes.
+        kind: `inputs` are one or more; an `optional input` may be absent.
+        help: one line.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+
+    @property
+    def parameter(self) -> str:
+        """The parameter of the stage's function."""
+        return self.name.replace("-", "_")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage.
+
+    Arguments:
+        name: its subcommand, and its module in `pflow.stages`.
+        help: what it makes, in one line.
+        settings: class of a job's settings.
+        build: those settings, from (experiment, its name, wildcards of the rule); from the whole
+            configuration where the stage is not of one experiment.
+        arguments: paths.
+        files: all its results in one experiment; None where it is not of one experiment.
+        product: whether a user looks at the results: a missing one is made again. Others are made
+            again when a job needs them.
+        option: what execution takes beside threads: `workers` evaluate the operator, `devices` (on
+            `nodes`) share a training.
+    """
+
+    name: str
+    help: str
+    settings: type
+    build: Callable[..., Any]
+    arguments: tuple[Argument, ...]
+    files: Callable[[ExperimentFiles], list[str]] | None
+    product: bool = True
+    option: Option | None = None

@@ -1,0 +1,104 @@
+"""The modules of pflow, read without importing them.
+
+What was read in a file is kept in `__pycache__` under the hash of its bytes, because parsing takes
+longer than the rest of a plan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pflow.errors import PflowError
+from pflow.provenance import definitions, uses
+from pflow.provenance.definitions import Definition, Module, read_module
+
+__all__ = ["forget_modules", "keep_what_was_read", "module", "module_path"]
+
+ROOT = Path(__file__).resolve().parents[1]
+MOST_FILES = 1000
+NEW: list[str] = []  # keys of what was read and is not yet on disk
+
+
+@cache
+def module_path(name: str) -> Path | None:
+    """The file of a module of pflow; None for a name that is not a module."""
+    base = ROOT.joinpath(*name.split(".")[1:])
+    for candidate in (base.with_suffix(".py"), base / "__init__.py"):
+        if name.split(".")[0] == "pflow" and candidate.is_file():
+            return candidate
+    return None
+
+
+@cache
+def module(name: str) -> Module:
+    """What the module `name` defines.
+
+    Raises:
+        PflowError: it is not valid Python.
+    """
+    path = module_path(name)
+    source = path.read_bytes()
+    key = hashlib.sha256(_reader() + source).hexdigest()
+    try:
+        return _decoded(_known()[key])
+    except (KeyError, TypeError, ValueError, AttributeError):  # new, or a damaged file
+        try:
+            _known()[key] = read_module(source)
+        except SyntaxError as error:
+            raise PflowError(f"{path}, line {error.lineno}: {error.msg}: mend this file") from error
+        NEW.append(key)
+    return _known()[key]
+
+
+def forget_modules() -> None:
+    """Read every file anew when it is asked for again."""
+    for function in (module, module_path, _known):
+        function.cache_clear()
+
+
+def keep_what_was_read() -> None:
+    """Write what was newly read to disk. Best effort: without it, the next plan takes half a second
+    longer.
+    """
+    if not NEW:
+        return
+    NEW.clear()
+    temporary = _cache_file().with_suffix(f".{os.getpid()}")
+    try:
+        temporary.parent.mkdir(exist_ok=True)
+        newest = dict(list(_known().items())[-MOST_FILES:])
+        temporary.write_text(json.dumps(newest), encoding="utf-8")
+        os.replace(temporary, _cache_file())
+    except OSError:
+        temporary.unlink(missing_ok=True)
+
+
+def _decoded(kept: Any) -> Module:
+    found, *rest = kept
+    return Module({name: Definition(*parts) for name, parts in found.items()}, *rest)
+
+
+@cache
+def _reader() -> bytes:
+    """What was read is valid as long as the modules that read are the same."""
+    files = (Path(reader.__file__) for reader in (definitions, uses))
+    return b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)
+
+
+def _cache_file() -> Path:
+    return ROOT / "__pycache__" / f"fingerprint.{sys.implementation.cache_tag}.json"
+
+
+@cache
+def _known() -> dict[str, Any]:
+    try:
+        known = json.loads(_cache_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}

@@ -1,0 +1,75 @@
+"""The code that a job was planned with travels to it, in its environment: a job refuses other code.
+
+Snakemake notes the fingerprint of the plan. Were code edited between plan and job, and put back
+afterwards, a result of the edited code would be taken for one of the planned code.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+
+from pflow.errors import PflowError
+from pflow.provenance.code import code_fingerprint, entry_of, forget_code, reached, words_for
+
+__all__ = ["forget_plan", "load_planned_code", "planned_code"]
+
+VARIABLE = "PFLOW_PLANNED_CODE"
+
+
+def forget_plan() -> None:
+    """Before a workflow plans: what an earlier one left in the environment is not its plan."""
+    os.environ.pop(VARIABLE, None)
+
+
+def planned_code(stage: str, settings: str) -> str:
+    """Fingerprint of the code that can change the result of a job, remembered for this process and
+    all that it starts. A batch job plans once more, and keeps what its controller planned.
+    """
+    planned, key = _planned(), _key(stage, settings)
+    if key not in planned:
+        planned[key] = code_fingerprint(stage, settings)
+        os.environ[VARIABLE] = json.dumps(planned)
+    return planned[key]
+
+
+def load_planned_code(stage: str, settings: str) -> None:
+    """Import the code of a job, if it was planned, and see that it is the planned one.
+
+    All its modules are imported here, so that later edits do not reach the job. They are compared
+    before and after.
+
+    Raises:
+        PflowError: the code was changed after the job was planned.
+    """
+    key = _key(stage, settings)
+    if key not in _planned():
+        return
+    _require(stage, settings)
+    for module in sorted({node.module for node in reached(*_job(stage, settings))}):
+        importlib.import_module(module)
+    forget_code()
+    _require(stage, settings)
+
+
+def _require(stage: str, settings: str) -> None:
+    planned, found = _planned().get(_key(stage, settings)), code_fingerprint(stage, settings)
+    if planned != found:
+        raise PflowError(
+            f"the code of pflow was changed after this job was planned (code {planned}, now"
+            f" {found}): run snakemake again"
+        )
+
+
+def _job(stage: str, settings: str) -> tuple[tuple[str, ...], frozenset[str] | None]:
+    entries = (entry_of(stage),)
+    return entries, words_for(entries, settings)
+
+
+def _key(stage: str, settings: str) -> str:
+    return " ".join((stage, *sorted(_job(stage, settings)[1] or ())))
+
+
+def _planned() -> dict[str, str]:
+    return json.loads(os.environ.get(VARIABLE, "{}"))

@@ -1,0 +1,270 @@
+"""Where everything lies in the folder of results; every path of it is spelt here, and only here.
+
+    Layout("results").experiment("rosenbrock").run("y1", "replay", 0).metrics
+
+A name may be a wildcard of Snakemake, such as "{experiment}". A Zarr store is a folder, and
+`root_file` is the file in it that Snakemake tracks. Standard library only: the Snakefile reads it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = [
+    "CHECKPOINTS",
+    "FLOW_FILES",
+    "CheckpointFolder",
+    "ExperimentFolder",
+    "FlowFolder",
+    "Layout",
+    "MethodFolder",
+    "PretrainedFolder",
+    "RunFolder",
+    "root_file",
+    "whole",
+]
+
+ROOT_FILE = "zarr.json"
+CHECKPOINTS = ".checkpoints"
+FINISHED = "finished"
+SEED = "seed-"
+HISTORY, ABOUT, WEIGHTS = FLOW_FILES = ("history.csv", "flow.json", "flow.safetensors")
+POSTERIOR = "posterior.zarr"
+
+
+def root_file(store: Path) -> Path:
+    """The file of a Zarr store whose content changes with the store's."""
+    return store / ROOT_FILE
+
+
+def whole(path: Path) -> Path:
+    """The store that a root file belongs to; any other path is whole itself."""
+    return path.parent if path.name == ROOT_FILE else path
+
+
+@dataclass(frozen=True)
+class FlowFolder:
+    """A trained flow."""
+
+    folder: Path
+
+    @property
+    def weights(self) -> Path:
+        """Weights and architecture."""
+        return self.folder / WEIGHTS
+
+    @property
+    def about(self) -> Path:
+        """Cost, stop reason and provenance."""
+        return self.folder / ABOUT
+
+    @property
+    def history(self) -> Path:
+        """Loss and accuracy by step."""
+        return self.folder / HISTORY
+
+
+@dataclass(frozen=True)
+class PretrainedFolder(FlowFolder):
+    """A flow pretrained on low-fidelity pairs."""
+
+    @property
+    def calibration(self) -> Path:
+        """Calibration over held-out pairs: numbers."""
+        return self.folder / "calibration.json"
+
+    @property
+    def ranks(self) -> Path:
+        """Calibration over held-out pairs: the store of ranks."""
+        return self.folder / "calibration.zarr"
+
+
+@dataclass(frozen=True)
+class RunFolder(FlowFolder):
+    """One seed of one method at one observation."""
+
+    @property
+    def posterior(self) -> Path:
+        """The store of draws."""
+        return self.folder / POSTERIOR
+
+    @property
+    def metrics(self) -> Path:
+        """Accuracy, cost and verdict."""
+        return self.folder / "metrics.json"
+
+    @property
+    def seed(self) -> int:
+        """The seed in the folder's name."""
+        return int(self.folder.name.removeprefix(SEED))
+
+
+@dataclass(frozen=True)
+class MethodFolder:
+    """One method at one observation: a folder for each seed."""
+
+    folder: Path
+
+    def run(self, seed: int | str) -> RunFolder:
+        """The run of one seed."""
+        return RunFolder(self.folder / f"{SEED}{seed}")
+
+    def sampled(self) -> list[RunFolder]:
+        """The runs whose draws are there, by seed."""
+        found = self.folder.glob(f"{SEED}*/{POSTERIOR}/{ROOT_FILE}")
+        return sorted((RunFolder(file.parents[1]) for file in found), key=lambda run: run.seed)
+
+
+@dataclass(frozen=True)
+class CheckpointFolder:
+    """What an interrupted training continues from; no rule's output."""
+
+    folder: Path
+
+    @property
+    def state(self) -> Path:
+        """Weights and optimiser."""
+        return self.folder / "state.safetensors"
+
+    @property
+    def evaluations(self) -> Path:
+        """Store of the evaluations of F of a fine-tuning; kept after its end."""
+        return self.folder / "evaluations.zarr"
+
+    @property
+    def choice(self) -> Path:
+        """What `objective: auto` has chosen, for all seeds."""
+        return self.folder.with_name("auto.json")
+
+    @property
+    def finished(self) -> Path:
+        """A result whose end the controller may not have seen."""
+        return self.folder / FINISHED
+
+    @property
+    def message(self) -> Path:
+        """The error of one of several processes."""
+        return self.folder / "message"
+
+    def of_method(self, method: str) -> CheckpointFolder:
+        """The same observation and seed of another method."""
+        return CheckpointFolder(self.folder.parents[1] / method / self.folder.name)
+
+
+@dataclass(frozen=True)
+class ExperimentFolder:
+    """One experiment."""
+
+    folder: Path
+
+    @property
+    def operator(self) -> Path:
+        """Tests of the operator and its cost."""
+        return self.folder / "operator.json"
+
+    @property
+    def spectrum(self) -> Path:
+        """Store of the average spectrum of the training images."""
+        return self.folder / "prior" / "spectrum.zarr"
+
+    @property
+    def flows(self) -> Path:
+        """Folder of the pretrained flows."""
+        return self.folder / "pretrained"
+
+    @property
+    def posteriors(self) -> Path:
+        """Folder with a folder for each observation."""
+        return self.folder / "posteriors"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of the figures."""
+        return self.folder / "figures"
+
+    @property
+    def figure_index(self) -> Path:
+        """The figures' captions."""
+        return self.figures / "index.json"
+
+    def shard(self, split: str, shard: int | str) -> Path:
+        """Store of one shard of pairs."""
+        return self.folder / "pairs" / split / f"shard-{shard}.zarr"
+
+    def observation(self, observation: str) -> Path:
+        """Store of one observation."""
+        return self.folder / "observations" / f"{observation}.zarr"
+
+    def reference(self, observation: str) -> Path:
+        """Store of the reference posterior at one observation."""
+        return self.posteriors / observation / "reference.zarr"
+
+    def pretrained(self, flow: str) -> PretrainedFolder:
+        """One pretrained flow."""
+        return PretrainedFolder(self.flows / flow)
+
+    def run(self, observation: str, method: str, seed: int | str) -> RunFolder:
+        """One seed of one method at one observation."""
+        return MethodFolder(self.posteriors / observation / method).run(seed)
+
+    def method_calibration(self, method: str) -> Path:
+        """Calibration of a method over replicate observations."""
+        return self.folder / "calibration" / f"{method}.json"
+
+    def pretraining_checkpoint(self, flow: str) -> CheckpointFolder:
+        """The checkpoint of a pretraining."""
+        return CheckpointFolder(self.folder / CHECKPOINTS / self.flows.name / flow)
+
+    def run_checkpoint(self, observation: str, method: str, seed: int | str) -> CheckpointFolder:
+        """The checkpoint of a fine-tuning."""
+        folder = self.folder / CHECKPOINTS / observation / method / f"{SEED}{seed}"
+        return CheckpointFolder(folder)
+
+    def log(self, stage: str, *names: str) -> Path:
+        """The log of a job; `names` tell the jobs of a stage apart."""
+        return _named(self.folder / "logs", "log", stage, *names)
+
+    def benchmark(self, stage: str, *names: str) -> Path:
+        """Snakemake's measurement of a job's time and memory."""
+        return _named(self.folder / "benchmarks", "tsv", stage, *names)
+
+    def run_log(self, stage: str, observation: str, method: str, seed: int | str) -> Path:
+        """The log of a stage of a run."""
+        return self.log(stage, observation, method, f"{SEED}{seed}")
+
+    def run_benchmark(self, stage: str, observation: str, method: str, seed: int | str) -> Path:
+        """Snakemake's measurement of a stage of a run."""
+        return self.benchmark(stage, observation, method, f"{SEED}{seed}")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The folder of results."""
+
+    results: Path
+
+    @property
+    def report(self) -> Path:
+        """The page over all experiments."""
+        return self.results / "report.html"
+
+    def experiment(self, name: str) -> ExperimentFolder:
+        """The folder of one experiment."""
+        return ExperimentFolder(self.results / name)
+
+    def log(self, stage: str) -> Path:
+        """The log of a stage over all experiments."""
+        return _named(self.results / "logs", "log", stage)
+
+    def benchmark(self, stage: str) -> Path:
+        """Snakemake's measurement of a stage over all experiments."""
+        return _named(self.results / "benchmarks", "tsv", stage)
+
+    def finished(self) -> list[Path]:
+        """All results whose end the controller may not have seen."""
+        return list(self.results.glob(f"*/{CHECKPOINTS}/**/{FINISHED}"))
+
+
+def _named(folder: Path, suffix: str, *names: str) -> Path:
+    return folder.joinpath(*names[:-1], f"{names[-1]}.{suffix}")
