@@ -18,6 +18,7 @@ __all__ = [
     "NoFinetuningSettings",
     "ReverseKLSettings",
     "ScoreReplaySettings",
+    "SurrogateSettings",
     "mistakes_of_methods",
 ]
 
@@ -121,10 +122,21 @@ class ReverseKLSettings(FinetuningSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreReplaySettings(FinetuningSettings):
-    """Evaluate each point once, keep it, and learn from all of them many times. The default way of
-    fine-tuning.
+class SurrogateSettings(FinetuningSettings):
+    """Learn a model of F on top of the low-fidelity F from few evaluations; the posterior of that
+    model trains the flow, without evaluations. Up to 4096 parameters.
     """
+
+    tag_value: ClassVar[str] = "surrogate"
+    low_fidelity: bool = setting(
+        "Whether the low-fidelity operator is part of the model of F; false: evaluations alone.",
+        True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreReplaySettings(FinetuningSettings):
+    """Evaluate each point once, keep it, and learn from all of them many times."""
 
     tag_value: ClassVar[str] = "score_replay"
     draw: int | None = setting(
@@ -187,8 +199,8 @@ class ImportanceSettings(FinetuningSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class AutoSettings(FinetuningSettings):
-    """Chosen by operator.json: score replay where F is dear, path gradients where it is cheap,
-    values alone where it has no gradient.
+    """Chosen by operator.json: `surrogate` where F is expensive (`score_replay` beyond 4096
+    parameters), path gradients where it is cheap, values alone where it has no gradient.
     """
 
     tag_value: ClassVar[str] = "auto"
@@ -197,6 +209,7 @@ class AutoSettings(FinetuningSettings):
 MethodSettings = Union[
     NoFinetuningSettings,
     ReverseKLSettings,
+    SurrogateSettings,
     ScoreReplaySettings,
     LatentGaussianSettings,
     ImportanceSettings,

@@ -1,8 +1,10 @@
-"""`objective: auto`: score replay or path gradients, whichever reaches the same accuracy sooner on
+"""`objective: auto`: a model of F or path gradients, whichever reaches the same accuracy sooner on
 this machine; values alone where F has no gradient.
 
-    score replay      seconds per evaluation  F + t inner / M       t: one operator-free step, of
-                      which a round of M points, on average, makes at most `inner`
+    surrogate         seconds per evaluation  F + f + t T / n       t: one operator-free step, of
+                      which a run of n evaluations makes T; f: fits of the model of F
+    score replay      seconds per evaluation  F + t inner / M       instead of the surrogate beyond
+                      4096 parameters: a round of M points, on average, makes at most `inner` steps
     path gradients    seconds per evaluation  F + t / batch         and some 50 times more
                       evaluations (docs/methods.md)
 
@@ -33,14 +35,18 @@ from pflow.config.methods import (
     MethodSettings,
     ReverseKLSettings,
     ScoreReplaySettings,
+    SurrogateSettings,
 )
 from pflow.errors import PflowError
 from pflow.flows.base import Flow
 from pflow.objectives.replay.rounds import rounds_of
+from pflow.objectives.surrogate.coordinates import DENSE as MOST_PARAMETERS
+from pflow.objectives.surrogate.objective import steps_of
 
 __all__ = ["resolve", "step_seconds"]
 
 EVALUATIONS_SAVED = 50
+FIT_SECONDS = 0.05  # of the model of F, for each evaluation (docs/methods.md)
 REPEATS = 5
 
 
@@ -49,6 +55,7 @@ def resolve(
     operator: Mapping[str, Any] | None,
     measure: Callable[[], float],
     file: Path | None = None,
+    parameters: int = 1,
 ) -> MethodSettings:
     """`auto` becomes the method that is faster for the measured cost of F, or the only one that
     needs no gradient of it; others stay.
@@ -58,12 +65,13 @@ def resolve(
         operator: what operator.json says: `differentiable` and `seconds_per_gradient`.
         measure: seconds of one operator-free step; asked only where no choice is on file.
         file: where the choice is kept.
+        parameters: D, the size of a model.
 
     Raises:
         PflowError: the cost of F was not measured.
     """
     if isinstance(method, AutoSettings):
-        return _choose(method, operator, measure, file)
+        return _choose(method, operator, measure, file, parameters)
     return method
 
 
@@ -72,6 +80,7 @@ def _choose(
     operator: Mapping[str, Any] | None,
     measure: Callable[[], float],
     file: Path | None,
+    parameters: int,
 ) -> MethodSettings:
     """`resolve` for `auto`; builds settings with their defaults, which no other method's result
     depends on (see `CHOSEN` in pflow.provenance.code).
@@ -86,7 +95,10 @@ def _choose(
     if not operator["differentiable"]:
         return ImportanceSettings(**shared, draw=min(ImportanceSettings.draw, method.evaluations))
     seconds_per_evaluation = operator["seconds_per_gradient"]
-    replay, paths = ScoreReplaySettings(**shared), ReverseKLSettings(**shared)
+    paths = ReverseKLSettings(**shared)
+    learning: SurrogateSettings | ScoreReplaySettings = SurrogateSettings(**shared)
+    if parameters > MOST_PARAMETERS:
+        learning = ScoreReplaySettings(**shared)
     basis = {
         "machine": platform.node(),
         "seconds_per_evaluation": seconds_per_evaluation,
@@ -95,16 +107,20 @@ def _choose(
     choice = _read(file, basis)
     if choice is None:
         step = measure()
-        with_replay = (
-            seconds_per_evaluation
-            + step * replay.inner * rounds_of(method.evaluations) / method.evaluations
-        )
+        learning_seconds = seconds_per_evaluation + _free_seconds(learning, step)
         with_paths = EVALUATIONS_SAVED * (seconds_per_evaluation + step / paths.batch)
-        chosen = replay if with_replay < with_paths else paths
+        chosen = learning if learning_seconds < with_paths else paths
         choice = _keep(
             file, basis, {**basis, "seconds_per_step": step, "objective": chosen.tag_value}
         )
-    return replay if choice["objective"] == replay.tag_value else paths
+    return learning if choice["objective"] == learning.tag_value else paths
+
+
+def _free_seconds(method: SurrogateSettings | ScoreReplaySettings, step: float) -> float:
+    """Operator-free seconds for each evaluation, from those of one step."""
+    if isinstance(method, SurrogateSettings):
+        return FIT_SECONDS + step * steps_of(method.evaluations) / method.evaluations
+    return step * method.inner * rounds_of(method.evaluations) / method.evaluations
 
 
 def step_seconds(flow: Flow, summary: Tensor, batch: int = 64) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -30,6 +30,7 @@ class FitResult:
         points_learnt_from: evaluated points that the flow has learnt from, reused ones included.
         diagnosis: whether fine-tuning was needed, from the first draws; empty if unknown.
         warning: what the evidence says against the result; empty if nothing.
+        outcome: what the objective found besides, by name.
     """
 
     flow: Flow
@@ -37,6 +38,7 @@ class FitResult:
     points_learnt_from: int = 0
     diagnosis: str = ""
     warning: str = ""
+    outcome: dict[str, float | str] = field(default_factory=dict)
 
 
 def fit(
@@ -87,4 +89,5 @@ def fit(
         objective.points_learnt_from,
         objective.stopping.diagnosis(),
         objective.warning,
+        objective.outcome,
     )

@@ -5,6 +5,7 @@ method.
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from pflow.config.methods import (
     FinetuningSettings,
@@ -14,8 +15,10 @@ from pflow.config.methods import (
     NoFinetuningSettings,
     ReverseKLSettings,
     ScoreReplaySettings,
+    SurrogateSettings,
 )
 from pflow.finetuning.correction import kept_for_latent, under_latent
+from pflow.flows import build_flow
 from pflow.flows.base import Flow
 from pflow.inference.evaluation import Evaluation
 from pflow.inference.target import Target
@@ -25,6 +28,8 @@ from pflow.objectives.importance import Importance
 from pflow.objectives.replay.score_replay import ScoreReplay
 from pflow.objectives.reverse_kl import ReverseKL
 from pflow.objectives.stopping import Stopping
+from pflow.objectives.surrogate.exploration import FEW_PARAMETERS
+from pflow.objectives.surrogate.objective import Surrogate
 from pflow.objectives.target_objective import TargetObjective
 from pflow.training import Optimiser
 
@@ -37,12 +42,18 @@ def needs_gradient(method: MethodSettings) -> bool:
 
 
 def wrap(flow: Flow, architecture: dict, method: MethodSettings) -> tuple[Flow, dict]:
-    """The flow that the method trains: for `latent` the given one, frozen, under a Gaussian
-    latent.
+    """The flow that the method trains: for `latent` the given one, frozen, under a Gaussian latent;
+    for `surrogate` in more than a few parameters a flow that starts as the identity, on top of an
+    affine map which carries the Gaussian of the model's posterior.
     """
-    if not isinstance(method, LatentGaussianSettings):
-        return flow, architecture
-    return under_latent(flow, architecture, {"covariance": method.covariance, "rank": method.rank})
+    if isinstance(method, LatentGaussianSettings):
+        latent = {"covariance": method.covariance, "rank": method.rank}
+        return under_latent(flow, architecture, latent)
+    if isinstance(method, SurrogateSettings) and math.prod(flow.model_shape) > FEW_PARAMETERS:
+        shapes = {key: architecture[key] for key in ("model_shape", "data_shape")}
+        wrapped = {"name": "affine", **shapes, "base": architecture}
+        return build_flow(**wrapped).to(next(flow.parameters()).device), wrapped
+    return flow, architecture
 
 
 def objective_of(
@@ -73,6 +84,9 @@ def objective_of(
             ReverseKL(target, stopping, method.batch, method.gradient, method.anneal, method.keep),
             optimiser,
         )
+    if isinstance(method, SurrogateSettings):
+        optimiser = Optimiser(2e-3, schedule="cosine", clip=100.0, betas=(0.9, 0.99))
+        return Surrogate(target, stopping, method.low_fidelity, target.seed), optimiser
     if isinstance(method, ScoreReplaySettings):
         optimiser = Optimiser(2e-3, clip=100.0, betas=(0.9, 0.99))
         if not method.finish:

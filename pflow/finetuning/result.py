@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ class FinetuneResult:
         ledger: evaluations that were spent.
         reused_points: evaluations of another method, which cost nothing here.
         seconds_per_step: of training; None without a step.
-        diagnosis, warning: of `FitResult`.
+        diagnosis, warning, outcome: of `FitResult`.
         latent_correction: what became of the Gaussian of the latent; empty where none was tried.
     """
 
@@ -93,6 +93,7 @@ class FinetuneResult:
     diagnosis: str = ""
     warning: str = ""
     latent_correction: str = ""
+    outcome: dict[str, float | str] = field(default_factory=dict)
 
     @property
     def trained(self) -> bool:
@@ -165,6 +166,7 @@ def correct(
         round(state.seconds / state.step, 5) if state.step else None,
         fitted.diagnosis,
         fitted.warning,
+        outcome=fitted.outcome,
     )
     points = target.ledger.points + reused_points
     if not wants_correction(start.method, target.problem.model_shape, points):

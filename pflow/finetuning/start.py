@@ -5,6 +5,7 @@ Preconditioned methods start from the pretrained weights, the control starts fro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,11 @@ def load_start(
         )
     else:
         flow = pretrained
-    method = resolve(method, operator_facts, lambda: step_seconds(flow, summary), choice_file)
+    size = math.prod(problem.model_shape)
+    method = resolve(
+        method, operator_facts, lambda: step_seconds(flow, summary), choice_file, parameters=size
+    )
+    torch.manual_seed(_weights_seed(settings))
     flow, architecture = wrap(flow, architecture, method)
     return Start(flow, architecture, method)
 
@@ -89,7 +94,7 @@ def _with_random_weights(
     """The control. Score replay starts wide enough to cover the prior; the control by path
     gradients keeps the plain start of the paper.
     """
-    torch.manual_seed(int(generator_for(settings.seed, "weights").initial_seed() % 2**31))
+    torch.manual_seed(_weights_seed(settings))
     flow = build_flow(**architecture).to(y.device)
     prior_draws = None
     if isinstance(settings.method, (AutoSettings, ScoreReplaySettings)):
@@ -99,3 +104,8 @@ def _with_random_weights(
         LATENTS, problem.summary(y), generator_for(settings.seed, "initialise"), prior_draws
     )
     return flow
+
+
+def _weights_seed(settings: FinetuneJobSettings) -> int:
+    """Of torch's global generator, which weights are drawn from."""
+    return int(generator_for(settings.seed, "weights").initial_seed() % 2**31)

@@ -1,4 +1,5 @@
-r"""`affine`: a Gaussian that carries its location and correlations, with a flow on top for the rest.
+r"""`affine`: a Gaussian that carries its location and correlations, with a flow on top for the
+rest.
 
 The affine map has no parameters to learn: it is set in closed form.
 """
@@ -21,12 +22,13 @@ __all__ = ["AffineFlow"]
 class AffineFlow(Flow):
     r"""The flow :math:`x = m + S\, T_0^{-1}(z; y)`, :math:`z \sim N(0, I)`, with fixed m and S.
 
-    While the flow :math:`T_0` is the identity, as coupling flows are at first, x has the distribution
+    While the flow :math:`T_0` is the identity, as coupling flows are at first, x has the
+    distribution
     :math:`N(m, S S^\top)`.
 
     Arguments:
-        base: the flow T_0, as arguments of `build_flow`, or built; None for the identity, which leaves a
-            Gaussian.
+        base: the flow T_0, as arguments of `build_flow`, or built; None for the identity, which
+            leaves a Gaussian.
     """
 
     def __init__(
@@ -50,9 +52,7 @@ class AffineFlow(Flow):
         if base is not None:
             base.initialised.fill_(True)
 
-    def set_gaussian(
-        self, mean: Float[Tensor, " size"], root: Float[Tensor, "size size"]
-    ) -> None:
+    def set_gaussian(self, mean: Float[Tensor, " size"], root: Float[Tensor, "size size"]) -> None:
         """m and S, any square root of the covariance."""
         root = root.double()
         self.mean.copy_(mean)

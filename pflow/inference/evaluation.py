@@ -13,7 +13,13 @@ from torch import Tensor
 
 __all__ = ["STORED_FIELDS", "Evaluation", "Ledger"]
 
-STORED_FIELDS = ("x", "score", "log_likelihood", "log_prior", "prediction")  # of the store, in an evaluation
+STORED_FIELDS = (
+    "x",
+    "score",
+    "log_likelihood",
+    "log_prior",
+    "prediction",
+)  # of the store, in an evaluation
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,11 @@ class TargetObjective(Objective):
         return ""
 
     @property
+    def outcome(self) -> dict[str, float | str]:
+        """What flow.json says beside costs, by name; empty if nothing."""
+        return {}
+
+    @property
     def points_learnt_from(self) -> int:
         """Evaluated points that the flow has learnt from: all that the target was asked for, unless
         the objective learns in rounds or reuses evaluations.

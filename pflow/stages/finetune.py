@@ -141,6 +141,7 @@ def _notes(result: FinetuneResult) -> dict[str, Any]:
         "diagnosis": result.diagnosis,
         "warning": result.warning,
         "latent_correction": result.latent_correction or None,
+        **result.outcome,
         "operator_free_seconds_per_evaluation": round(free_seconds, 6),
     }
     return {name: value for name, value in notes.items() if value is not None}

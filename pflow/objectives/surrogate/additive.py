@@ -1,10 +1,12 @@
 r"""What an affine map leaves of a smooth operator: polynomials of single parameters.
 
-    e(x) = sum_j sum_{k=1..3} B_jk h_k((x_j - mu_j) / s_j),      h_1 = u,  h_2 = u^2 - 1,  h_3 = u^3 - 3 u
+    e(x) = sum_j sum_{k=1..3} B_jk h_k((x_j - mu_j) / s_j),      h_1 = u,  h_2 = u^2 - 1,  h_3 = u^3
+                                                                 - 3 u
 
-with mu and s the mean and standard deviation of the current posterior. Operators whose parameters are pixels of a field are often
-nearly a sum over pixels of nonlinear functions (a travel time is the sum of slownesses along its ray), and then these 3 D functions
-say what 3 D evaluations can tell. B is a ridge fit; the ridge has the smallest leave-one-out error.
+with mu and s the mean and standard deviation of the current posterior. Operators whose parameters
+are pixels of a field are often nearly a sum over pixels of nonlinear functions (a travel time is
+the sum of slownesses along its ray), and then these 3 D functions say what 3 D evaluations can
+tell. B is a ridge fit; the ridge has the smallest leave-one-out error.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ class AdditiveResidual:
         before: the same of leaving the residuals unexplained.
     """
 
-    def __init__(self, x: Tensor, residuals: Tensor, weights: Tensor, mean: Tensor, std: Tensor) -> None:
+    def __init__(
+        self, x: Tensor, residuals: Tensor, weights: Tensor, mean: Tensor, std: Tensor
+    ) -> None:
         self.centre, self.scale = mean, std
         root = weights.sqrt()[:, None]
         features, residuals = root * self._features(x), root * residuals
@@ -60,5 +64,10 @@ class AdditiveResidual:
         """d e / d x at one model x (D,), (m, D)."""
         u = (x - self.centre) / self.scale
         size = len(u)
-        first, second, third = (self.coefficients[1 + k * size : 1 + (k + 1) * size] for k in range(3))
-        return ((first + 2 * u[:, None] * second + (3 * u.square() - 3)[:, None] * third) / self.scale[:, None]).T
+        first, second, third = (
+            self.coefficients[1 + k * size : 1 + (k + 1) * size] for k in range(3)
+        )
+        return (
+            (first + 2 * u[:, None] * second + (3 * u.square() - 3)[:, None] * third)
+            / self.scale[:, None]
+        ).T

@@ -1,21 +1,27 @@
-r"""An affine Gaussian process: the difference of two operators, learnt from values and adjoint products.
+r"""An affine Gaussian process: the difference of two operators, learnt from values and adjoint
+products.
 
     delta(v) = c + A (v - vbar),        A_ij ~ N(0, tau^2) independent
 
-with v a whitened model (D numbers) and delta in whitened data (m numbers). An evaluation of F at v_i with its gradient tells
+with v a whitened model (D numbers) and delta in whitened data (m numbers). An evaluation of F at
+v_i with its gradient tells
 
     values      d_i = w(v_i) - w_low(v_i)     = delta(v_i) + e_i,       e_i ~ N(0, s^2 / om_i I)
-    products    h_i = (J_i - J_low,i)^T r_i   = A^T r_i + f_i,          f_i ~ N(0, t^2 / om_i I),    |r_i| = 1
+    products    h_i = (J_i - J_low,i)^T r_i   = A^T r_i + f_i,          f_i ~ N(0, t^2 / om_i I),
+                |r_i| = 1
 
-where r_i is the direction of the residual at v_i, which is what the gradient of the log-likelihood multiplies J_i^T with. s and
-t are what an affine map cannot follow; om_i is the weight of a point. With S = sum om_i (v_i - vbar)(v_i - vbar)^T / s^2 and
-P = sum om_i r_i r_i^T / t^2 the posterior of A is Gaussian, with
+where r_i is the direction of the residual at v_i, which is what the gradient of the log-likelihood
+multiplies J_i^T with. s and t are what an affine map cannot follow; om_i is the weight of a point.
+With S = sum om_i (v_i - vbar)(v_i - vbar)^T / s^2 and P = sum om_i r_i r_i^T / t^2 the posterior of
+A is Gaussian, with
 
-    mean        P A + A S + A / tau^2 = Q,     Q = sum om_i d_i (v_i - vbar)^T / s^2 + sum om_i r_i h_i^T / t^2
+    mean        P A + A S + A / tau^2 = Q,     Q = sum om_i d_i (v_i - vbar)^T / s^2 + sum om_i r_i
+                h_i^T / t^2
     variance    of u_i^T A w_j:  1 / (pi_i + sigma_j + 1 / tau^2)
 
-for eigenvectors u_i of P and w_j of S with eigenvalues pi_i and sigma_j: two symmetric eigenproblems, of at most n vectors
-each. tau, s and t are those of the largest evidence p(d, h | tau, s, t), which needs no further factorisation.
+for eigenvectors u_i of P and w_j of S with eigenvalues pi_i and sigma_j: two symmetric
+eigenproblems, of at most n vectors each. tau, s and t are those of the largest evidence p(d, h |
+tau, s, t), which needs no further factorisation.
 """
 
 from __future__ import annotations
@@ -64,7 +70,19 @@ class AffineDelta:
         hyperparameters: None for those of the largest evidence.
     """
 
-    def __init__(self, points: Tensor, values: Tensor, directions: Tensor, products: Tensor, weights: Tensor, hyperparameters: Hyperparameters | None = None, start: Hyperparameters | None = None, use_products: bool = True, product_weights: Tensor | None = None, at: int | None = None) -> None:
+    def __init__(
+        self,
+        points: Tensor,
+        values: Tensor,
+        directions: Tensor,
+        products: Tensor,
+        weights: Tensor,
+        hyperparameters: Hyperparameters | None = None,
+        start: Hyperparameters | None = None,
+        use_products: bool = True,
+        product_weights: Tensor | None = None,
+        at: int | None = None,
+    ) -> None:
         root = weights.sqrt()[:, None]
         total = weights.sum()
         self.centre = (weights[:, None] * points).sum(0) / total if at is None else points[at]
@@ -79,7 +97,9 @@ class AffineDelta:
         W, U = self.inputs.basis, self.outputs.basis
         # Q in the bases: of values d^T v = d^T E Sigma W^T, of products r^T h = U Pi G^T h
         self.dv = (d.T @ self.inputs.left) * self.inputs.squares.sqrt()  # (m, k): Qv W
-        self.hr = (self.outputs.squares.sqrt()[:, None] * (self.outputs.left.T @ h))  # (k', D): U^T Qh
+        self.hr = self.outputs.squares.sqrt()[:, None] * (
+            self.outputs.left.T @ h
+        )  # (k', D): U^T Qh
         self.bv, self.bh = U.T @ self.dv, self.hr @ W
         self.dv_out = self.dv - U @ self.bv  # (m, k)
         self.hr_out = self.hr - self.bh @ W.T  # (k', D)
@@ -103,18 +123,34 @@ class AffineDelta:
         explained = (both.square() / (pi[:, None] + sigma + ridge)).sum()
         explained = explained + ((self.dv_out / s2).square().sum(0) / (sigma + ridge)).sum()
         explained = explained + ((self.hr_out / t2).square().sum(1) / (pi + ridge)).sum()
-        volume = torch.log1p(tau2 * (pi[:, None] + sigma)).sum() + (m - p) * torch.log1p(tau2 * sigma).sum() + (D - k) * torch.log1p(tau2 * pi).sum()
+        volume = (
+            torch.log1p(tau2 * (pi[:, None] + sigma)).sum()
+            + (m - p) * torch.log1p(tau2 * sigma).sum()
+            + (D - k) * torch.log1p(tau2 * pi).sum()
+        )
         misfit = self.norms[0] / s2 + self.norms[1] / t2 - explained
         return misfit + volume + self.counts[0] * s2.log() + self.counts[1] * t2.log()
 
     def _most_likely(self, start: Hyperparameters | None) -> Hyperparameters:
         if start is None:
             scale = math.sqrt(max(self.norms[0], 1e-12) / max(1, self.counts[0]))
-            log = torch.tensor([math.log(max(scale, 1e-6) / math.sqrt(self.size[0]) + 1e-9), math.log(0.3 * scale + 1e-6), math.log(0.3 * scale + 1e-6)], dtype=torch.float64)
+            log = torch.tensor(
+                [
+                    math.log(max(scale, 1e-6) / math.sqrt(self.size[0]) + 1e-9),
+                    math.log(0.3 * scale + 1e-6),
+                    math.log(0.3 * scale + 1e-6),
+                ],
+                dtype=torch.float64,
+            )
         else:
-            log = torch.tensor([math.log(start.tau), math.log(start.value), math.log(start.product)], dtype=torch.float64)
+            log = torch.tensor(
+                [math.log(start.tau), math.log(start.value), math.log(start.product)],
+                dtype=torch.float64,
+            )
         log.requires_grad_()
-        optimiser = torch.optim.LBFGS([log], max_iter=60, line_search_fn="strong_wolfe", tolerance_change=1e-7)
+        optimiser = torch.optim.LBFGS(
+            [log], max_iter=60, line_search_fn="strong_wolfe", tolerance_change=1e-7
+        )
 
         def closure() -> Tensor:
             optimiser.zero_grad()
@@ -133,9 +169,9 @@ class AffineDelta:
     def _solve(self) -> None:
         h = self.hyperparameters
         log = torch.tensor([h.tau, h.value, h.product], dtype=torch.float64).log()
-        tau2, s2, t2, sigma, pi, ridge = self._terms(log)
+        _, s2, t2, sigma, pi, ridge = self._terms(log)
         self.sigma, self.pi, self.ridge = sigma, pi, ridge
-        W, U = self.inputs.basis, self.outputs.basis
+        W = self.inputs.basis
         inner = (self.bv / s2 + self.bh / t2) / (pi[:, None] + sigma + ridge)
         # A = U @ left + right @ W^T
         self.left = inner @ W.T + (self.hr_out / t2) / (pi + ridge)[:, None]
@@ -146,13 +182,21 @@ class AffineDelta:
 
     def mean(self, v: Tensor) -> Tensor:
         u = v - self.centre
-        return self.offset + (u @ self.left.T) @ self.outputs.basis.T + (u @ self.inputs.basis) @ self.right.T
+        return (
+            self.offset
+            + (u @ self.left.T) @ self.outputs.basis.T
+            + (u @ self.inputs.basis) @ self.right.T
+        )
 
     def variance(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Of delta(v) along each vector of the outputs' basis, (batch, k'), and along any direction beside them, (batch,)."""
+        """Of delta(v) along each vector of the outputs' basis, (batch, k'), and along any direction
+        beside them, (batch,).
+        """
         u = v - self.centre
         inside = (u @ self.inputs.basis).square()
         outside = (u.square().sum(1) - inside.sum(1)).clamp(min=0)
-        along = inside @ (1 / (self.pi[:, None] + self.sigma + self.ridge)).T + outside[:, None] / (self.pi + self.ridge)
+        along = inside @ (1 / (self.pi[:, None] + self.sigma + self.ridge)).T + outside[:, None] / (
+            self.pi + self.ridge
+        )
         beside = inside @ (1 / (self.sigma + self.ridge)) + outside / self.ridge
         return along, beside

@@ -1,6 +1,8 @@
-r"""Whitened coordinates: x = mu + L v with v ~ N(0, I) under the prior, and data w = S^{-1} y with noise of covariance I.
+r"""Whitened coordinates: x = mu + L v with v ~ N(0, I) under the prior, and data w = S^{-1} y with
+noise of covariance I.
 
-In these coordinates every length means the same: v counts prior standard deviations, w counts noise standard deviations.
+In these coordinates every length means the same: v counts prior standard deviations, w counts noise
+standard deviations.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ DRAWS = 4096  # of the prior, where it is no Gaussian in closed form
 class WhitenedModel:
     """v = L^{-1} (x - mu), mu and L L^T the mean and covariance of the prior.
 
-    Exact for priors that are `Normal`; of other priors the moments are estimated from draws, and v is standardised, not
-    normal. Beyond 4096 parameters L is diagonal.
+    Exact for priors that are `Normal`; of other priors the moments are estimated from draws, and v
+    is standardised, not normal. Beyond 4096 parameters L is diagonal.
 
     Attributes:
         gaussian: whether v ~ N(0, I) exactly.
@@ -39,17 +41,27 @@ class WhitenedModel:
         if self.gaussian:
             self.mean, self.root = prior.mean.double(), prior.root.double()
         else:
-            draws = problem.sample_prior(max(DRAWS, 4 * min(self.size, DENSE)), generator, torch.float64).double().flatten(1)
+            draws = (
+                problem.sample_prior(
+                    max(DRAWS, 4 * min(self.size, DENSE)), generator, torch.float64
+                )
+                .double()
+                .flatten(1)
+            )
             self.mean = draws.mean(0)
             if self.size <= DENSE:
                 covariance = torch.atleast_2d(torch.cov(draws.T))
-                jitter = 1e-6 * covariance.diagonal().mean() * torch.eye(self.size, dtype=torch.float64)
+                jitter = (
+                    1e-6 * covariance.diagonal().mean() * torch.eye(self.size, dtype=torch.float64)
+                )
                 self.root = torch.linalg.cholesky(covariance + jitter)
             else:
                 self.root = draws.std(0)
         dense = self.root.ndim == 2
         self.lower = dense and bool((self.root.triu(1) == 0).all())
-        self.log_determinant = float(torch.linalg.slogdet(self.root)[1]) if dense else float(self.root.log().sum())
+        self.log_determinant = (
+            float(torch.linalg.slogdet(self.root)[1]) if dense else float(self.root.log().sum())
+        )
 
     def model(self, v: Tensor) -> Tensor:
         """x, (batch, *model), in float64."""
@@ -70,6 +82,14 @@ class WhitenedModel:
         gradient = gradient.double().flatten(1)
         return gradient @ self.root if self.root.ndim == 2 else gradient * self.root
 
+    def push(self, gradient: Tensor) -> Tensor:
+        """grad_x = L^{-T} grad_v, (batch, D)."""
+        if self.root.ndim == 1:
+            return gradient / self.root
+        if self.lower:
+            return torch.linalg.solve_triangular(self.root.T, gradient.T, upper=True).T
+        return torch.linalg.solve(self.root.T, gradient.T).T
+
     def log_prior(self, v: Tensor) -> Tensor:
         """log p(v), (batch,), differentiable."""
         if self.gaussian:
@@ -86,7 +106,8 @@ class WhitenedModel:
 
 
 class WhitenedData:
-    """w = S^{-1} y and the log-likelihood in it; S is the root of the noise covariance, or the scale of heavy-tailed noise.
+    """w = S^{-1} y and the log-likelihood in it; S is the root of the noise covariance, or the
+    scale of heavy-tailed noise.
 
     Attributes:
         observed: w of the observation, (m,).
@@ -109,7 +130,9 @@ class WhitenedData:
 
     @property
     def _scale(self) -> float:
-        """Of noise without a covariance root: what one nat below the peak is worth, the same for all data."""
+        """Of noise without a covariance root: what one nat below the peak is worth, the same for
+        all data.
+        """
         if not hasattr(self, "_known_scale"):
             self._known_scale = self._estimate_scale()
         return self._known_scale
@@ -122,10 +145,14 @@ class WhitenedData:
         """log p(y given x) at the whitened residual y - F(x), (batch,), differentiable."""
         if self.gaussian:
             return self._peak - 0.5 * residual.square().sum(1)
-        return self.noise.log_likelihood((residual * self._scale).reshape(len(residual), *self.shape))
+        return self.noise.log_likelihood(
+            (residual * self._scale).reshape(len(residual), *self.shape)
+        )
 
     def pull(self, residual: Tensor) -> Tensor:
-        """r = d log p / d w at a whitened residual, (batch, m): what the gradient multiplies the adjoint with."""
+        """r = d log p / d w at a whitened residual, (batch, m): what the gradient multiplies the
+        adjoint with.
+        """
         if self.gaussian:
             return residual
         with torch.enable_grad():

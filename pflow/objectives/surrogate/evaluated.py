@@ -1,4 +1,6 @@
-"""What evaluations of F have told, in whitened coordinates, beside what F_low says at the same points."""
+"""What evaluations of F have told, in whitened coordinates, beside what F_low says at the same
+points.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from pflow.objectives.surrogate.operator_model import LowFidelity
 
 __all__ = ["Evaluated"]
 
-# Of a fit around one point: relative error of F at the point itself, its growth with the distance, and tau.
+# Of a fit around one point: relative error of F at the point itself, its growth with the distance,
+# and tau.
 EXACT, GROWTH, CHANGE = 0.003, 0.1, 1.0
 
 
@@ -39,7 +42,15 @@ class Evaluated:
     low_gradient: Tensor
 
     @classmethod
-    def at(cls, v: Tensor, w: Tensor, gradient: Tensor, pulled: Tensor, log_density: Tensor, fidelity: LowFidelity) -> Evaluated:
+    def at(
+        cls,
+        v: Tensor,
+        w: Tensor,
+        gradient: Tensor,
+        pulled: Tensor,
+        log_density: Tensor,
+        fidelity: LowFidelity,
+    ) -> Evaluated:
         """With what F_low says at the same points."""
         if fidelity.linear:
             jacobian = fidelity.jacobian(v[0])
@@ -54,7 +65,9 @@ class Evaluated:
         return len(self.v)
 
     def __add__(self, other: Evaluated) -> Evaluated:
-        return Evaluated(*(torch.cat([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))
+        return Evaluated(
+            *(torch.cat([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self))
+        )
 
     def take(self, chosen: Tensor) -> Evaluated:
         """Some of the points."""
@@ -74,11 +87,18 @@ class Evaluated:
         kept = weights > 1e-8
         directions, products = self._products
         return AffineDelta(
-            self.v[kept], (self.w - self.low)[kept], directions[kept], products[kept], weights[kept], use_products=with_gradients
+            self.v[kept],
+            (self.w - self.low)[kept],
+            directions[kept],
+            products[kept],
+            weights[kept],
+            use_products=with_gradients,
         )
 
     def fit_around(self, index: int, with_gradients: bool = True) -> AffineDelta:
-        """delta near one point: exact there, with errors of the others that grow with the square of the distance."""
+        """delta near one point: exact there, with errors of the others that grow with the square of
+        the distance.
+        """
         distance = (self.v - self.v[index]).norm(dim=1)
         away = distance.clamp(min=1e-9)
         error = EXACT + GROWTH * away

@@ -1,8 +1,10 @@
-"""Rounds of evaluations: draws of the model's posterior are evaluated, and the model of F learns from them.
+"""Rounds of evaluations: draws of the model's posterior are evaluated, and the model of F learns
+from them.
 
-Where to begin: at the mode (`mode`), in a handful of evaluations; in few dimensions, where a posterior may have several modes, at
-draws of the posterior of F_low at y_obs. After each round the models of F compete: the one with the smaller error at the newest points,
-which it had not seen, is the one whose posterior draws the next.
+Where to begin: at the mode (`mode`), in a handful of evaluations; in few dimensions, where a
+posterior may have several modes, at draws of the posterior of F_low at y_obs. After each round the
+models of F compete: the one with the smaller error at the newest points, which it had not seen, is
+the one whose posterior draws the next.
 """
 
 from __future__ import annotations
@@ -14,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pflow.errors import PflowError
 from pflow.objectives.surrogate.additive import AdditiveResidual
 from pflow.objectives.surrogate.affine import AffineDelta
 from pflow.objectives.surrogate.evaluated import Evaluated
-from pflow.objectives.surrogate.gaussian import PosteriorGaussian, gauss_newton
+from pflow.objectives.surrogate.gaussian import PosteriorGaussian, gauss_newton, widened
 from pflow.objectives.surrogate.mode import ModeSearch
 from pflow.objectives.surrogate.operator_model import LowFidelity, OperatorModel
 from pflow.objectives.surrogate.particles import Particles
@@ -30,9 +33,14 @@ MANY_DRAWS, CHAINS = 2048, 64
 BURN_IN, TRANSITIONS = 10, 4
 FORGET = 0.7  # weight of the past in the error of a model at new points
 SMALLEST_ROUND, GROWTH = 4, 32  # points in a round: 4, or a 32nd of those known
-DEEP = 2.0  # nats per parameter and datum below the best point, beyond which a point is out of the way
-SKEWED = 0.2  # difference of moments, in standard deviations, beyond which a Gaussian is a poor start
+DEEP = (
+    2.0  # nats per parameter and datum below the best point, beyond which a point is out of the way
+)
+SKEWED = (
+    0.2  # difference of moments, in standard deviations, beyond which a Gaussian is a poor start
+)
 FITS = 10.0  # mean squared residual, in noise variances, of a place that F_low fits
+AROUND_MODE = "affine around the mode"
 REACHED = 1e-8  # weight below which a point takes no part
 
 
@@ -61,6 +69,7 @@ class Exploration:
         self.models: dict[str, OperatorModel] = {}
         self.errors: dict[str, float] = {}
         self.kind = "low fidelity"
+        self.spread = 1.0
         self.chains: Particles | None = None
         zero = torch.zeros(self.model.size, dtype=torch.float64)
         self.frame = PosteriorGaussian(zero, torch.eye(self.model.size, dtype=torch.float64))
@@ -89,8 +98,8 @@ class Exploration:
     def _begin(self, budget: int, generator: torch.Generator) -> None:
         """The prior mean and the mode of F_low's posterior.
 
-        The search starts at the latter if F_low fits there, and otherwise at the prior mean: where F_low is wrong, its mode can
-        lie in a narrow valley far from the posterior.
+        The search starts at the latter if F_low fits there, and otherwise at the prior mean: where
+        F_low is wrong, its mode can lie in a narrow valley far from the posterior.
         """
         places = torch.zeros(1, self.model.size, dtype=torch.float64)
         if budget > 1:
@@ -109,14 +118,35 @@ class Exploration:
         v, predicted = self.search.propose(self.evaluated, self.low)
         best = self.evaluated.best()
         new = self.evaluate(v)
-        gained = float(new.log_density[0] - self.evaluated.log_density[best]) if len(new) else -math.inf
-        self.search = self.search.judge(predicted, gained, float((v - self.evaluated.v[best]).norm()))
+        gained = (
+            float(new.log_density[0] - self.evaluated.log_density[best]) if len(new) else -math.inf
+        )
+        self.search = self.search.judge(
+            predicted, gained, float((v - self.evaluated.v[best]).norm())
+        )
         if len(new):
             self.evaluated = self.evaluated + new
+        if self.search.finished:
+            self._linearise()
+
+    def _linearise(self) -> None:
+        """The model around the best point, and its Gaussian: Laplace's approximation."""
         best = self.evaluated.best()
         self.posterior = OperatorModel(self.low, self.evaluated.fit_around(best))
         self.frame = gauss_newton(self.posterior, self.evaluated.v[best])
-        self.kind = "affine around the mode"
+        self.kind = AROUND_MODE
+
+    def conclude(self, generator: torch.Generator) -> None:
+        """The budget is spent: with what is known, the model and its Gaussian."""
+        if self.evaluated is None:
+            raise PflowError(
+                "F is NaN or infinite at every point that was evaluated: check the operator on"
+                " draws of the prior (python -m pflow check_operator)"
+            )
+        if not self.few and not self.models:
+            self._linearise()
+        elif not self.few and self.posterior.closed_form:
+            self.frame = widened(self.posterior, self.frame, generator)
 
     # --- rounds ---
 
@@ -126,10 +156,21 @@ class Exploration:
             if len(new):
                 error = float((new.w - model.predict(new.v).detach()).square().mean())
                 self.errors[name] = FORGET * self.errors.get(name, error) + (1 - FORGET) * error
+        if self.models and len(new):
+            self._calibrate(new)
         if len(new):
             self.evaluated = new if self.evaluated is None else self.evaluated + new
         if self.evaluated is not None:
             self.refit()
+
+    def _calibrate(self, new: Evaluated) -> None:
+        """Var delta is what the evidence of the affine fit says, but no more than the errors at new points are."""
+        model = self.models["affine"]
+        along, beside = (part.mean(0) for part in model.affine.variance(new.v))
+        size = self.low.data.size
+        expected = float(along.sum() + (size - len(along)) * beside) / size
+        ratio = min(1.0, self.errors["affine"] / max(expected, 1e-12))
+        self.spread = FORGET * self.spread + (1 - FORGET) * ratio
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Draws of the model's posterior, (count, D)."""
@@ -179,26 +220,29 @@ class Exploration:
 
     def _compete(self, affine: AffineDelta, weights: Tensor) -> dict[str, OperatorModel]:
         """The kinds of model that the evaluations allow."""
-        models = {"affine": OperatorModel(self.low, affine)}
+        models = {"affine": OperatorModel(self.low, affine, spread=self.spread)}
         additive = self._additive(affine, weights)
         if additive.error < additive.before:
-            models["affine and additive"] = OperatorModel(self.low, affine, additive)
+            models["affine and additive"] = OperatorModel(self.low, affine, additive, self.spread)
         return models
 
     def settle(self, draws: int, generator: torch.Generator) -> Tensor | None:
-        """About `draws` draws of the posterior, (n, D), by chains that run on, where it is far from its Gauss-Newton Gaussian: the
-        frame then takes their moments. None where the Gaussian describes it.
+        """About `draws` draws of the posterior, (n, D), by chains that run on, where it is far from
+        its Gauss-Newton Gaussian: the frame then takes their moments. None where the Gaussian
+        describes it.
         """
+        if draws < 8 * self.model.size:
+            return None
         self.draw(1, generator)
         kept = []
         for _ in range(max(4, draws // CHAINS)):
             self.chains.move(self.posterior, self.frame, TRANSITIONS, generator)
             kept.append(self.chains.points)
         pool = torch.cat(kept[len(kept) // 4 :])
-        if len(pool) < 4 * self.model.size:
-            return None
         u = self.frame.whiten(pool)
-        away = max(float(u.mean(0).square().mean().sqrt()), float((u.std(0) - 1).square().mean().sqrt()))
+        away = max(
+            float(u.mean(0).square().mean().sqrt()), float((u.std(0) - 1).square().mean().sqrt())
+        )
         if away < SKEWED:
             return None
         self.frame = gaussian_of(pool)
@@ -209,7 +253,9 @@ class Exploration:
         mean = self.model.model(self.frame.mean[None]).flatten(1)[0]
         identity = torch.eye(self.model.size, dtype=torch.float64)
         root = torch.linalg.solve_triangular(self.frame.factor.T, identity, upper=True)
-        return mean, self.model.root @ root if self.model.root.ndim == 2 else self.model.root[:, None] * root
+        return mean, (
+            self.model.root @ root if self.model.root.ndim == 2 else self.model.root[:, None] * root
+        )
 
     # --- checkpoints ---
 
@@ -221,6 +267,7 @@ class Exploration:
             "frame": [self.frame.mean, self.frame.factor],
             "errors": dict(self.errors),
             "kind": self.kind,
+            "spread": self.spread,
             "chains": None if self.chains is None else self.chains.state_dict(),
             "calls": self.low.calls,
         }
@@ -231,12 +278,14 @@ class Exploration:
         self.search = ModeSearch(radius, bool(finished), predicted)
         self.frame = PosteriorGaussian(*state["frame"])
         self.errors, self.kind = dict(state["errors"]), state["kind"]
+        self.spread = state["spread"]
         self.chains = None if state["chains"] is None else Particles.from_state(state["chains"])
         if state["evaluated"] is not None:
             self.evaluated = Evaluated(**state["evaluated"])
             if self.kind in ("affine", "affine and additive"):
                 self.models = self._compete(*self._affine())
                 self.posterior = self.models[self.kind]
-            elif self.kind == "affine around the mode":
-                self.posterior = OperatorModel(self.low, self.evaluated.fit_around(self.evaluated.best()))
+            elif self.kind == AROUND_MODE:
+                best = self.evaluated.best()
+                self.posterior = OperatorModel(self.low, self.evaluated.fit_around(best))
         self.low.calls = state["calls"]

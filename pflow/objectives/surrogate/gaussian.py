@@ -47,7 +47,7 @@ def gauss_newton(model: OperatorModel, start: Tensor) -> PosteriorGaussian:
     v = start.clone()
     identity = torch.eye(len(v), dtype=torch.float64)
     value, score = (part[0] for part in model.value_and_score(v[None]))
-    for step in range(STEPS):
+    for _ in range(STEPS):
         jacobian = model.jacobian(v)
         factor = torch.linalg.cholesky(identity + jacobian.T @ jacobian)
         if not torch.isfinite(value):
@@ -68,7 +68,9 @@ def gauss_newton(model: OperatorModel, start: Tensor) -> PosteriorGaussian:
     return PosteriorGaussian(v, factor)
 
 
-def widened(model: OperatorModel, frame: PosteriorGaussian, generator: torch.Generator) -> PosteriorGaussian:
+def widened(
+    model: OperatorModel, frame: PosteriorGaussian, generator: torch.Generator
+) -> PosteriorGaussian:
     """The Gaussian of p^ when the noise is widened by Var delta, the mean over draws of `frame`.
 
     Where delta is unknown the posterior goes back towards the prior.
@@ -76,18 +78,22 @@ def widened(model: OperatorModel, frame: PosteriorGaussian, generator: torch.Gen
     if model.affine is None or not model.data.gaussian:
         return frame
     noise = torch.randn(DRAWS, len(frame.mean), generator=generator, dtype=torch.float64)
-    along, beside = (part.mean(0) for part in model.affine.variance(frame.place(noise)))
+    along, beside = (part.mean(0) for part in model.variance(frame.place(noise)))
     basis = model.affine.outputs.basis
     jacobian = model.jacobian(frame.mean)
 
     def weigh(rows: Tensor) -> Tensor:
         """(I + Var)^{-1} applied to data, (m, ...)."""
         inside = basis.T @ rows
-        return rows / (1 + beside) + basis @ (inside * (1 / (1 + along) - 1 / (1 + beside))[:, None])
+        return rows / (1 + beside) + basis @ (
+            inside * (1 / (1 + along) - 1 / (1 + beside))[:, None]
+        )
 
     weighted = weigh(jacobian)
     identity = torch.eye(len(frame.mean), dtype=torch.float64)
     factor = torch.linalg.cholesky(identity + jacobian.T @ weighted)
     residual = (model.data.observed - model.predict(frame.mean[None]).detach())[0]
     score = weighted.T @ residual + model.model.prior_score(frame.mean[None])[0]
-    return PosteriorGaussian(frame.mean + torch.cholesky_solve(score[:, None], factor)[:, 0], factor)
+    return PosteriorGaussian(
+        frame.mean + torch.cholesky_solve(score[:, None], factor)[:, 0], factor
+    )

@@ -1,12 +1,15 @@
-r"""The posterior mode, by Gauss-Newton steps whose Jacobian is learnt from the evaluations themselves.
+r"""The posterior mode, by Gauss-Newton steps whose Jacobian is learnt from the evaluations
+themselves.
 
-At the best point the value and the gradient are exact; the Jacobian J = J_low + A is that of the model fitted around it
-(`Evaluated.fit_around`), which takes up what each step has told. A step maximises the quadratic model in a trust region,
+At the best point the value and the gradient are exact; the Jacobian J = J_low + A is that of the
+model fitted around it (`Evaluated.fit_around`), which takes up what each step has told. A step
+maximises the quadratic model in a trust region,
 
     s = (I + J^T J + lambda I)^{-1} g,     |s| <= radius,
 
-costs one evaluation, and changes the radius by the ratio of gained and predicted log density. Structured quasi-Newton methods for
-least squares do the same with less: Dennis, Gay, Welsch, "An adaptive nonlinear least-squares algorithm" (ACM TOMS, 1981).
+costs one evaluation, and changes the radius by the ratio of gained and predicted log density.
+Structured quasi-Newton methods for least squares do the same with less: Dennis, Gay, Welsch, "An
+adaptive nonlinear least-squares algorithm" (ACM TOMS, 1981).
 """
 
 from __future__ import annotations
@@ -48,7 +51,9 @@ class ModeSearch:
         best = evaluated.best()
         v = evaluated.v[best]
         jacobian = low.jacobian(v) + evaluated.fit_around(best).matrix()
-        values, vectors = torch.linalg.eigh(torch.eye(len(v), dtype=torch.float64) + jacobian.T @ jacobian)
+        values, vectors = torch.linalg.eigh(
+            torch.eye(len(v), dtype=torch.float64) + jacobian.T @ jacobian
+        )
         score = vectors.T @ (evaluated.gradient[best] + low.model.prior_score(v[None])[0])
         step = _bounded(score, values, self.radius)
         predicted = float((score * step).sum() - 0.5 * (values * step.square()).sum())
@@ -63,7 +68,9 @@ class ModeSearch:
         elif ratio > GOOD:
             radius = max(radius, 2 * length)
         near = predicted < NEAR and ratio > 0.1
-        return replace(self, radius=radius, finished=near or predicted < NEAR / 6, predicted=predicted)
+        return replace(
+            self, radius=radius, finished=near or predicted < NEAR / 6, predicted=predicted
+        )
 
 
 def _bounded(score: Tensor, values: Tensor, radius: float) -> Tensor:

@@ -1,14 +1,17 @@
-r"""Stage 2 with a model of F: few evaluations teach the model, the model's posterior teaches the flow.
+r"""Stage 2 with a model of F: few evaluations teach the model, the model's posterior teaches the
+flow.
 
-    F^ = F_low + delta          learnt from the predicted data and the adjoint products of all evaluations (`operator_model`)
-    p^(x) ~ p(x) L^(x)          the posterior of the model; no evaluation is needed for it
-    q_theta                     minimises KL(q_theta || p^) by its path gradient, as long as it takes
+    F^ = F_low + delta      learnt from predicted data and adjoint products (`operator_model`)
+    p^(x) ~ p(x) L^(x)      the posterior of the model; no evaluation is needed for it
+    q_theta                 learns p^, as long as it takes (`flow_training`)
 
-1. Explore (`exploration`): the mode first, then rounds of draws of p^; one evaluation each.
-2. Train: from the Gaussian of p^ as an affine layer, or in few dimensions from the pretrained weights and draws of all modes.
-3. Check: fresh draws of the trained flow and of the Gaussian are evaluated, and the one with the higher ELBO is returned.
+1. Explore (`exploration`): the mode first, then rounds of draws of p^.
+2. Train. In more than a few parameters the flow starts as the Gaussian of p^, an affine layer; in
+    few it
+   starts from the weights at hand and learns draws of all modes first.
+3. Check: fresh draws of the trained flow and of the Gaussian are evaluated; the higher ELBO wins.
 
-Where F and the prior are linear and Gaussian the Gaussian is the posterior of the model, and nothing is trained.
+Where the model is affine and the prior Gaussian, the Gaussian is p^ itself, and nothing is trained.
 """
 
 from __future__ import annotations
@@ -20,32 +23,33 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
+from pflow.errors import PflowError
 from pflow.flows.affine import AffineFlow
-from pflow.flows.base import Flow, standard_normal_log_density
-from pflow.inference.evaluation import Evaluation
+from pflow.flows.base import Flow
 from pflow.inference.target import Target
 from pflow.objectives.stopping import Stopping
-from pflow.objectives.surrogate.coordinates import WhitenedData, WhitenedModel
+from pflow.objectives.surrogate.coordinates import DENSE, WhitenedData, WhitenedModel
 from pflow.objectives.surrogate.evaluated import Evaluated
-from pflow.objectives.surrogate.exploration import FEW_PARAMETERS, Exploration
-from pflow.objectives.surrogate.gaussian import widened
+from pflow.objectives.surrogate.exploration import Exploration
+from pflow.objectives.surrogate.flow_training import FlowTraining
 from pflow.objectives.surrogate.operator_model import LowFidelity
 from pflow.objectives.surrogate.tempering import tempered_draws
 from pflow.objectives.target_objective import TargetObjective
 
-__all__ = ["Surrogate"]
+__all__ = ["Surrogate", "steps_of"]
 
-BATCH = 64
 STEPS_PER_EVALUATION, FEWEST_STEPS, MOST_STEPS = 6, 600, 3000
-LARGE = 256  # parameters beyond which a posterior that a Gaussian describes is left to the Gaussian
 FEW_STEPS = 3000  # in few dimensions, where a step takes a millisecond
-SETTLED = 2560  # draws of p^ whose moments the affine layer may take
-CHECK_EVERY = 50  # steps
-POOL = 4096  # draws of p^ that teach all modes
-CHECKED, SMALLEST_CHECK = 1 / 8, 8  # part of the budget for the comparison at the end; fewest draws of each
-MISPREDICTED = 1.0  # nats of error of the model's log-likelihood, beyond which there is a warning
+LARGE = 256  # parameters beyond which a posterior that a Gaussian describes is left to it
+POOL, SETTLED = 4096, 2560  # draws of p^ to learn from, in few dimensions and in more
+CHECKED, SMALLEST_CHECK = 8, 16  # an eighth of the budget for the check; the fewest draws for one
+MISPREDICTED = 1.0  # nats of error of the model's log-likelihood beyond which there is a warning
+
+
+def steps_of(evaluations: int) -> int:
+    """Operator-free training steps of a run."""
+    return max(FEWEST_STEPS, min(MOST_STEPS, STEPS_PER_EVALUATION * evaluations))
 
 
 class Surrogate(TargetObjective):
@@ -54,63 +58,78 @@ class Surrogate(TargetObjective):
     Arguments:
         target: p~ and its ledger.
         stopping: budget and targets.
-        low_fidelity: whether F_low is part of the model of F; False for a model from evaluations alone.
-        seed: of random numbers that are not the training's.
+        low_fidelity: whether F_low is part of the model of F; False for a model from evaluations
+            alone.
+        seed: of the moments of a prior that has none in closed form.
+
+    Raises:
+        PflowError: with more than 4096 parameters, whose Gaussians are matrices too large.
     """
 
-    def __init__(self, target: Target, stopping: Stopping, low_fidelity: bool = True, seed: int = 0) -> None:
+    def __init__(
+        self, target: Target, stopping: Stopping, low_fidelity: bool = True, seed: int = 0
+    ) -> None:
         super().__init__(target, stopping)
-        problem, generator = target.problem, torch.Generator().manual_seed(seed)
-        self.coordinates, self.data = WhitenedModel(problem, generator), WhitenedData(problem, target.y)
+        problem = target.problem
+        size = math.prod(problem.model_shape)
+        if size > DENSE:
+            raise PflowError(
+                f"`objective: surrogate` keeps matrices of the parameters (={size}), and they must"
+                f" be at most {DENSE} for that: choose score_replay or reverse_kl"
+            )
+        self.coordinates = WhitenedModel(problem, torch.Generator().manual_seed(seed))
+        self.data = WhitenedData(problem, target.y)
         operator = problem.low_fidelity if low_fidelity else None
-        self.exploration = Exploration(LowFidelity(operator, self.coordinates, self.data), self._evaluate)
-        self.phase, self.step, self.steps = "explore", 0, 0
-        self.round = 0
-        self.pool: Tensor | None = None
+        low = LowFidelity(operator, self.coordinates, self.data)
+        self.exploration = Exploration(low, self._evaluate)
+        self.training = FlowTraining(target.summary)
+        self.phase, self.step, self.steps, self.round = "explore", 0, 0, 0
         self.gaussian: dict[str, Tensor] = {}
         self.findings: dict[str, float] = {}
-        self.best_loss, self.best_weights = math.inf, {}
+
+    @property
+    def _left(self) -> int:
+        """Points that the budget still pays."""
+        return self.stopping.points - self.target.ledger.points
 
     # --- the calls of the loop ---
 
     def begin(self, flow: Flow, generator: torch.Generator) -> bool:
-        left = self.stopping.points - self.target.ledger.points
-        if self.phase == "explore" and left <= self._kept():
-            self._finish_exploration(flow, generator)
+        if self.phase == "explore" and self._left <= self._kept():
+            self._start_training(flow, generator)
         if self.phase == "train" and self.step >= self.steps:
-            if self.best_weights and not self.exploration.few:
-                self._see_held_out(flow)
-                flow.load_state_dict(self.best_weights)
-            self._check(flow, generator)
-            self.phase = "done"
+            self._finish(flow, generator)
         if self.phase == "done":
-            self.stop_reason = self.stopping.reason(self.target.ledger.points) or "the model's posterior is learnt"
+            budget = self.stopping.reason(self.target.ledger.points)
+            self.stop_reason = f"the flow has learnt the posterior of the model of F; {budget}"
         return self.phase == "done"
 
-    def loss(self, flow: Flow, generator: torch.Generator) -> tuple[Tensor | None, dict[str, float]]:
+    def loss(
+        self, flow: Flow, generator: torch.Generator
+    ) -> tuple[Tensor | None, dict[str, float]]:
         if self.phase == "explore":
-            left = self.stopping.points - self.target.ledger.points - self._kept()
             self.round += 1
-            self.exploration.advance(left, generator)
-            self._carry_gaussian(flow)
-            return None, {f"error of {name}": error for name, error in self.exploration.errors.items()}
+            self.exploration.advance(self._left - self._kept(), generator)
+            if self.coordinates.size <= LARGE:  # for the history alone
+                self._carry_gaussian(flow)
+            return None, {}
         self.step += 1
-        if self.pool is not None and (not self.exploration.few or self.step <= self.steps // 2):
-            return self._forward_loss(flow, generator)
-        return self._path_loss(flow, generator)
+        likelihood = self.training.pool is not None
+        if likelihood and not (self.exploration.few and self.step > self.steps // 2):
+            return self.training.likelihood_loss(flow, self.step, generator), {}
+        loss, elbo = self.training.path_loss(flow, self.exploration.posterior, generator)
+        return loss, {"objective_nats": -elbo}
 
     def fraction(self) -> float:
-        """0 to 1 over the steps of training, so that the schedule is theirs."""
+        """Of the training steps, whose schedule it drives."""
         return self.step / self.steps if self.steps else 0.0
 
     # --- evaluations ---
 
     def _evaluate(self, v: Tensor) -> Evaluated:
+        """What F tells at v, (n, D), in whitened coordinates; valid points alone."""
         x = self.coordinates.model(v).to(self.target.y)
-        return self._whitened(self.target.evaluate(x, self.round))
-
-    def _whitened(self, evaluation: Evaluation) -> Evaluated:
-        """What an evaluation tells in whitened coordinates, valid points alone."""
+        evaluation = self.target.evaluate(x, self.round)
         valid = evaluation.valid & evaluation.prediction.flatten(1).isfinite().all(1)
         v = self.coordinates.whiten(evaluation.x[valid])
         w = self.data.whiten(evaluation.prediction[valid])
@@ -119,135 +138,97 @@ class Surrogate(TargetObjective):
         pulled = self.data.pull(self.data.observed - w)
         return Evaluated.at(v, w, gradient, pulled, log_density, self.exploration.low)
 
-    # --- from exploration to training ---
-
     def _kept(self) -> int:
-        """Evaluations for the comparison at the end."""
-        kept = int(CHECKED * self.stopping.points)
+        """Evaluations that exploration leaves for the check."""
+        kept = self.stopping.points // CHECKED
         nothing = self.exploration.few or self.exploration.posterior.closed_form
-        return 0 if nothing or kept < 2 * SMALLEST_CHECK else kept
+        return 0 if nothing or kept < SMALLEST_CHECK else kept
 
-    def _carry_gaussian(self, flow: Flow) -> None:
-        if isinstance(flow, AffineFlow):
-            mean, root = self.exploration.moments()
-            flow.set_gaussian(mean, root)
+    # --- from exploration to training, and to the end ---
 
-    def _finish_exploration(self, flow: Flow, generator: torch.Generator) -> None:
-        exploration = self.exploration
-        exact = exploration.posterior.closed_form
-        if exact and exploration.kind == "affine":
-            exploration.frame = widened(exploration.posterior, exploration.frame, generator)
-        if not exact and not exploration.few:
-            draws = exploration.settle(SETTLED, generator)
-            self.pool = None if draws is None else self.coordinates.model(draws).to(self.target.y)
-        self._carry_gaussian(flow)
+    def _start_training(self, flow: Flow, generator: torch.Generator) -> None:
+        exploration, pool = self.exploration, None
+        exploration.conclude(generator)
         if exploration.few:
-            self.pool = self.coordinates.model(tempered_draws(exploration.posterior, POOL, generator)).to(self.target.y)
+            pool = tempered_draws(exploration.posterior, POOL, generator)
             self.steps = FEW_STEPS
-        else:
-            near = exact or (self.pool is None and self.coordinates.size > LARGE)
-            wanted = STEPS_PER_EVALUATION * self.stopping.points
-            self.steps = 0 if near else max(FEWEST_STEPS, min(MOST_STEPS, wanted))
+        elif not exploration.posterior.closed_form:
+            pool = exploration.settle(SETTLED, generator)
+            near = pool is None and self.coordinates.size > LARGE
+            self.steps = 0 if near else steps_of(self.stopping.points)
+        if pool is not None:
+            self.training.pool = self.coordinates.model(pool).to(self.target.y)
+        self._carry_gaussian(flow)
         self.gaussian = copy.deepcopy(flow.state_dict()) if isinstance(flow, AffineFlow) else {}
         self.phase = "train"
 
-    # --- training ---
-
-    def _forward_loss(self, flow: Flow, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """-E_p^[log q], over draws of p^ of all modes."""
-        learnt = self.pool[len(self.held_out) :]
-        if self.step % CHECK_EVERY == 1:
-            self._see_held_out(flow)
-        chosen = torch.randint(len(learnt), (4 * BATCH,), generator=generator)
-        loss = -flow.log_prob(learnt[chosen], self.target.summary).mean()
-        return loss, {}
-
-    @property
-    def held_out(self) -> Tensor:
-        """Draws that tell when a flow begins to learn the others by heart."""
-        return self.pool[: len(self.pool) // 8]
+    def _carry_gaussian(self, flow: Flow) -> None:
+        if isinstance(flow, AffineFlow):
+            flow.set_gaussian(*self.exploration.moments())
 
     @torch.no_grad()
-    def _see_held_out(self, flow: Flow) -> None:
-        loss = float(-flow.log_prob(self.held_out, self.target.summary).mean())
-        if loss < self.best_loss:
-            self.best_loss, self.best_weights = loss, copy.deepcopy(flow.state_dict())
-
-    def _path_loss(self, flow: Flow, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """KL(q || p^) by its path gradient (arXiv 1703.09194)."""
-        z = flow.draw_latent(BATCH, generator)
-        x, log_determinant = flow.inverse(z, self.target.summary)
-        value, score = self.exploration.posterior.value_and_score(self.coordinates.whiten(x.detach()))
-        good = value.isfinite()
-        score = self._pushed(score).to(x).reshape(x.shape)
-        frozen = {name: parameter.detach() for name, parameter in flow.named_parameters()}
-        back, log_volume = functional_call(flow, frozen, (x, self.target.summary))
-        log_q = standard_normal_log_density(back) + log_volume
-        difference = log_q - (x * score).flatten(1).sum(1)
-        elbo = (value.to(x) - self.coordinates.log_determinant - (standard_normal_log_density(z) - log_determinant).detach())[good].mean()
-        return difference[good].mean(), {"objective_nats": -float(elbo)}
-
-    def _pushed(self, score: Tensor) -> Tensor:
-        """grad_x = L^{-T} grad_v."""
-        root = self.coordinates.root
-        if root.ndim == 1:
-            return score / root
-        if self.coordinates.lower:
-            return torch.linalg.solve_triangular(root.T, score.T, upper=True).T
-        return torch.linalg.solve(root.T, score.T).T
-
-    # --- the check at the end ---
-
-    @torch.no_grad()
-    def _check(self, flow: Flow, generator: torch.Generator) -> None:
-        """Fresh draws of the trained flow, and of the Gaussian where both can be had; the better one stays in `flow`."""
-        left = self.stopping.points - self.target.ledger.points
-        if left < 1:
+    def _finish(self, flow: Flow, generator: torch.Generator) -> None:
+        """The better one of the trained flow and the Gaussian stays in `flow`."""
+        self.phase = "done"
+        if not self.exploration.few and self.steps:
+            self.training.keep_best(flow)
+        if self._left < 1:
             return
         if not self.gaussian or not self.steps:
-            self._elbo(flow, left, generator)
+            self._elbo(flow, self._left, generator)
             return
-        half = left // 2
-        trained, error = self._elbo(flow, left - half, generator)
+        half = self._left // 2
+        trained, error = self._elbo(flow, self._left - half, generator)
         weights = copy.deepcopy(flow.state_dict())
         flow.load_state_dict(self.gaussian)
         plain, plain_error = self._elbo(flow, half, generator)
-        self.findings |= {"elbo_of_the_flow": trained, "elbo_of_the_gaussian": plain, "elbo_error": math.hypot(error, plain_error)}
+        self.findings |= {
+            "flow_elbo_nats": trained,
+            "gaussian_elbo_nats": plain,
+            "elbo_difference_se_nats": math.hypot(error, plain_error),
+        }
         if trained >= plain:
             flow.load_state_dict(weights)
 
     def _elbo(self, flow: Flow, draws: int, generator: torch.Generator) -> tuple[float, float]:
-        """Mean of log p~ - log q over fresh draws and its standard error; notes how well the model had predicted them."""
+        """Mean of log p~ - log q over fresh draws and its standard error; notes how well the model
+        had predicted their log-likelihood.
+        """
         x, log_q = flow.sample_with_log_prob(self.target.summary, draws, generator)
         drawn = self.target.evaluate(x, self.round + 1)
         self.stopping.record(drawn, log_q)
-        log_weight = torch.where(drawn.valid, drawn.log_density - log_q, -torch.inf).double()
         if drawn.valid.any():
-            predicted = self.exploration.posterior.log_likelihood(self.coordinates.whiten(x[drawn.valid]))
+            v = self.coordinates.whiten(x[drawn.valid])
+            predicted = self.exploration.posterior.log_likelihood(v)
             error = drawn.log_likelihood[drawn.valid].double() - predicted
-            self.findings["model_error_nats"] = float((error - error.mean()).square().mean().sqrt())
-        if not drawn.valid.all():
+            self.findings["model_error_nats"] = float(error.var(correction=0).sqrt())
+        if not drawn.valid.all() or draws < 2:
             return -math.inf, math.inf
-        return float(log_weight.mean()), float(log_weight.std() / math.sqrt(max(1, draws))) if draws > 1 else math.inf
+        log_weight = (drawn.log_density - log_q).double()
+        return float(log_weight.mean()), float(log_weight.std() / math.sqrt(draws))
 
     # --- what is told ---
 
     @property
     def warning(self) -> str:
         error = self.findings.get("model_error_nats", 0.0)
-        if error > MISPREDICTED:
-            return (
-                f"the model of F mispredicts the log-likelihood of fresh draws by {error:.2g} nats: more evaluations, or a better"
-                " low fidelity, would change the posterior"
-            )
-        return ""
+        if error <= MISPREDICTED:
+            return ""
+        return (
+            f"the model of F mispredicts the log-likelihood of fresh draws by {error:.2g} nats:"
+            " more evaluations, or a better low fidelity, would change the posterior"
+        )
 
     @property
     def outcome(self) -> dict[str, float | str]:
-        """Which model won, how well it predicted, and what the check at the end found."""
+        """Which model won, its error at new points, and what the check at the end found."""
         exploration = self.exploration
-        errors = {f"error of {name}": round(error, 6) for name, error in exploration.errors.items()}
-        return {"model": exploration.kind, **errors, **self.findings, "low_fidelity_evaluations": exploration.low.calls}
+        errors = {
+            f"prediction_error_{name.replace(' ', '_')}": round(error**0.5, 6)
+            for name, error in exploration.errors.items()
+        }
+        calls = {"low_fidelity_evaluations": exploration.low.calls}
+        return {"operator_model": exploration.kind, **errors, **self.findings, **calls}
 
     # --- checkpoints ---
 
@@ -256,10 +237,9 @@ class Surrogate(TargetObjective):
             "phase": self.phase,
             "counters": [self.step, self.steps, self.round],
             "exploration": self.exploration.state_dict(),
-            "pool": self.pool,
+            "training": self.training.state_dict(),
             "gaussian": dict(self.gaussian),
             "findings": dict(self.findings),
-            "best": [self.best_loss, dict(self.best_weights)],
             "ledger": self.target.ledger.state_dict(),
             "stopping": self.stopping.state_dict(),
         }
@@ -268,7 +248,7 @@ class Surrogate(TargetObjective):
         self.phase = state["phase"]
         self.step, self.steps, self.round = (int(count) for count in state["counters"])
         self.exploration.load_state_dict(state["exploration"])
-        self.pool, self.gaussian, self.findings = state["pool"], dict(state["gaussian"]), dict(state["findings"])
-        self.best_loss, self.best_weights = state["best"][0], dict(state["best"][1])
+        self.training.load_state_dict(state["training"])
+        self.gaussian, self.findings = dict(state["gaussian"]), dict(state["findings"])
         self.target.ledger.load_state_dict(state["ledger"])
         self.stopping.load_state_dict(state["stopping"])

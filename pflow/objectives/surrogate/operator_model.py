@@ -2,7 +2,8 @@ r"""The model of F and the posterior that it implies: w^(v) = w_low(v) + delta(v
 
     log p^(v) = log p(v) + log N(w_obs; w^(v), I + Var delta(v))
 
-No evaluation of F is needed for it. Var delta, what few evaluations leave open, widens the likelihood.
+No evaluation of F is needed for it. Var delta, what few evaluations leave open, widens the
+likelihood.
 """
 
 from __future__ import annotations
@@ -43,7 +44,11 @@ class LowFidelity:
     @property
     def _at_zero(self) -> Tensor:
         if not hasattr(self, "_zero"):
-            self._zero = self.data.whiten(self.operator(self.model.model(torch.zeros(1, self.model.size, dtype=torch.float64))))[0].detach()
+            self._zero = self.data.whiten(
+                self.operator(
+                    self.model.model(torch.zeros(1, self.model.size, dtype=torch.float64))
+                )
+            )[0].detach()
         return self._zero
 
     def jacobian(self, v: Tensor) -> Tensor:
@@ -73,16 +78,25 @@ class OperatorModel:
         low: w_low.
         affine: the affine part of delta; None before the first evaluation.
         additive: what it leaves; None for nothing.
+        spread: what Var delta of the affine part is multiplied by.
     """
 
-    def __init__(self, low: LowFidelity, affine: AffineDelta | None, additive: AdditiveResidual | None = None) -> None:
-        self.low, self.affine, self.additive = low, affine, additive
+    def __init__(
+        self,
+        low: LowFidelity,
+        affine: AffineDelta | None,
+        additive: AdditiveResidual | None = None,
+        spread: float = 1.0,
+    ) -> None:
+        self.low, self.affine, self.additive, self.spread = low, affine, additive, spread
         self.model, self.data = low.model, low.data
 
     @property
     def closed_form(self) -> bool:
         """Whether p^ is Gaussian, but for Var delta."""
-        return self.low.linear and self.additive is None and self.model.gaussian and self.data.gaussian
+        return (
+            self.low.linear and self.additive is None and self.model.gaussian and self.data.gaussian
+        )
 
     def predict(self, v: Tensor) -> Tensor:
         """w^(v), (batch, m), differentiable."""
@@ -100,7 +114,9 @@ class OperatorModel:
             jacobian = jacobian + self.affine.matrix()
         if self.additive is not None:
             at = self.additive.jacobian(self.model.model(v[None]).flatten(1)[0])
-            jacobian = jacobian + (at @ self.model.root if self.model.root.ndim == 2 else at * self.model.root)
+            jacobian = jacobian + (
+                at @ self.model.root if self.model.root.ndim == 2 else at * self.model.root
+            )
         return jacobian
 
     def log_likelihood(self, v: Tensor) -> Tensor:
@@ -109,13 +125,22 @@ class OperatorModel:
         if self.affine is None or not self.data.gaussian:
             return self.data.log_likelihood(residual)
         basis = self.affine.outputs.basis
-        along, beside = self.affine.variance(v)
+        along, beside = self.variance(v)
         inside = residual @ basis
         outside = (residual.square().sum(1) - inside.square().sum(1)).clamp(min=0)
         rest = self.data.size - basis.shape[1]
         narrow = self.data.log_likelihood(residual) + 0.5 * residual.square().sum(1)
-        wide = (inside.square() / (1 + along) + torch.log1p(along)).sum(1) + outside / (1 + beside) + rest * torch.log1p(beside)
+        wide = (
+            (inside.square() / (1 + along) + torch.log1p(along)).sum(1)
+            + outside / (1 + beside)
+            + rest * torch.log1p(beside)
+        )
         return narrow - 0.5 * wide
+
+    def variance(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Var delta along each vector of the affine part's basis, (batch, k), and beside them, (batch,)."""
+        along, beside = self.affine.variance(v)
+        return self.spread * along, self.spread * beside
 
     def log_density(self, v: Tensor) -> Tensor:
         """log p^(v), not normalised, (batch,), differentiable."""

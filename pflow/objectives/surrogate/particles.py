@@ -1,6 +1,8 @@
-"""Draws of a model's posterior: many short Hamiltonian trajectories side by side, in coordinates where the posterior is nearly N(0, I).
+"""Draws of a model's posterior: many short Hamiltonian trajectories side by side, in coordinates
+where the posterior is nearly N(0, I).
 
-They cost no evaluation of F. The chains persist from round to round: each new model of F moves them on.
+They cost no evaluation of F. The chains persist from round to round: each new model of F moves them
+on.
 """
 
 from __future__ import annotations
@@ -37,7 +39,13 @@ class Particles:
         self.step = 0.5 * points.shape[1] ** -0.25
         self.acceptance = math.nan
 
-    def move(self, model: OperatorModel, frame: PosteriorGaussian, transitions: int, generator: torch.Generator) -> None:
+    def move(
+        self,
+        model: OperatorModel,
+        frame: PosteriorGaussian,
+        transitions: int,
+        generator: torch.Generator,
+    ) -> None:
         """`transitions` of each chain; the step size follows the acceptance."""
         u = frame.whiten(self.points)
         value, score = model.value_and_score(self.points)
@@ -62,7 +70,9 @@ class Particles:
             score = torch.where(accepted[:, None], new_score, score)
             value = torch.where(accepted, new_value, value)
             self.acceptance = float(probability.mean())
-            self.step = float(min(1.0, max(1e-3, self.step * math.exp(0.3 * (self.acceptance - ACCEPT)))))
+            self.step = float(
+                min(1.0, max(1e-3, self.step * math.exp(0.3 * (self.acceptance - ACCEPT))))
+            )
         self.points, self.values = frame.place(u), value
 
     def choose(self, count: int, generator: torch.Generator) -> Tensor:

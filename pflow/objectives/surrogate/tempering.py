@@ -1,6 +1,8 @@
-"""Draws of a model's posterior in few dimensions, all modes of it: tempered from draws of the prior.
+"""Draws of a model's posterior in few dimensions, all modes of it: tempered from draws of the
+prior.
 
-    p_b(v) ~ p(v) L^(v)^b,      b from 0 to 1 so that each step keeps half of the effective sample size
+    p_b(v) ~ p(v) L^(v)^b,      b from 0 to 1 so that each step keeps half of the effective sample
+                                size
 
 (sequential Monte Carlo samplers; Del Moral, Doucet, Jasra, 2006). No evaluation of F.
 """
@@ -24,11 +26,17 @@ MOVES = 3
 
 def gaussian_of(points: Tensor, weights: Tensor | None = None) -> PosteriorGaussian:
     """The Gaussian with the moments of draws, (n, D)."""
-    weights = torch.full((len(points),), 1 / len(points), dtype=points.dtype) if weights is None else weights / weights.sum()
+    weights = (
+        torch.full((len(points),), 1 / len(points), dtype=points.dtype)
+        if weights is None
+        else weights / weights.sum()
+    )
     mean = weights @ points
     centred = points - mean
     covariance = (centred * weights[:, None]).T @ centred
-    covariance = covariance + (1e-9 + 1e-6 * covariance.diagonal().mean()) * torch.eye(len(mean), dtype=points.dtype)
+    covariance = covariance + (1e-9 + 1e-6 * covariance.diagonal().mean()) * torch.eye(
+        len(mean), dtype=points.dtype
+    )
     root = torch.linalg.cholesky(torch.linalg.inv(covariance))
     return PosteriorGaussian(mean, root)
 
@@ -70,7 +78,13 @@ def _next_step(log_likelihood: Tensor, left: float) -> float:
 
 
 @torch.no_grad()
-def _random_walk(model: OperatorModel, v: Tensor, frame: PosteriorGaussian, temperature: float, generator: torch.Generator) -> Tensor:
+def _random_walk(
+    model: OperatorModel,
+    v: Tensor,
+    frame: PosteriorGaussian,
+    temperature: float,
+    generator: torch.Generator,
+) -> Tensor:
     """One Metropolis step of every point, with the covariance of all."""
     scale = 2.4 / math.sqrt(v.shape[1]) * (0.3 + 0.7 * float(torch.rand((), generator=generator)))
 
@@ -80,5 +94,7 @@ def _random_walk(model: OperatorModel, v: Tensor, frame: PosteriorGaussian, temp
 
     noise = torch.randn(v.shape, generator=generator, dtype=v.dtype)
     new = v + scale * (frame.place(noise) - frame.mean)
-    accept = torch.rand(len(v), generator=generator, dtype=v.dtype).log() < density(new) - density(v)
+    accept = torch.rand(len(v), generator=generator, dtype=v.dtype).log() < density(new) - density(
+        v
+    )
     return torch.where(accept[:, None], new, v)

@@ -1,0 +1,90 @@
+r"""How a flow learns the posterior of a model, without evaluations of F.
+
+    path gradient     KL(q || p^), E_z[ (d x / d theta)^T (grad log q - grad log p^)(x) ]  (arXiv
+                      1703.09194)
+    maximum likelihood  KL(p^ || q) over draws of p^: where it has several modes, or tails that
+                        couplings cannot follow
+
+Maximum likelihood knows the weight of modes and of tails, the path gradient has no noise near the
+posterior.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from pflow.flows.base import Flow, standard_normal_log_density
+from pflow.objectives.surrogate.operator_model import OperatorModel
+
+__all__ = ["FlowTraining"]
+
+BATCH, LIKELIHOOD_BATCH = 64, 256
+HELD_OUT, CHECK_EVERY = 8, 50  # an eighth of the draws judges the weights, every 50 steps
+
+
+class FlowTraining:
+    """Losses and, for maximum likelihood, the best weights by draws that are held out.
+
+    Arguments:
+        summary: what the flow sees of the observation.
+        pool: draws of p^, (n, *model); None where the path gradient needs none.
+    """
+
+    def __init__(self, summary: Tensor, pool: Tensor | None = None) -> None:
+        self.summary, self.pool = summary, pool
+        self.best_loss, self.best_weights = math.inf, {}
+
+    def likelihood_loss(self, flow: Flow, step: int, generator: torch.Generator) -> Tensor:
+        """-E_p^[log q] over a batch of the draws."""
+        if step % CHECK_EVERY == 1:
+            self._see_held_out(flow)
+        learnt = self.pool[len(self.pool) // HELD_OUT :]
+        chosen = torch.randint(len(learnt), (LIKELIHOOD_BATCH,), generator=generator)
+        return -flow.log_prob(learnt[chosen.to(learnt.device)], self.summary).mean()
+
+    def path_loss(
+        self, flow: Flow, posterior: OperatorModel, generator: torch.Generator
+    ) -> tuple[Tensor, float]:
+        """KL(q || p^) by its path gradient, and the ELBO under the model."""
+        z = flow.draw_latent(BATCH, generator)
+        x, log_determinant = flow.inverse(z, self.summary)
+        coordinates = posterior.model
+        value, score = posterior.value_and_score(coordinates.whiten(x.detach()))
+        finite = value.isfinite()
+        score = coordinates.push(score).to(x).reshape(x.shape)
+        frozen = {name: parameter.detach() for name, parameter in flow.named_parameters()}
+        latent, log_volume = functional_call(flow, frozen, (x, self.summary))
+        log_q = standard_normal_log_density(latent) + log_volume
+        difference = (log_q - (x * score).flatten(1).sum(1))[finite].mean()
+        log_density = value - coordinates.log_determinant
+        drawn = (standard_normal_log_density(z) - log_determinant).detach()
+        return difference, float((log_density.to(drawn) - drawn)[finite].mean())
+
+    def keep_best(self, flow: Flow) -> None:
+        """Put the weights back that the held-out draws liked best."""
+        if self.pool is not None:
+            self._see_held_out(flow)
+            flow.load_state_dict(self.best_weights)
+
+    @torch.no_grad()
+    def _see_held_out(self, flow: Flow) -> None:
+        held_out = self.pool[: len(self.pool) // HELD_OUT]
+        loss = float(-flow.log_prob(held_out, self.summary).mean())
+        if loss < self.best_loss:
+            self.best_loss, self.best_weights = loss, copy.deepcopy(flow.state_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Draws, best loss and best weights."""
+        return {"pool": self.pool, "loss": self.best_loss, "weights": dict(self.best_weights)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken."""
+        self.pool = state["pool"]
+        self.best_loss, self.best_weights = state["loss"], dict(state["weights"])
