@@ -166,7 +166,8 @@ def _of_flows(where: str, experiment: ExperimentSettings) -> list[str]:
                 f"`{where}.flows.{name}.pretrain.batch` (={flow.pretrain.batch}) must be at most"
                 f" `{where}.simulate.train` (={experiment.simulate.train})"
             )
-        if flow.tag_value == "chint" and vector and (size & (size - 1) or size < 2):
+        of_two = size is not None and size > 1 and not size & (size - 1)
+        if flow.tag_value == "chint" and vector and not of_two:
             mistakes.append(
                 f"`{where}.flows.{name}` (chint) needs a power of two of unknowns, and the problem"
                 f" has {size}: use coupling"

@@ -48,7 +48,7 @@ def method_line_style(name: str, names: Sequence[str]) -> str:
     return assign(name, names)[1]
 
 
-def method_label(name: str, labels: Mapping[str, str] | None = None) -> str:
+def method_label(name: str, labels: Mapping[str, str | None] | None = None) -> str:
     """The method's label where it has one, else its name with spaces for underscores, easily found
     in the settings.
     """

@@ -39,7 +39,7 @@ class AccuracyMonitor:
     target: Target
     seed: int
     draws: int = 4000
-    criterion: ClassVar[None] = None
+    criterion: ClassVar[str | None] = None
     patience: ClassVar[int] = 0
 
     def mark(self, objective: TargetObjective) -> int:

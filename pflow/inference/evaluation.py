@@ -46,10 +46,10 @@ class Evaluation:
     def from_rows(cls, rows: dict[str, np.ndarray], device: torch.device) -> Evaluation:
         """Rows of a store on `device`."""
         log_density, score = rows["log_likelihood"] + rows["log_prior"], rows["score"]
-        valid = np.isfinite(log_density) & np.isfinite(score).reshape(len(score), -1).all(1)
+        finite = np.isfinite(log_density) & np.isfinite(score).reshape(len(score), -1).all(1)
         x, score, log_likelihood, log_prior, prediction, valid = (
             torch.from_numpy(values).to(device)
-            for values in (*(rows[name] for name in STORED_FIELDS), valid)
+            for values in (*(rows[name] for name in STORED_FIELDS), finite)
         )
         return cls(x, log_likelihood, log_prior, score, valid, prediction)
 

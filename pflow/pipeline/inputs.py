@@ -68,8 +68,7 @@ class JobInputs(JobResources):
             return []
         if isinstance(prior, GaussianPriorSettings):
             return files.spectrum()
-        own = isinstance(prior, FlowPriorSettings)
-        flow = prior.flow if own else self._method(wildcards).flow
+        flow = prior.flow if isinstance(prior, FlowPriorSettings) else self._method(wildcards).flow
         return [str(files.folder.pretrained(flow).weights)]
 
     def reference_prior(self, wildcards: Any) -> list[str]:

@@ -29,6 +29,7 @@ from pflow.config.jobs import (
     SampleJobSettings,
     SimulateJobSettings,
     SpectrumJobSettings,
+    Split,
     with_workers,
 )
 from pflow.config.priors import PriorSettings, ProblemPriorSettings
@@ -59,7 +60,9 @@ FIRST_REPLICATE_SEED = 10**6
 FlowWithPretraining = CouplingFlowSettings | ConditionalHintFlowSettings
 
 
-def simulate(e: ExperimentSettings, name: str, split: str, shard: str | int) -> SimulateJobSettings:
+def simulate(
+    e: ExperimentSettings, name: str, split: Split, shard: str | int
+) -> SimulateJobSettings:
     """One shard of simulated pairs, or of pairs that exist already."""
     if e.pairs is not None:
         source = e.pairs if split == "train" else dataclasses.replace(e.pairs, shards=1)

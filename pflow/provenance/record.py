@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import subprocess
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,7 +20,7 @@ __all__ = ["file_hash", "identity", "provenance", "settings_hash"]
 
 
 def provenance(
-    stage: str, settings: str, inputs: dict[str, str | Path] | None = None
+    stage: str, settings: str, inputs: Mapping[str, Path] | None = None
 ) -> dict[str, Any]:
     """Plain data for the attributes of an output."""
     return {

@@ -6,7 +6,7 @@ More than it uses may be found, never less: a name that could be a module's is t
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = ["FUNCTIONS", "Uses", "arguments_of", "dotted"]
 
@@ -84,10 +84,9 @@ class Uses(ast.NodeVisitor):
         self.values.update(alias.name for alias in node.names)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        module = node.module or ""
         names = [alias.name for alias in node.names]
-        self.values.update(
-            node.module if name == "*" else f"{node.module}.{name}" for name in names
-        )
+        self.values.update(module if name == "*" else f"{module}.{name}" for name in names)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         if self._in_class:
@@ -110,7 +109,7 @@ class Uses(ast.NodeVisitor):
         self.of_values(*node.body)
         self._in_class = before
 
-    def _function(self, arguments: ast.arguments, body: list[ast.AST]) -> None:
+    def _function(self, arguments: ast.arguments, body: Sequence[ast.AST]) -> None:
         self.of_values(*arguments.defaults, *arguments.kw_defaults)
         before = self._local, self._in_class
         self._local, self._in_class = self._local | _locals(arguments, body), False
@@ -138,7 +137,7 @@ def arguments_of(arguments: ast.arguments) -> list[ast.arg]:
     return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, *further]
 
 
-def _locals(arguments: ast.arguments, body: list[ast.AST]) -> set[str]:
+def _locals(arguments: ast.arguments, body: Sequence[ast.AST]) -> set[str]:
     """Names that are local to a function: they hide those of its module."""
     found, declared = {argument.arg for argument in arguments_of(arguments)}, set()
     for node in _own_scope(body):

@@ -67,18 +67,22 @@ def read_run(
 def method_row(runs: Sequence[Run]) -> dict[str, Any]:
     """Medians over the seeds that have finished."""
     finished = [run for run in runs if run.metrics is not None]
+    metrics = [run.metrics for run in runs if run.metrics is not None]
     missing = "not applicable" if finished else "not finished yet"
     cells = {
-        key: over_seeds([run.metrics.get(key) for run in finished], digits, missing)
+        key: over_seeds([values.get(key) for values in metrics], digits, missing)
         for key, (_, _, digits) in (SUMMARY | ACCURACY | EVIDENCE | COST).items()
     }
-    devices = [run.metrics.get("device") or run.flow.get("device") for run in finished]
+    devices = [
+        values.get("device") or run.flow.get("device")
+        for run, values in zip(finished, metrics, strict=True)
+    ]
     return {
         "observation": runs[0].observation if runs else "",
         "method": runs[0].method if runs else "",
         "cells": cells,
-        "verdict": verdict_of([run.metrics for run in finished]),
-        "reached": [evaluations_until(finished, limit) for limit in REACHED],
+        "verdict": verdict_of(metrics),
+        "reached": [evaluations_until(metrics, limit) for limit in REACHED],
         "finished": len(finished),
         "seeds": len(runs),
         "devices": sorted({device for device in devices if device}),
@@ -89,15 +93,15 @@ def method_row(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def evaluations_until(runs: Sequence[Run], limit: float) -> Cell:
+def evaluations_until(metrics: Sequence[Mapping[str, Any]], limit: float) -> Cell:
     """Median over seeds of the evaluations at the first checkpoint whose KL is at most `limit`
     nats.
     """
-    measured = [run.metrics for run in runs if "kl_reverse_nats" in run.metrics]
+    measured = [values for values in metrics if "kl_reverse_nats" in values]
     if not measured:
         return Cell(None)
     middle = median(
-        metrics.get(f"evaluations_until_{limit:g}_nats", math.inf) for metrics in measured
+        values.get(f"evaluations_until_{limit:g}_nats", math.inf) for values in measured
     )
     return (
         Cell(middle, format_number(middle))

@@ -14,6 +14,7 @@ from pflow.config.methods import (
     ImportanceSettings,
     ReverseKLSettings,
     ScoreReplaySettings,
+    SurrogateSettings,
 )
 from pflow.errors import PflowError
 from pflow.finetuning.automatic import resolve, step_seconds
@@ -21,7 +22,7 @@ from pflow.flows import build_flow
 
 AUTO = AutoSettings(
     flow="coupling", start="pretrained", evaluations=160
-)  # 16 points a round, at most 200 steps: 12.5 steps an evaluation
+)  # 960 steps: 6 an evaluation
 
 
 def measured(seconds: float) -> dict:
@@ -31,24 +32,30 @@ def measured(seconds: float) -> dict:
 @pytest.mark.parametrize(
     ("operator", "step", "expected"),
     [
-        (1.0, 0.01, ScoreReplaySettings),
+        (1.0, 0.01, SurrogateSettings),
         (1e-5, 0.01, ReverseKLSettings),
-        (0.01, 0.01, ScoreReplaySettings),
+        (0.01, 0.01, SurrogateSettings),
         (0.01, 1.0, ReverseKLSettings),
+        (0.001, 0.0, ReverseKLSettings),
     ],
 )
 def test_the_faster_of_the_two_is_taken(operator, step, expected):
     method = resolve(AUTO, measured(operator), lambda: step)
     assert isinstance(method, expected) and method.evaluations == 160
-    with_replay, with_paths = operator + 12.5 * step, 50 * (operator + step / 64)
-    assert isinstance(method, ScoreReplaySettings) == (with_replay < with_paths)
+    learning, with_paths = operator + 0.05 + 6 * step, 50 * (operator + step / 64)
+    assert isinstance(method, SurrogateSettings) == (learning < with_paths)
+
+
+def test_beyond_4096_parameters_score_replay_learns():
+    method = resolve(AUTO, measured(1.0), lambda: 0.01, parameters=5000)
+    assert isinstance(method, ScoreReplaySettings)
 
 
 def test_the_choice_is_made_once(tmp_path):
     file = tmp_path / "m" / "auto.json"
-    assert isinstance(resolve(AUTO, measured(0.01), lambda: 0.01, file), ScoreReplaySettings)
+    assert isinstance(resolve(AUTO, measured(0.01), lambda: 0.01, file), SurrogateSettings)
     assert isinstance(
-        resolve(AUTO, measured(0.01), lambda: 1.0, file), ScoreReplaySettings
+        resolve(AUTO, measured(0.01), lambda: 1.0, file), SurrogateSettings
     )  # a slow moment of the machine changes nothing
     assert json.loads(file.read_text())["seconds_per_step"] == 0.01
     assert isinstance(
@@ -65,8 +72,8 @@ def test_without_a_gradient_values_have_to_do():
 def test_a_broken_file_is_written_again(tmp_path):
     file = tmp_path / "auto.json"
     file.write_text("{")
-    assert isinstance(resolve(AUTO, measured(1.0), lambda: 0.01, file), ScoreReplaySettings)
-    assert json.loads(file.read_text())["objective"] == "score_replay"
+    assert isinstance(resolve(AUTO, measured(1.0), lambda: 0.01, file), SurrogateSettings)
+    assert json.loads(file.read_text())["objective"] == "surrogate"
 
 
 def test_the_cost_of_the_operator_must_be_known():

@@ -53,8 +53,8 @@ class Evaluated:
     ) -> Evaluated:
         """With what F_low says at the same points."""
         if fidelity.linear:
-            jacobian = fidelity.jacobian(v[0])
-            return cls(v, w, gradient, pulled, log_density, fidelity(v), pulled @ jacobian)
+            low_gradient = pulled @ fidelity.jacobian(torch.zeros_like(v[:1].sum(0)))
+            return cls(v, w, gradient, pulled, log_density, fidelity(v), low_gradient)
         with torch.enable_grad():
             points = v.detach().requires_grad_()
             low = fidelity(points)

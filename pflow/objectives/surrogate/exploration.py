@@ -72,7 +72,7 @@ class Exploration:
         self.spread = 1.0
         self.chains: Particles | None = None
         zero = torch.zeros(self.model.size, dtype=torch.float64)
-        self.frame = PosteriorGaussian(zero, torch.eye(self.model.size, dtype=torch.float64))
+        self.fitted_in = self.frame = PosteriorGaussian(zero, torch.eye(self.model.size, dtype=torch.float64))
 
     @property
     def known(self) -> int:
@@ -194,8 +194,8 @@ class Exploration:
             for _ in range(2):
                 affine, weights = self._affine()
                 self.frame = gauss_newton(OperatorModel(self.low, affine), self.frame.mean)
-        affine, weights = self._affine()
-        self.models = self._compete(affine, weights)
+        self.fitted_in = self.frame
+        self.models = self._compete(*self._affine())
         self.errors = {name: error for name, error in self.errors.items() if name in self.models}
         judged = [name for name in self.models if name in self.errors]
         self.kind = min(judged, key=self.errors.__getitem__) if judged else "affine"
@@ -264,7 +264,7 @@ class Exploration:
         return {
             "evaluated": None if self.evaluated is None else dict(vars(self.evaluated)),
             "search": [self.search.radius, float(self.search.finished), self.search.predicted],
-            "frame": [self.frame.mean, self.frame.factor],
+            "frames": [*vars(self.frame).values(), *vars(self.fitted_in).values()],
             "errors": dict(self.errors),
             "kind": self.kind,
             "spread": self.spread,
@@ -276,7 +276,8 @@ class Exploration:
         """Go on where `state` was taken."""
         radius, finished, predicted = state["search"]
         self.search = ModeSearch(radius, bool(finished), predicted)
-        self.frame = PosteriorGaussian(*state["frame"])
+        frame, self.frame = (PosteriorGaussian(*state["frames"][k : k + 2]) for k in (0, 2))
+        self.fitted_in = self.frame
         self.errors, self.kind = dict(state["errors"]), state["kind"]
         self.spread = state["spread"]
         self.chains = None if state["chains"] is None else Particles.from_state(state["chains"])
@@ -288,4 +289,5 @@ class Exploration:
             elif self.kind == AROUND_MODE:
                 best = self.evaluated.best()
                 self.posterior = OperatorModel(self.low, self.evaluated.fit_around(best))
+        self.frame = frame
         self.low.calls = state["calls"]

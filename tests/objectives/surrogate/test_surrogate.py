@@ -1,0 +1,194 @@
+"""The whole objective: how near with how few evaluations, and what a wrong low fidelity costs."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import pytest
+import torch
+
+from pflow.errors import PflowError
+from pflow.execution.progress import Progress
+from pflow.flows import build_flow
+from pflow.inference.target import Target
+from pflow.objectives.stopping import Stopping
+from pflow.objectives.surrogate.objective import Surrogate
+from pflow.operators import Operator
+from pflow.problems import build_problem
+from pflow.storage.checkpoint import Checkpoint
+from pflow.training import Optimiser, train
+
+OPTIMISER = Optimiser(2e-3, schedule="cosine", clip=100.0, betas=(0.9, 0.99))
+
+
+class NoMonitor:
+    criterion, patience = None, 0
+
+    def mark(self, objective):
+        return 0
+
+    def measure(self, flow):
+        return {}
+
+
+def flow_for(problem, seed=0):
+    torch.manual_seed(seed)
+    size = problem.model_shape
+    base = {"name": "coupling", "model_shape": size, "data_shape": problem.summary_shape}
+    base |= {"depth": 2, "hidden": 16}
+    if math.prod(size) > 16:
+        return build_flow("affine", size, problem.summary_shape, base=base)
+    flow = build_flow(**base)
+    flow.initialise_inverse(
+        64,
+        torch.zeros(1, *problem.summary_shape),
+        torch.Generator().manual_seed(1),
+        problem.sample_prior(256, torch.Generator().manual_seed(2)),
+    )
+    return flow
+
+
+def observation(problem, seed=1):
+    return problem.simulate(1, torch.Generator().manual_seed(seed), "high")[1]
+
+
+def fine_tune(problem, y, evaluations, checkpoint, **settings):
+    flow, target = flow_for(problem), Target(problem, y)
+    objective = Surrogate(target, Stopping(evaluations), **settings)
+    state = train(
+        flow, objective, OPTIMISER, generator=torch.Generator().manual_seed(3), monitor=NoMonitor(),
+        checkpoint=Checkpoint(checkpoint, "test"), progress=Progress("", io.StringIO()),
+    )  # fmt: skip
+    assert target.ledger.evaluations == evaluations
+    return flow, objective, state
+
+
+@torch.no_grad()
+def divergence(flow, problem, y):
+    x, log_q = flow.sample_with_log_prob(y, 4000, torch.Generator().manual_seed(5))
+    return float((log_q - problem.exact_posterior(y).log_density(x)).mean())
+
+
+def test_25_parameters_exactly_in_48_evaluations(tmp_path):
+    """A linear operator: as many evaluations as parameters and data determine the posterior."""
+    problem = build_problem("gaussian", side=5)
+    y = observation(problem)
+    flow, objective, state = fine_tune(problem, y, 48, tmp_path / "state")
+    assert divergence(flow, problem, y) < 1e-3
+    assert objective.outcome["operator_model"] == "affine" and state.skipped == 0
+
+
+def test_half_of_them_are_half_way(tmp_path):
+    problem = build_problem("gaussian", side=5)
+    y = observation(problem)
+    assert divergence(fine_tune(problem, y, 16, tmp_path / "state")[0], problem, y) < 2.0
+
+
+def test_without_low_fidelity_it_takes_more(tmp_path):
+    problem = build_problem("gaussian", side=5)
+    y = observation(problem)
+    with_low = fine_tune(problem, y, 12, tmp_path / "a")[0]
+    without = fine_tune(problem, y, 12, tmp_path / "b", low_fidelity=False)[0]
+    assert divergence(with_low, problem, y) < divergence(without, problem, y)
+
+
+class Wrong(Operator):
+    """Another physics: the low fidelity turned round, far off, NaN in part of the space."""
+
+    def __init__(self, operator, factor, offset, undefined_above=math.inf):
+        super().__init__(operator.model_shape, operator.data_shape)
+        self.operator, self.factor, self.offset = operator, factor, offset
+        self.undefined_above = undefined_above
+
+    def forward(self, x):
+        y = self.factor * self.operator.forward(x) + self.offset
+        return torch.where(x[:, :1] > self.undefined_above, torch.nan, y)
+
+
+@pytest.mark.parametrize(("factor", "offset"), [(0.0, 0.0), (-1.0, 0.0), (1.0, 10.0), (5.0, 0.0)])
+def test_a_wrong_low_fidelity_costs_evaluations_and_no_accuracy(factor, offset, tmp_path):
+    problem = build_problem("gaussian", side=5)
+    y = observation(problem)
+    problem.low_fidelity = Wrong(problem.low_fidelity, factor, offset)
+    problem.low_fidelity.linear = offset == 0.0
+    flow, _, _ = fine_tune(problem, y, 64, tmp_path / "state")
+    assert divergence(flow, problem, y) < 0.3
+
+
+def test_points_where_f_is_not_defined_are_left_out(tmp_path):
+    problem = build_problem("gaussian", side=5)
+    y = observation(problem)
+    middle = float(problem.exact_posterior(y).mean[0])
+    problem.high_fidelity = Wrong(problem.high_fidelity, 1.0, 0.0, undefined_above=middle)
+    _, objective, _ = fine_tune(problem, y, 48, tmp_path / "state")
+    assert 0 < objective.exploration.known < 48 == objective.target.ledger.points
+
+
+def test_f_that_is_defined_nowhere_is_told(tmp_path):
+    problem = build_problem("gaussian", side=5)
+    y = observation(problem)
+    problem.high_fidelity = Wrong(problem.high_fidelity, math.nan, 0.0)
+    with pytest.raises(PflowError, match="check_operator"):
+        fine_tune(problem, y, 12, tmp_path / "state")
+
+
+def test_too_many_parameters_are_refused():
+    problem = build_problem("seismic", height=128, width=64)
+    with pytest.raises(PflowError, match="at most 4096"):
+        Surrogate(Target(problem, torch.zeros(1, *problem.data_shape)), Stopping(10))
+
+
+@pytest.mark.slow
+def test_a_nonlinear_operator_needs_the_flow(tmp_path):
+    """Against NUTS on the same posterior; the Gaussian alone is further away."""
+    problem = build_problem("lognormal", side=5, strength=1.0)
+    y = observation(problem)
+    _, objective, _ = fine_tune(problem, y, 160, tmp_path / "state")
+    outcome = objective.outcome
+    assert outcome["operator_model"] == "affine and additive"
+    assert outcome["flow_elbo_nats"] > outcome["gaussian_elbo_nats"]
+    assert outcome["model_error_nats"] < 0.3 and objective.warning == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "limit"), [("rosenbrock", 0.05), ("bimodal", 0.4)])
+def test_two_parameters_with_24_evaluations(name, limit, tmp_path):
+    """Both modes of the second: without one of them the divergence is infinite or log 2 and more."""
+    problem = build_problem(name)
+    y = torch.tensor([[1.3, 0.2]]) if name == "bimodal" else observation(problem)
+    flow, _, _ = fine_tune(problem, y, 24, tmp_path / "state")
+    assert divergence(flow, problem, y) < limit
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_ends_in_the_same_weights(tmp_path):
+    """Stopped while it explores, and while it trains."""
+    problem = build_problem("lognormal", side=5, strength=1.0)
+    y = observation(problem)
+    whole, _, state = fine_tune(problem, y, 128, tmp_path / "whole")
+    assert state.step > 100
+    for stop in (12, 60):
+        flow, target = flow_for(problem), Target(problem, y)
+        objective = Surrogate(target, Stopping(128))
+        checkpoint = Checkpoint(tmp_path / f"cut-{stop}", "test")
+        checkpoint.interval = 0.0
+        saves, save = [], checkpoint.save
+
+        def stopping(content, saves=saves, save=save, stop=stop):
+            save(content)
+            saves.append(1)
+            if len(saves) == stop:
+                raise KeyboardInterrupt
+
+        checkpoint.save = stopping
+        run = {"generator": torch.Generator().manual_seed(3), "monitor": NoMonitor()}
+        run |= {"checkpoint": checkpoint, "progress": Progress("", io.StringIO())}
+        with pytest.raises(KeyboardInterrupt):
+            train(flow, objective, OPTIMISER, **run)
+        flow, target = flow_for(problem), Target(problem, y)
+        checkpoint.save = save
+        run["generator"] = torch.Generator().manual_seed(99)
+        train(flow, Surrogate(target, Stopping(128)), OPTIMISER, **run)
+        for name, weight in whole.state_dict().items():
+            assert torch.equal(weight, flow.state_dict()[name]), (stop, name)
