@@ -3,8 +3,9 @@ this machine; values alone where F has no gradient.
 
     surrogate         seconds per evaluation  F + f + t T / n       t: one operator-free step, of
                       which a run of n evaluations makes T; f: fits of the model of F
-    score replay      seconds per evaluation  F + t inner / M       instead of the surrogate beyond
-                      4096 parameters: a round of M points, on average, makes at most `inner` steps
+    score replay      seconds per evaluation  F + t inner / M       instead of the surrogate up to
+                      16 parameters, whose interactions it models, and beyond 4096: a round of M
+                      points, on average, makes at most `inner` steps
     path gradients    seconds per evaluation  F + t / batch         and some 50 times more
                       evaluations (docs/methods.md)
 
@@ -41,6 +42,7 @@ from pflow.errors import PflowError
 from pflow.flows.base import Flow
 from pflow.objectives.replay.rounds import rounds_of
 from pflow.objectives.surrogate.coordinates import DENSE as MOST_PARAMETERS
+from pflow.objectives.surrogate.exploration import FEW_PARAMETERS
 from pflow.objectives.surrogate.objective import steps_of
 
 __all__ = ["resolve", "step_seconds"]
@@ -55,7 +57,8 @@ def resolve(
     operator: Mapping[str, Any] | None,
     measure: Callable[[], float],
     file: Path | None = None,
-    parameters: int = 1,
+    *,
+    parameters: int,
 ) -> MethodSettings:
     """`auto` becomes the method that is faster for the measured cost of F, or the only one that
     needs no gradient of it; others stay.
@@ -97,7 +100,7 @@ def _choose(
     seconds_per_evaluation = operator["seconds_per_gradient"]
     paths = ReverseKLSettings(**shared)
     learning: SurrogateSettings | ScoreReplaySettings = SurrogateSettings(**shared)
-    if parameters > MOST_PARAMETERS:
+    if not FEW_PARAMETERS < parameters <= MOST_PARAMETERS:
         learning = ScoreReplaySettings(**shared)
     basis = {
         "machine": platform.node(),

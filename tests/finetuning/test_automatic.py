@@ -17,12 +17,17 @@ from pflow.config.methods import (
     SurrogateSettings,
 )
 from pflow.errors import PflowError
-from pflow.finetuning.automatic import resolve, step_seconds
+from pflow.finetuning import automatic
+from pflow.finetuning.automatic import step_seconds
 from pflow.flows import build_flow
 
 AUTO = AutoSettings(
     flow="coupling", start="pretrained", evaluations=160
 )  # 960 steps: 6 an evaluation
+
+
+def resolve(*arguments, parameters=100):
+    return automatic.resolve(*arguments, parameters=parameters)
 
 
 def measured(seconds: float) -> dict:
@@ -46,8 +51,9 @@ def test_the_faster_of_the_two_is_taken(operator, step, expected):
     assert isinstance(method, SurrogateSettings) == (learning < with_paths)
 
 
-def test_beyond_4096_parameters_score_replay_learns():
-    method = resolve(AUTO, measured(1.0), lambda: 0.01, parameters=5000)
+@pytest.mark.parametrize("parameters", [2, 5000])
+def test_few_parameters_and_very_many_are_left_to_score_replay(parameters):
+    method = resolve(AUTO, measured(1.0), lambda: 0.01, parameters=parameters)
     assert isinstance(method, ScoreReplaySettings)
 
 

@@ -72,7 +72,9 @@ class Exploration:
         self.spread = 1.0
         self.chains: Particles | None = None
         zero = torch.zeros(self.model.size, dtype=torch.float64)
-        self.fitted_in = self.frame = PosteriorGaussian(zero, torch.eye(self.model.size, dtype=torch.float64))
+        self.fitted_in = self.frame = PosteriorGaussian(
+            zero, torch.eye(self.model.size, dtype=torch.float64)
+        )
 
     @property
     def known(self) -> int:
