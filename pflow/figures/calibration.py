@@ -1,5 +1,5 @@
-"""Calibration of amortised flows: how the rank of the truth is distributed, against what chance
-allows.
+"""Calibration of amortised flows: the distribution of the rank of the truth, with a simultaneous
+band.
 """
 
 from __future__ import annotations
