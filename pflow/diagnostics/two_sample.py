@@ -30,10 +30,11 @@ def two_sample(draws: ArrayLike, reference: ArrayLike, seed: int = 0) -> dict[st
 def c2st(
     draws: ArrayLike, reference: ArrayLike, *, most: int = 2000, folds: int = 5, seed: int = 0
 ) -> float:
-    """Accuracy of a classifier that tells draws of q from draws of the reference, on draws it has
-    not seen.
+    """Accuracy of a classifier that separates draws of q from draws of the reference, on held-out
+    draws.
 
-    0.5: cannot tell; 1: always. Lopez-Paz, Oquab 2017, "Revisiting classifier two-sample tests",
+    0.5: indistinguishable; 1: separated. Lopez-Paz, Oquab 2017, "Revisiting classifier two-sample
+        tests",
     https://arxiv.org/abs/1610.06545, with `pflow.diagnostics.classifier`.
     """
     generator = np.random.default_rng(seed)
