@@ -23,7 +23,7 @@ __all__ = ["forget_finished", "keep_finished", "made", "restore_finished"]
 
 
 def keep_finished(out: Path, checkpoint: Path) -> None:
-    """Keep the result in `out`, if this is a SLURM job; elsewhere jobs end with their controller."""
+    """Keep the result in `out` of a SLURM job; elsewhere jobs end with their controller."""
     if "SLURM_JOB_ID" in os.environ:
         with replacing(CheckpointFolder(checkpoint.parent).finished) as temporary:
             _copy(out, temporary)

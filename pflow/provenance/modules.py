@@ -65,7 +65,7 @@ def forget_modules() -> None:
 
 
 def keep_what_was_read() -> None:
-    """Write new entries to disk. Errors are ignored: the next plan then takes half a second longer."""
+    """Write new entries to disk. On an error the next plan takes half a second longer."""
     if not NEW:
         return
     NEW.clear()

@@ -194,8 +194,8 @@ def require_convergence(measured: dict[str, float], choice: ReferenceSettings, w
         (
             measured["divergent_fraction"] <= choice.largest_divergent,
             (
-                f"the share of divergent steps (={measured['divergent_fraction']:.2g}) must be at most"
-                f" `largest_divergent` (={choice.largest_divergent:g})"
+                f"the share of divergent steps (={measured['divergent_fraction']:.2g}) must be at"
+                f" most `largest_divergent` (={choice.largest_divergent:g})"
             ),
         ),
     ]

@@ -214,7 +214,7 @@ class ObservationFigures:
         )
 
     def each_unknown(self) -> None:
-        """Marginals of few parameters; means and standard deviations of many, against a reference."""
+        """Marginals of few parameters; moments of many, against a reference."""
         results = self.results
         truth, given, against = results.reference_draws, {}, ""
         if truth is not None:
