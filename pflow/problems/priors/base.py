@@ -1,4 +1,4 @@
-"""What a prior is."""
+"""The interface of priors."""
 
 from __future__ import annotations
 
