@@ -32,7 +32,7 @@ class RombergOperator(Operator):
 
     Arguments:
         shape: of one image, (channels, height, width).
-        ratio: unknowns for each measurement: 2 keeps half of the entries; 1 all of them.
+        ratio: parameters for each measurement: 2 keeps half of the entries; 1 all of them.
         seed: of the phases and of the kept entries.
         measurements: True for the measurements R x, a vector; False for their back-projection A x,
             an image, as in the paper.
