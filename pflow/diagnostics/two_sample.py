@@ -111,7 +111,7 @@ def _standardised(draws: ArrayLike, reference: ArrayLike) -> tuple[np.ndarray, n
     )
     if first.shape[1] != second.shape[1]:
         raise ValueError(
-            f"draws and reference must have as many unknowns, and have {first.shape[1]} and"
+            f"draws and reference must have as many parameters, and have {first.shape[1]} and"
             f" {second.shape[1]}"
         )
     for name, values in (("draws", first), ("reference", second)):
@@ -122,7 +122,7 @@ def _standardised(draws: ArrayLike, reference: ArrayLike) -> tuple[np.ndarray, n
             )
     centre, spread = second.mean(0), second.std(0)
     if (spread <= 0).any():
-        raise ValueError("`reference` must vary in every unknown")
+        raise ValueError("`reference` must vary in every parameter")
     return (first - centre) / spread, (second - centre) / spread
 
 

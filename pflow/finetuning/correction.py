@@ -72,7 +72,7 @@ def require_correctable(method: MethodSettings, where: str, model_shape: Sequenc
     unknowns = math.prod(model_shape)
     if _choice(method) and unknowns > MOST_UNKNOWNS:
         raise PflowError(
-            f"`correct_latent` keeps a dense matrix of the unknowns (={unknowns}), and they must be"
+            f"`correct_latent` has a dense matrix of the parameters (={unknowns}), and they must be"
             f" at most {MOST_UNKNOWNS} for that: remove it from {where}"
         )
 

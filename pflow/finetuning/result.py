@@ -202,6 +202,6 @@ def _outcome(corrected: CorrectedFlow) -> str:
         return "none proved itself"
     correction = corrected.correction
     return (
-        f"score error per unknown at points left out from {correction.flow_error:.3g} to"
+        f"score error per parameter at points left out from {correction.flow_error:.3g} to"
         f" {correction.error:.3g}"
     )

@@ -96,7 +96,7 @@ class Stopping:
             )
             if self.score_error is not None and error <= self.score_error:
                 return (
-                    f"the score error ({error:.3g} per unknown over {self.window} draws) reached"
+                    f"the score error ({error:.3g} per parameter over {self.window} draws) reached"
                     f" its target {self.score_error}"
                 )
             if (

@@ -50,7 +50,7 @@ class RombergOperator(Operator):
         if not 1 <= ratio <= size:
             raise PflowError(
                 f"`ratio` (={ratio}) of a random convolution must be from 1 (nothing is left out)"
-                f" to the {size} unknowns"
+                f" to the {size} parameters"
             )
         kept = math.ceil(size / ratio)
         super().__init__(model_shape=shape, data_shape=(kept,) if measurements else shape)

@@ -115,7 +115,7 @@ class Problem(ABC):
         if len(self.parameter_names) != math.prod(self.model_shape):
             raise PflowError(
                 "`parameter_names` must have one name for each of the"
-                f" {math.prod(self.model_shape)} unknowns, and has {len(self.parameter_names)}"
+                f" {math.prod(self.model_shape)} parameters, and has {len(self.parameter_names)}"
             )
 
     @property

@@ -57,8 +57,8 @@ class DataOnly(Problem):
         self.parameter_names = tuple(parameter_names or (f"x{i + 1}" for i in range(size)))
         if len(self.parameter_names) != size:
             raise PflowError(
-                f"`problem.parameter_names` must have one name for each of the {size} unknowns, and"
-                f" has {len(self.parameter_names)}"
+                f"`problem.parameter_names` must have one name for each of the {size} parameters,"
+                f" and has {len(self.parameter_names)}"
             )
 
     def sample_prior(
