@@ -70,7 +70,7 @@ class Gaussian(PriorProblem):
             whole_number("operator_seed", operator_seed, minimum=0, maximum=2**63 - 1)
         )
         (size,) = self.model_shape_of(side)
-        # Drawn in float32: the published results of pflow were computed with these matrices.
+        # Drawn in float32: draws in float64 would give other matrices for the same seed.
         disturbance = torch.randn(size, size, generator=generator).double()
         super().__init__(
             prior=MaternField((side, side), length, nu=math.inf, jitter=self.jitter),
