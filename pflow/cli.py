@@ -1,7 +1,7 @@
 """`python -m pflow STAGE ...`: one subcommand a stage, and `new`, `run` and `status` of a project.
 
 Each rule of the pipeline calls exactly this, so the first line of every job's log is a command that
-a person can paste. A stage is imported when it runs: `--help` and a wrong argument answer at once.
+reruns the job. A stage is imported when it runs: `--help` and a wrong argument answer at once.
 """
 
 from __future__ import annotations

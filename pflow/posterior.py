@@ -1,14 +1,12 @@
-"""Posterior stores for people: load one run or pool its seeds as chains, draw equally weighted
+"""Reading of posterior stores: load one run or pool its seeds as chains, draw equally weighted
 samples, take expectations.
 
     from pflow.posterior import expectation, load_posterior, resample
 
-    posterior = load_posterior("results/rosenbrock/posteriors/y1/preconditioned")   # every seed is
-                                                                                    a chain
-    mean = expectation(posterior, posterior["posterior"]["x"])                      #
-                                                                                    importance-weighted
-    draws = resample(posterior, 1000)                                               # equally
-                                                                                    weighted
+    # every seed is a chain
+    posterior = load_posterior("results/rosenbrock/posteriors/y1/preconditioned")
+    mean = expectation(posterior, posterior["posterior"]["x"])  # importance-weighted
+    draws = resample(posterior, 1000)  # equally weighted
 
 With x_i ~ q and log_weight_i = log p~(x_i) - log q(x_i), the weighted mean of f is sum_i w_i f(x_i)
 / sum_i w_i: it corrects the flow where the weights can be trusted (`pareto_k` below 0.7 in

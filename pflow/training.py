@@ -1,7 +1,7 @@
-"""One loop for all objectives: state in, state out.
+"""The training loop of all objectives.
 
-Every number that the next step depends on lies in `TrainingState`: weights, optimiser, generator,
-objective, history. Saved and loaded, it continues bit for bit, so an interrupted run and an
+`TrainingState` holds everything that the next step depends on: weights, optimiser, generator,
+objective, history. A saved and loaded state continues bit for bit: an interrupted run and an
 uninterrupted one end in the same weights.
 """
 

@@ -1,4 +1,4 @@
-"""What one setting demands of another: every contradiction within an experiment, in words.
+"""Checks of settings against each other: every contradiction within an experiment.
 
 Each function takes the experiment and `where`, its full key for messages, and returns one line for
 each mistake.
@@ -19,7 +19,7 @@ __all__ = ["mistakes_of_experiment"]
 
 
 def mistakes_of_experiment(where: str, experiment: ExperimentSettings) -> list[str]:
-    """All mistakes of an experiment whose settings are right one by one."""
+    """All contradictions in an experiment whose settings are valid one by one."""
     return [
         *_of_pairs(where, experiment),
         *_without_operator(where, experiment),
@@ -46,7 +46,7 @@ def _of_pairs(where: str, experiment: ExperimentSettings) -> list[str]:
 
 
 def _without_operator(where: str, experiment: ExperimentSettings) -> list[str]:
-    """What needs F cannot be asked of pairs alone."""
+    """Settings that need F, in an experiment of pairs alone."""
     if has_operator(experiment.problem):
         return []
     way_out = f"set `objective: none`, or give a `{where}.problem` with an operator"
@@ -88,7 +88,7 @@ def _of_seeds(where: str, experiment: ExperimentSettings) -> list[str]:
 
 
 def _of_priors(where: str, experiment: ExperimentSettings) -> list[str]:
-    """Priors that are flows, and flows that fine-tuning starts from."""
+    """Flows used as priors, and flows that fine-tuning starts from."""
     mistakes = []
     unconditional = [
         name for name, flow in experiment.flows.items() if not getattr(flow, "conditional", True)
@@ -151,7 +151,7 @@ def _of_observations(where: str, experiment: ExperimentSettings) -> list[str]:
         if observation.x_true is not None and size is not None and len(observation.x_true) != size:
             mistakes.append(
                 f"`{where}.observations.{name}.x_true` (={observation.x_true}) must have {size}"
-                " numbers, one for each unknown"
+                " numbers, one for each parameter"
             )
     return mistakes
 
@@ -169,13 +169,13 @@ def _of_flows(where: str, experiment: ExperimentSettings) -> list[str]:
         of_two = size is not None and size > 1 and not size & (size - 1)
         if flow.tag_value == "chint" and vector and not of_two:
             mistakes.append(
-                f"`{where}.flows.{name}` (chint) needs a power of two of unknowns, and the problem"
+                f"`{where}.flows.{name}` (chint) needs a power of two parameters, and the problem"
                 f" has {size}: use coupling"
             )
     return mistakes
 
 
 def _model_size(experiment: ExperimentSettings) -> int | None:
-    """Number of unknowns; None where it is known in the jobs only."""
+    """Number of parameters; None if only the jobs can determine it."""
     shape = experiment.problem.model_shape
     return None if shape is None else math.prod(shape)

@@ -83,7 +83,7 @@ class PairsSettings:
         return x.shape[0], x.shape[1:] or (1,), y.shape[1:] or (1,)
 
     def mistakes(self, where: str) -> Iterator[str]:
-        """What is wrong with the split, given the number of pairs."""
+        """Mistakes in the split, given the number of pairs."""
         rows = self.shapes(where)[0]
         total = self.train + self.validation + self.test
         if total > 1 + 1e-9:
@@ -188,8 +188,8 @@ def _glob(pattern: str) -> list[Path]:
 
 
 def _label(path: Path, pattern: str) -> str:
-    """The part of the path that the pattern leaves open, without its suffix, as letters that a
-    folder's name may have.
+    """The part of the path that matches the pattern, without its suffix, restricted to characters
+    that a folder's name may have.
     """
     fixed = next(i for i, part in enumerate(Path(pattern).parts) if _is_glob(part))
     return re.sub(r"[^\w-]+", "_", "-".join(path.with_suffix("").parts[fixed:]))

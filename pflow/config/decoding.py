@@ -1,8 +1,8 @@
 """Strict decoding: plain data (from YAML or JSON) into frozen dataclasses, and every mistake found
 in one pass.
 
-The types of the fields are the rules. Beyond the type, `setting(...)` holds bounds and the
-sentence that the schema and the documentation show for the key.
+The types of the fields define what is valid. `setting(...)` adds bounds and the description of the
+key for the schema and the documentation.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def decode(kind: Any, data: Any, where: str) -> Any:
 
     Arguments:
         kind: the dataclass, or any type that a field may have.
-        data: what YAML or JSON gave.
+        data: the data that YAML or JSON contains.
         where: the key's full name, for messages ("experiments.rosenbrock").
 
     Raises:
@@ -170,7 +170,7 @@ def _decode_user_class(
 ) -> Any:
     try:
         return _decode_dataclass(option.kind_for(data, where), data, where, mistakes)
-    except PflowError as error:  # what the key leads to is itself wrong
+    except PflowError as error:  # the value of the key is itself invalid
         return _fail(mistakes, str(error))
 
 
@@ -212,7 +212,7 @@ def _decode_scalar(kind: type, data: Any, where: str, mistakes: list[str], rules
         value = float(value)
     elif kind is int:
         if isinstance(data, str) or (isinstance(data, float) and data.is_integer()):
-            with contextlib.suppress(ValueError):  # 1e4 and "5000" mean what they say
+            with contextlib.suppress(ValueError):  # accept 1e4 and "5000" as whole numbers
                 value = int(float(data)) if float(data).is_integer() else data
         if isinstance(value, bool) or not isinstance(value, int):
             return _fail(mistakes, f"`{where}` (={_show(data)}) must be a whole number")

@@ -1,4 +1,4 @@
-"""What a docstring says about the arguments."""
+"""Descriptions of arguments, read from docstrings."""
 
 from __future__ import annotations
 

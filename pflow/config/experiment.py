@@ -36,7 +36,7 @@ class SampleSettings:
         minimum=0,
     )
     prior_draws: int = setting(
-        "Draws of the prior that look for posterior mass which the flow has missed; each costs one"
+        "Draws of the prior used to find posterior mass that the flow misses; each costs one"
         " forward (0: none).",
         1000,
         minimum=0,
@@ -45,7 +45,7 @@ class SampleSettings:
 
 @dataclass(frozen=True)
 class ResourceSettings:
-    """What each training or sampling job of this experiment asks of the machine."""
+    """Resources of each training or sampling job of this experiment."""
 
     threads: int = setting("CPU threads of a training job.", 1, minimum=1)
     memory_mb: int = setting("Memory of a training job, in MB.", 2000, minimum=100)
@@ -75,14 +75,14 @@ class ExperimentSettings:
         "Prior, operators and noise. Absent, with `pairs`: no operator is known.",
         factory=PairsOnlyProblemSettings,
     )
-    pairs: PairsSettings | None = setting(
-        "Pairs that exist already; they take the place of `simulate`.", None
-    )
+    pairs: PairsSettings | None = setting("Existing pairs; they replace `simulate`.", None)
     prior: PriorSettings = setting(
         "Prior of the high-fidelity posterior.", factory=ProblemPriorSettings
     )
     title: str = setting("Heading in the report.", "")
-    question: str = setting("What is asked, in a sentence or two, for the report.", "")
+    question: str = setting(
+        "The question that the experiment answers, in a sentence or two, for the report.", ""
+    )
     notes: list[str] = setting("Sentences that the report prints beside the results.", factory=list)
     simulate: SimulateSettings = setting("Low-fidelity pairs.", factory=SimulateSettings)
     reference: ReferenceSettings = setting(

@@ -17,8 +17,8 @@ __all__ = [
 ]
 
 MEMORY = (
-    "Images only: what is kept for the backward pass. `store` (the default): all; `checkpoint`: the"
-    " state before each block, which is computed again; `invert`: the result alone, from which"
+    "Images only: what is stored for the backward pass. `store` (the default): all; `checkpoint`:"
+    " the state before each block, which is computed again; `invert`: the result alone, from which"
     " every block is computed back."
 )
 PRECISION = (
@@ -82,7 +82,7 @@ class CouplingFlowSettings(TaggedUnion):
         "Width of the conditioners; for images, channels of their convolutions.", 64, minimum=1
     )
     mixing: Literal["permutation", "orthogonal"] | None = setting(
-        "What mixes the unknowns (for images, the channels) between blocks; by default"
+        "What mixes the parameters (for images, the channels) between blocks; by default"
         " `permutation` for vectors and `orthogonal` for images.",
         None,
     )
@@ -114,7 +114,8 @@ class CouplingFlowSettings(TaggedUnion):
     memory: Literal["store", "checkpoint", "invert"] | None = setting(MEMORY, None)
     precision: Literal["float32", "bfloat16"] | None = setting(PRECISION, None)
     conditional: bool = setting(
-        "Whether the flow sees the data; false for a density of the models alone, to be a `prior`.",
+        "Whether the flow is conditioned on the data; false for a density of the models alone, for"
+        " a `prior`.",
         True,
     )
     pretrain: PretrainSettings = setting("Stage 1 of this flow.", factory=PretrainSettings)

@@ -1,4 +1,4 @@
-"""The settings of a job of each stage, as its command line carries them.
+"""The settings of a job of each stage, as passed on its command line.
 
 Imports neither torch nor matplotlib, because the Snakefile reads it.
 """
@@ -164,7 +164,7 @@ class ReportJobSettings:
 
 
 def with_workers(problem: ProblemSettings, count: int) -> ProblemSettings:
-    """The problem whose operator is evaluated in so many processes, where it can be: an execution
-    setting, on which no result depends.
+    """The problem with the number of processes that evaluate its operator, if it has that setting;
+    results do not depend on it.
     """
     return dataclasses.replace(problem, workers=count) if hasattr(problem, "workers") else problem

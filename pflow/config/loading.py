@@ -1,4 +1,4 @@
-"""From the mapping that YAML holds to a checked configuration."""
+"""Decodes and checks the configuration that YAML holds."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def load_configuration(data: object, reserved: Collection[str] = ()) -> Configur
 
 
 def _completed(where: str, experiment: ExperimentSettings) -> ExperimentSettings:
-    """The experiment with what its files say: the observations that a glob matches, the shapes of
+    """The experiment completed from its files: the observations that a glob matches, the shapes of
     pairs without an operator.
     """
     e = dataclasses.replace(

@@ -1,5 +1,5 @@
-"""Settings of the prior in the high-fidelity stage: where log p(x) comes from, if the problem's own
-is not wanted or has no formula.
+"""Settings of the prior in the high-fidelity stage: the source of log p(x), if it is not the
+problem's formula.
 """
 
 from __future__ import annotations

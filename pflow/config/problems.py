@@ -35,7 +35,7 @@ class BuiltInProblemSettings(TaggedUnion):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the class is called with."""
+        """The arguments of the class."""
         return given_arguments(self)
 
 
@@ -105,5 +105,5 @@ def problem_settings(name: str, **settings: Any) -> BuiltInProblemSettings:
 
 
 def has_operator(problem: ProblemSettings) -> bool:
-    """Whether F is known, so that it can be evaluated; pairs alone have none."""
+    """Whether there is an operator F to evaluate; pairs alone have none."""
     return not isinstance(problem, PairsOnlyProblemSettings)

@@ -19,9 +19,9 @@ INTRODUCTION = """# Configuration
 
 Generated from the settings classes by `python -m pflow.config.schema --markdown > docs/configuration.md`; a test holds it equal.
 
-A configuration is a YAML file: `config.yaml` for `snakemake`, any file for `python -m pflow run FILE`. What is not written has the default below. A misspelt key, a
-wrong type and an impossible value stop everything before anything runs, each with one line that names the key, the rule and the nearest right name.
-Numbers may be written as people write them (`1e-3`, `5e3`). Paths start in the folder where you run. `snakemake --configfile CHANGES.yaml` overrides
+A configuration is a YAML file: `config.yaml` for `snakemake`, any file for `python -m pflow run FILE`. Omitted keys have the defaults below. A misspelt key, a
+wrong type and an impossible value stop everything before anything runs, each with one line that names the key, the rule and the nearest valid name.
+Numbers may be written as `1e-3` or `5e3`. Paths start in the folder where you run. `snakemake --configfile CHANGES.yaml` overrides
 `config.yaml` key by key.
 """
 NAMES = {float: "number", int: "whole number", bool: "true / false", str: "text", Path: "path"}
@@ -139,9 +139,7 @@ def _default(field: Any) -> str:
 
 
 def _dataclasses(hint: Any) -> list[Any]:
-    """The dataclasses that a type leads to: itself, the members of a union, the values of a
-    mapping.
-    """
+    """The dataclasses in a type: itself, the members of a union, the values of a mapping."""
     if dataclasses.is_dataclass(hint):
         return [hint]
     return [kind for argument in typing.get_args(hint) for kind in _dataclasses(argument)]

@@ -62,7 +62,7 @@ def _of(kind: Any) -> dict[str, Any]:
         }
     if dataclasses.is_dataclass(kind):
         return _of_dataclass(kind)
-    # YAML 1.1 reads 1e-3 as text, and the decoder takes it as the number it is.
+    # YAML 1.1 reads 1e-3 as text; the decoder converts it to a number.
     number = {"type": ["number", "string"]}
     return {
         float: number,
@@ -94,7 +94,7 @@ def _of_dataclass(kind: Any) -> dict[str, Any]:
         properties[field.name] = described
     further = bool(
         getattr(kind, "user_key", "")
-    )  # a user's class has settings that nobody else knows
+    )  # a user's class has settings that the schema cannot know
     described = {
         "type": "object",
         "description": _first_line(kind),

@@ -26,7 +26,7 @@ LISTS = {"list": list, "List": list, "Sequence": list, "tuple": tuple, "Tuple": 
 
 
 class Signature(NamedTuple):
-    """The arguments of a class or a function without `self`, and what describes them."""
+    """The arguments of a class or a function without `self`, and their descriptions."""
 
     positional: list[ast.arg]
     arguments: ast.arguments
@@ -77,7 +77,7 @@ def fields_of(definition: Definition, reserved: Collection[str] = ()) -> list[tu
 
 
 def given_arguments(settings: Any, besides: Collection[str] = ()) -> dict[str, Any]:
-    """What the class is called with: every field of `settings` that was made by `fields_of`.
+    """The arguments of the class: every field of `settings` that was made by `fields_of`.
 
     A setting that was left out, and whose default is an expression, keeps the default in the code.
     """

@@ -1,4 +1,4 @@
-"""Settings of what posteriors are compared with, of calibration and of the verdict; part of the
+"""Settings of the reference posterior, of calibration and of the verdict; part of the
 configuration, see `pflow.config.experiment`.
 """
 
@@ -14,7 +14,7 @@ __all__ = ["CalibrateSettings", "EvaluateSettings", "ReferenceSettings", "Verdic
 
 @dataclass(frozen=True)
 class ReferenceSettings:
-    """What posteriors are compared with."""
+    """The reference posterior."""
 
     kind: Literal["exact", "nuts", "gaussian", "none"] = setting(
         "`exact`: independent draws, for problems whose posterior is known; `nuts`: Markov chains"
@@ -46,12 +46,12 @@ class CalibrateSettings:
     pairs: int = setting("Held-out pairs, at most (the test split of `simulate`).", 500, minimum=50)
     draws: int = setting("Draws of the flow for each pair.", 100, minimum=20)
     unknowns: int = setting(
-        "Unknowns whose ranks are tested, at most; evenly spread over the model.", 16, minimum=1
+        "Parameters whose ranks are tested, at most; evenly spaced over the model.", 16, minimum=1
     )
     seed: int = setting("Seed of the draws.", 0, minimum=0)
     fine_tuned: int = setting(
         "Replicate observations, drawn from the prior and the expensive operator, on which each"
-        " method is fine-tuned anew, to see whether its posteriors are calibrated; each costs the"
+        " method is fine-tuned anew, to test the calibration of its posteriors; each costs the"
         " method's evaluations once more (0: none; 20 or more tell something).",
         0,
         minimum=0,
@@ -72,7 +72,7 @@ class VerdictSettings:
     )
     pareto_k: float = setting("Importance weights can be trusted for k-hat below.", 0.7, above=0)
     ess_high: float = setting(
-        "Above this effective sample size fraction, k-hat is noise and not asked.",
+        "Above this effective sample size fraction, k-hat is noise and not used.",
         0.9,
         above=0,
         maximum=1,
@@ -84,10 +84,13 @@ class VerdictSettings:
         maximum=1,
     )
     ess_usable: float = setting(
-        "Smallest effective sample size fraction that weights can repair.", 0.05, above=0, maximum=1
+        "Smallest effective sample size fraction that importance weights can correct.",
+        0.05,
+        above=0,
+        maximum=1,
     )
     weights_dimension: int = setting(
-        "Above this many unknowns, collapsed weights say nothing.", 100, minimum=1
+        "Above this many parameters, collapsed weights do not count.", 100, minimum=1
     )
     zero_weight_usable: float = setting(
         "Largest share of draws without finite posterior density in a usable posterior.",
@@ -95,13 +98,14 @@ class VerdictSettings:
         minimum=0,
     )
     score_error_trustworthy: float = setting(
-        "Largest score error per unknown of a trustworthy posterior.", 0.3, above=0
+        "Largest score error per parameter of a trustworthy posterior.", 0.3, above=0
     )
     score_error_usable: float = setting(
-        "Largest score error per unknown of a usable posterior.", 1.5, above=0
+        "Largest score error per parameter of a usable posterior.", 1.5, above=0
     )
     predictive_trustworthy: float = setting(
-        "Predictive chi-squares this close to 1 are no evidence against, however significant.",
+        "Predictive chi-squares this close to 1 do not count against a posterior, even if"
+        " significant.",
         0.05,
         minimum=0,
     )

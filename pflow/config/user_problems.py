@@ -29,7 +29,7 @@ class UserProblemSettings(TaggedUnion):
     """
 
     user_key: ClassVar[str] = "module"
-    model_shape: ClassVar[None] = None  # known when the class is, in the jobs
+    model_shape: ClassVar[None] = None  # known after the class is imported, in the jobs
     module: Path = setting("The Python file; the path starts in the folder where you run pflow.")
     name: str = setting("The class, a subclass of pflow.problems.Problem, or the function.")
     code: str = setting("Fingerprint of the code and of the files it names; pflow fills it in.", "")
@@ -48,7 +48,7 @@ class UserProblemSettings(TaggedUnion):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the class is called with."""
+        """The arguments of the class."""
         return given_arguments(self, besides=RESERVED)
 
     @classmethod
@@ -56,7 +56,7 @@ class UserProblemSettings(TaggedUnion):
         """This class with the arguments of the user's class as further fields."""
         path, name = data["module"], data.get("name")
         if not isinstance(path, str) or not isinstance(name, str):
-            return cls  # decoding says what is wrong
+            return cls  # decoding reports the error
         if not Path(path).is_file():
             raise PflowError(
                 f"`{where}.module` (={path!r}) is not there: {Path(path).absolute()} (paths start"

@@ -72,7 +72,7 @@ class PairStream:
 
     Arguments:
         paths: shards, each a store with arrays x and y, sample first; where it also holds
-            `summary`, that is what flows see, and takes the place of y.
+            `summary`, flows are conditioned on that instead of y.
         memory_mb: largest part of the pairs held at a time.
         device: where batches go.
 
@@ -118,7 +118,7 @@ class PairStream:
         skip = first * batch
         while windows and skip >= len(
             orders[0]
-        ):  # whole windows that an interrupted epoch has behind it
+        ):  # whole windows that the interrupted epoch has completed
             skip -= len(orders.pop(0))
             windows.pop(0)
         if windows:
@@ -126,7 +126,7 @@ class PairStream:
         rest: Pair | None = None
         for (x, y), chosen in zip(self._read_ahead(windows), orders, strict=True):
             chosen = chosen.to(x.device)
-            if rest is not None:  # fill up what the window before has left over
+            if rest is not None:  # complete the incomplete batch of the previous window
                 missing = batch - len(rest[0])
                 first_rows, chosen = chosen[:missing], chosen[missing:]
                 rest = torch.cat([rest[0], x[first_rows]]), torch.cat([rest[1], y[first_rows]])

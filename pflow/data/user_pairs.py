@@ -1,8 +1,8 @@
 """A user's pairs (x, y): checked, split, and cut into shards.
 
-Every job scans the whole file once, because constant channels and equal models show only there, and
-then reads its own rows. The split depends on the seed and on which models are equal, on nothing
-else.
+Every job scans the whole file once, because only the whole file shows constant channels and equal
+models, and then reads its own rows. The split depends on the seed and on which models are equal, on
+nothing else.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def cut_shard(
     """x (pairs, *model) and y (pairs, *data) of one shard, float32, in random order.
 
     Raises:
-        PflowError: shapes that are not the problem's, NaN, a constant channel, equal models, or a
-            split that comes out empty.
+        PflowError: shapes that are not the problem's, NaN, a constant channel, equal models, or an
+            empty split.
     """
     count, *shapes = source.shapes("pairs")
     for name, found, wanted in (("x", shapes[0], model_shape), ("y", shapes[1], data_shape)):
@@ -56,7 +56,7 @@ def cut_shard(
 
 
 def _scan(source: PairsSettings, count: int) -> list[bytes]:
-    """A key of each model, equal for equal ones; what is wrong with the numbers is refused."""
+    """A key of each model, equal for equal models; raises an error for invalid numbers."""
     keys: list[bytes] = []
     for which in ("x", "y"):
         name, found = header(source.file, getattr(source, which), f"pairs.{which}")

@@ -1,4 +1,4 @@
-"""How good is a posterior? Arrays in, numbers out; nothing here knows of flows, problems or files.
+"""Diagnostics of posteriors: from arrays to numbers, without flows, problems or files.
 
 Throughout, x_i are draws of the approximation q, p~ is the unnormalised posterior, p the normalised
 one, and

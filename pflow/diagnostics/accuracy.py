@@ -1,5 +1,5 @@
-"""Accuracy of q against a posterior whose normalised density is known: the numbers that methods are
-compared by.
+"""Accuracy of q against a posterior whose normalised density is known: the measures that compare
+methods.
 """
 
 from __future__ import annotations

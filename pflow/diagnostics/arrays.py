@@ -1,4 +1,4 @@
-"""What every diagnostic asks of its arrays."""
+"""Checks of the arrays of all diagnostics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def log_densities(
     """Log densities or log weights of draws as a float64 vector.
 
     Arguments:
-        name: how errors call them.
+        name: their name in error messages.
         values: one number for each draw.
         allow_zero: whether -inf, a density of zero, is legal.
         at_least: how many draws are needed.

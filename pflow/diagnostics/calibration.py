@@ -6,11 +6,11 @@ quantity f(x, y) the rank
     r = #{l : f(x_l, y) < f(x*, y)}
 
 is uniform on 0 ... L over pairs (simulation-based calibration: Talts, Betancourt, Simpson, Vehtari,
-Gelman 2018, https://arxiv.org/abs/1804.06788). Each unknown is such a quantity; log q sees the
+Gelman 2018, https://arxiv.org/abs/1804.06788). Each parameter is such a quantity; log q tests the
 joint distribution (Modrak et al. 2023, https://arxiv.org/abs/2211.02383); the distance to a random
 point is TARP (Lemos, Coogan, Hezaveh, Perreault-Levasseur 2023, https://arxiv.org/abs/2302.03026),
-which sees a wrong spread in any dimension and is weak for a shift. Too many small and large ranks:
-q is too narrow; a hump: too wide; a slope: biased.
+which detects a wrong spread in any dimension and is less sensitive to a shift. Too many small and
+large ranks: q is too narrow; a hump: too wide; a slope: biased.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Uniformity:
     """A test that ranks are uniform, simultaneously at every point of their distribution function.
 
     Attributes:
-        p_value: small where they are not.
+        p_value: small if they are not.
         at: the points z = k / (L + 1).
         empirical: share of ranks below k, at each z.
         low, high: where a uniform sample stays, everywhere at once, with probability 1 - level.

@@ -1,9 +1,9 @@
 r"""A classifier that trains in milliseconds: ridge regression of the label +-1 on random features.
 
-Features of a standardised point v are 1, v, v^2 and :math:`\tanh(A v + b)` with random A, b: enough
-to see a shift, a spread and a bend. In more than 100 dimensions v is first projected onto 100
-random directions. There is no training loop, so tests that need a hundred classifiers can have
-them.
+Features of a standardised point v are 1, v, v^2 and :math:`\tanh(A v + b)` with random A, b:
+sufficient to detect a shift, a wrong spread and curvature. In more than 100 dimensions v is first
+projected onto 100 random directions. There is no training loop, so tests can afford a hundred
+classifiers.
 """
 
 from __future__ import annotations

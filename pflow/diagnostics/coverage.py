@@ -1,6 +1,4 @@
-"""How much of the posterior lies where q says it does: credible intervals of q, and mass that q has
-missed.
-"""
+"""Coverage of the credible intervals of q, and posterior mass that q misses."""
 
 from __future__ import annotations
 
@@ -18,7 +16,8 @@ OUTSIDE = 0.001  # q's region of highest density holds all but this much of its 
 def interval_coverage(
     draws: ArrayLike, others: ArrayLike, weight: ArrayLike | None = None
 ) -> dict[str, float]:
-    """Posterior mass inside the central 50, 90 and 95 % intervals of q, averaged over the unknowns.
+    """Posterior mass inside the central 50, 90 and 95 % intervals of q, averaged over the
+    parameters.
 
     Arguments:
         draws: of q, (draws, ...).
@@ -55,12 +54,11 @@ def missed_by_prior(
     log_evidence: float, log_q: ArrayLike, prior_log_likelihood: ArrayLike, prior_log_q: ArrayLike
 ) -> tuple[float, float]:
     r"""The same without a reference: draws of the prior, weighted with the likelihood, may find
-    what q has not.
+    mass that q misses.
 
-    With the evidence :math:`Z_q` that q's own weights see and :math:`Z_o` the prior mean of the
-    likelihood outside q's region, the missed share is :math:`Z_o / (Z_q + Z_o)`. Only a lost region
-    that prior draws hit is found: this works in few dimensions, and finds nothing, at no harm, in
-    many.
+    With the evidence :math:`Z_q` estimated from the weights of q and :math:`Z_o` the prior mean of
+    the likelihood outside q's region, the missed share is :math:`Z_o / (Z_q + Z_o)`. Only a lost
+    region that prior draws hit is found: this works in few dimensions, and finds nothing in many.
 
     Arguments:
         log_evidence: the estimate from the weights of q.

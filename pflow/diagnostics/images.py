@@ -1,5 +1,4 @@
-r"""How good a posterior of an image is against the true image, and what the images of a kind of
-geology look like.
+r"""Measures of an image posterior against the true image, and statistics of geological images.
 
 Signal-to-noise ratios are in decibels: :math:`20 \log_{10} \|x\| / \|\hat x - x\|`, so that 20 dB
 is an error of a tenth.
@@ -47,7 +46,7 @@ def signal_to_noise_db(estimate: ArrayLike, truth: ArrayLike) -> float:
 def against_truth(
     draws: ArrayLike, truth: ArrayLike, baselines: Mapping[str, ArrayLike] | None = None
 ) -> dict[str, float]:
-    """What posterior draws are worth where the true image is known.
+    """Accuracy of posterior draws where the true image is known.
 
     Arguments:
         draws: of the posterior, (draws, *image), at least 20.

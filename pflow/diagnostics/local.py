@@ -1,12 +1,13 @@
-r"""Is an amortised flow right at this very observation? The local classifier two-sample test.
+r"""The local classifier two-sample test of an amortised flow at one observation.
 
 T(x; y) of pairs (x, y) is standard normal, independent of y, exactly if q is the posterior for
 (almost) every y. A classifier learns to tell (T(x; y), y) from (z, y) with z ~ N(0, I); evaluated
-at y_obs with fresh z, its confidence says how wrong q is *there*. If q is right, T(x_i; y_i) and
-z_i are exchangeable for each pair i, so exchanging them at random shows what confidence is normal.
-Linhart, Gramfort, Rodrigues 2023, "L-C2ST: local diagnostics for posterior approximations",
-https://arxiv.org/abs/2306.03580 (the variant for flows), with the linear classifier of
-`pflow.diagnostics.classifier`: then all repetitions share one matrix, and cost next to nothing.
+at y_obs with fresh z, its confidence measures the error of q *there*. If q is right, T(x_i; y_i)
+and z_i are exchangeable for each pair i, so random exchanges give the null distribution of the
+confidence. Linhart, Gramfort, Rodrigues 2023, "L-C2ST: local diagnostics for posterior
+approximations", https://arxiv.org/abs/2306.03580 (the variant for flows), with the linear
+classifier of `pflow.diagnostics.classifier`: then all repetitions share one matrix, and their cost
+is negligible.
 """
 
 from __future__ import annotations

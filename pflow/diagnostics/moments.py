@@ -1,5 +1,5 @@
 """Errors of posterior moments, in units of the reference's standard deviation, averaged over the
-unknowns.
+parameters.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Does an observation resemble the data that a flow was trained on?
+"""Test whether an observation resembles the training data of a flow.
 
-Two distances tell: Mahalanobis in the principal components of the training data (far from all of
-it), and the distance to the nearest training data (in a gap between it). Each is compared with the
-same distance of held-out data, which makes the p-value exact for any distance (conformal): it is
-below a with probability at most a if y_obs comes from where the training data come from. A small
+Two distances are used: Mahalanobis in the principal components of the training data (far from all
+of it), and the distance to the nearest training data (in a gap between it). Each is compared with
+the same distance of held-out data, which makes the p-value exact for any distance (conformal): it
+is below a with probability at most a if y_obs comes from where the training data come from. A small
 p-value says that the amortised flow extrapolates, and that fine-tuning is needed.
 """
 
@@ -48,8 +48,8 @@ def novelty_p_value(observed: ArrayLike, training: ArrayLike, held_out: ArrayLik
 
 
 class _Whitening:
-    """Coordinates along the principal components, each of unit variance, and last the size of what
-    they leave out.
+    """Coordinates along the principal components, each of unit variance, and last the norm of the
+    residual.
     """
 
     def __init__(self, train: np.ndarray) -> None:

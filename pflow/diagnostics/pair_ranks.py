@@ -1,4 +1,4 @@
-"""Where the truths of many pairs rank among draws for each: in every unknown, in log q, and in the
+"""Ranks of the truths of many pairs among draws for each: in every parameter, in log q, and in the
 distance of TARP.
 """
 
@@ -15,7 +15,7 @@ JOINT = ("log_q", "tarp")
 
 
 def evenly_spread(size: int, most: int) -> np.ndarray:
-    """At most `most` of `size` unknowns."""
+    """At most `most` of `size` parameters."""
     return np.unique(np.linspace(0, size - 1, min(size, most)).round().astype(int))
 
 
@@ -36,7 +36,7 @@ def rank_columns(
     chosen: np.ndarray,
     random: np.random.Generator,
 ) -> np.ndarray:
-    """Ranks of the truths, (pairs, chosen + 2): of the chosen unknowns, of log q, of the distance
+    """Ranks of the truths, (pairs, chosen + 2): of the chosen parameters, of log q, of the distance
     to the reference point.
 
     Arguments:
@@ -45,7 +45,7 @@ def rank_columns(
         log_q: log q at the draws, (pairs, draws).
         log_q_of_truth: (pairs,).
         references: one point a pair, (pairs, size).
-        chosen: indices of the unknowns that are ranked one by one.
+        chosen: indices of the parameters that are ranked one by one.
         random: breaks ties.
     """
     distances = tarp_distances(draws, truth, references)
@@ -60,7 +60,7 @@ def rank_columns(
 def calibration_numbers(
     rank: np.ndarray, draws: int, random: np.random.Generator
 ) -> dict[str, float]:
-    """p-values (ranks of unknowns and log q together; TARP) and coverages of what `rank_columns`
+    """p-values (ranks of parameters and log q together; TARP) and coverages of what `rank_columns`
     gives.
     """
     tests = [uniformity(column, draws).p_value for column in rank.T]

@@ -1,5 +1,5 @@
-r"""Can importance weights be trusted? The shape k of the generalised Pareto distribution of their
-largest values.
+r"""The reliability of importance weights: the shape k of the generalised Pareto distribution of
+their largest values.
 
 With k < 0.7 importance-weighted means converge fast enough to be used; with k > 1 the weights have
 no mean at all. The fit is that of ArviZ (Vehtari, Simpson, Gelman, Yao, Gabry 2024, "Pareto
@@ -16,7 +16,7 @@ from pflow.diagnostics.arrays import log_densities
 
 __all__ = ["pareto_k"]
 
-SMALLEST = 25  # a tail of five draws is the least that can be fitted
+SMALLEST = 25  # gives a tail of five draws, the smallest that can be fitted
 
 
 def pareto_k(log_weight: ArrayLike) -> float | None:

@@ -1,4 +1,4 @@
-r"""Do posterior draws fit the data as well as they should?
+r"""The misfit of posterior draws compared with its exact distribution.
 
 For x drawn from the posterior of y, the pair (x, y) has the joint distribution of model and data.
 So the residual of *one* draw, :math:`(y - F(x)) / \sigma`, is standard normal over repeated

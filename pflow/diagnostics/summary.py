@@ -1,7 +1,6 @@
-"""The numbers of metrics.json, from arrays: first what needs no reference, then what a reference
-adds.
+"""The numbers of metrics.json, from arrays: first those without a reference, then those with one.
 
-Values that are not finite do not exist in JSON and are left out; what made them so is counted
+Values that are not finite do not exist in JSON and are left out; their cause is counted
 (`zero_weight_fraction`).
 """
 
@@ -25,7 +24,7 @@ __all__ = ["against_reference", "finite", "without_reference"]
 
 
 def finite(metrics: dict[str, float | None]) -> dict[str, float]:
-    """What is there and finite."""
+    """The entries that exist and are finite."""
     return {
         name: value for name, value in metrics.items() if value is not None and math.isfinite(value)
     }
@@ -44,7 +43,7 @@ def without_reference(
     largest_k: float = 0.7,
     high_ess: float = 0.9,
 ) -> dict[str, float]:
-    """What the draws of q, their weights, misfits and scores say.
+    """Metrics from the draws of q, their weights, misfits and scores.
 
     Arguments:
         draws: x_i ~ q, (draws, ...).

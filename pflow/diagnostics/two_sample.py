@@ -30,10 +30,11 @@ def two_sample(draws: ArrayLike, reference: ArrayLike, seed: int = 0) -> dict[st
 def c2st(
     draws: ArrayLike, reference: ArrayLike, *, most: int = 2000, folds: int = 5, seed: int = 0
 ) -> float:
-    """Accuracy of a classifier that tells draws of q from draws of the reference, on draws it has
-    not seen.
+    """Accuracy of a classifier that separates draws of q from draws of the reference, on held-out
+    draws.
 
-    0.5: cannot tell; 1: always. Lopez-Paz, Oquab 2017, "Revisiting classifier two-sample tests",
+    0.5: indistinguishable; 1: separated. Lopez-Paz, Oquab 2017, "Revisiting classifier two-sample
+        tests",
     https://arxiv.org/abs/1610.06545, with `pflow.diagnostics.classifier`.
     """
     generator = np.random.default_rng(seed)
@@ -110,7 +111,7 @@ def _standardised(draws: ArrayLike, reference: ArrayLike) -> tuple[np.ndarray, n
     )
     if first.shape[1] != second.shape[1]:
         raise ValueError(
-            f"draws and reference must have as many unknowns, and have {first.shape[1]} and"
+            f"draws and reference must have as many parameters, and have {first.shape[1]} and"
             f" {second.shape[1]}"
         )
     for name, values in (("draws", first), ("reference", second)):
@@ -121,7 +122,7 @@ def _standardised(draws: ArrayLike, reference: ArrayLike) -> tuple[np.ndarray, n
             )
     centre, spread = second.mean(0), second.std(0)
     if (spread <= 0).any():
-        raise ValueError("`reference` must vary in every unknown")
+        raise ValueError("`reference` must vary in every parameter")
     return (first - centre) / spread, (second - centre) / spread
 
 

@@ -1,4 +1,4 @@
-"""Where tensors live, and on how many threads they are worked."""
+"""The torch device of a job, and its number of threads."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def select_device(name: str, threads: int = 1) -> torch.device:
-    """The torch device for the setting `device`, with the rule's threads pinned.
+    """The torch device for the setting `device`, with the rule's number of threads set.
 
     Raises:
-        PassingError: `cuda` was asked for and no GPU is visible.
+        PassingError: `cuda` is set and no GPU is visible.
     """
     torch.set_num_threads(threads)
     _keep_freed_memory()
@@ -43,9 +43,9 @@ def select_device(name: str, threads: int = 1) -> torch.device:
 
 
 def _keep_freed_memory() -> None:
-    """Have glibc keep up to 1 GB that a step has freed for the next one. By default it gives it
-    back to the system and takes it again page by page, which is 5 % of the training of a flow for
-    64 x 64 images.
+    """Let glibc reuse up to 1 GB of freed memory in the next step. By default it returns it to the
+    system and requests it again page by page, which costs 5 % of the training of a flow for 64 x 64
+    images.
     """
     if sys.platform == "linux" and (
         mallopt := getattr(ctypes.CDLL(None), "mallopt", None)
@@ -55,9 +55,7 @@ def _keep_freed_memory() -> None:
 
 
 def peak_memory_mb(device: torch.device) -> int:
-    """The most memory that this process has held: of the GPU where it works on one, otherwise of
-    the machine.
-    """
+    """Peak memory of this process: of the GPU if it uses one, otherwise of the machine."""
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**20)
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
@@ -65,5 +63,5 @@ def peak_memory_mb(device: torch.device) -> int:
 
 
 def describe_device(device: torch.device) -> str:
-    """The device as a person would name it."""
+    """A readable name of the device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

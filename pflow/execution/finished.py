@@ -1,11 +1,11 @@
-"""A training whose end the controller may not have seen: its result is kept until the controller
-has.
+"""Keeps the result of a finished training until the controller has recorded its end.
 
-The successor of a killed controller takes the outputs of jobs that still run for incomplete, and
-submits the jobs a second time; Snakemake deletes their outputs when the second job begins, be the
-first one finished by then. A training in a SLURM job therefore leaves second names (hard links) of
-its files beside its checkpoint; the same job, by its identity (settings, code and inputs), takes
-them back instead of training again. They go when a workflow ends well, or another identity comes.
+When a killed controller is started again, it takes the outputs of running jobs for incomplete and
+submits these jobs a second time. Snakemake deletes their outputs when the second job begins, even
+if the first job has finished by then. A training in a SLURM job therefore leaves hard links to its
+files beside its checkpoint. A job with the same identity (settings, code and inputs) restores them
+instead of training again. They are removed when a workflow ends without failure, or when a job with
+another identity runs.
 """
 
 from __future__ import annotations
@@ -23,17 +23,15 @@ __all__ = ["forget_finished", "keep_finished", "made", "restore_finished"]
 
 
 def keep_finished(out: Path, checkpoint: Path) -> None:
-    """Remember the result in `out`, in a SLURM job; elsewhere a controller takes its jobs along
-    when it goes.
-    """
+    """Keep the result in `out` of a SLURM job; elsewhere jobs end with their controller."""
     if "SLURM_JOB_ID" in os.environ:
         with replacing(CheckpointFolder(checkpoint.parent).finished) as temporary:
             _copy(out, temporary)
 
 
 def restore_finished(out: Path, checkpoint: Path, wanted: str) -> bool:
-    """Put a remembered result of the identity `wanted` into `out`; one of another identity, or a
-    damaged one, is forgotten.
+    """Restore a kept result of the identity `wanted` into `out`; delete one of another identity, or
+    a damaged one.
     """
     kept = CheckpointFolder(checkpoint.parent).finished
     if not kept.is_dir():
@@ -47,12 +45,12 @@ def restore_finished(out: Path, checkpoint: Path, wanted: str) -> bool:
 
 
 def forget_finished(results: Path) -> None:
-    """Forget all that is remembered: the controller has seen every end."""
+    """Delete all kept results: the controller has recorded the end of every job."""
     for kept in Layout(results).finished():
         shutil.rmtree(kept, ignore_errors=True)
         for folder in kept.parents:
             try:
-                folder.rmdir()  # only empty folders go
+                folder.rmdir()  # only empty folders are removed
             except OSError:
                 break
 

@@ -1,8 +1,8 @@
-"""SIGTERM and SIGINT: stop at once and say so in one line, or, during training, finish the step,
-save the state, stop.
+"""SIGTERM and SIGINT: stop at once with a message of one line, or, during training, finish the
+step, save the state and stop.
 
-SLURM sends SIGTERM before a time limit or a preemption, a person presses Ctrl-C; both mean "save
-and go".
+SLURM sends SIGTERM before a time limit or a preemption, a user presses Ctrl-C. Both are handled
+alike.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ __all__ = ["DeferredSignals", "Interrupted", "StopSignals"]
 
 
 class Interrupted(BaseException):
-    """Work stopped by a signal after its state was saved. No `except Exception` takes it for an
-    error.
+    """Work stopped by a signal after its state was saved; not caught by `except Exception`.
 
     Attributes:
-        signal_number: what was received; the exit status is 128 + this.
+        signal_number: the signal received; the exit status is 128 + this.
     """
 
     def __init__(self, signal_number: int, message: str) -> None:
@@ -29,12 +28,12 @@ class Interrupted(BaseException):
 
 
 class StopSignals:
-    """Context in which SIGTERM and SIGINT raise `Interrupted` in the main thread, and `received`
-    remembers them.
+    """Context in which SIGTERM and SIGINT raise `Interrupted` in the main thread and are stored in
+    `received`.
 
-    Whatever leaves the context after a signal is that signal: the import of a C extension turns an
-    exception raised within it into an ImportError, and an exception raised in a finaliser is
-    printed and dropped. A dropped one is raised again.
+    After a signal, any exception that leaves the context counts as that signal, because the import
+    of a C extension turns an exception raised within it into an ImportError. An exception raised in
+    a finaliser is printed and dropped by Python; it is raised again at the end of the context.
     """
 
     def __init__(self) -> None:
@@ -72,8 +71,8 @@ class DeferredSignals:
     """Context in which the first SIGTERM or SIGINT only sets `received`; a second one acts at once.
 
     Arguments:
-        patient: no number of signals acts at once. Of several processes each is told by everybody
-            who knows: SLURM, srun, torchrun.
+        patient: further signals do not act at once either: each of several processes receives the
+            same signal from SLURM, srun and torchrun.
     """
 
     def __init__(self, patient: bool = False) -> None:

@@ -1,5 +1,5 @@
-"""One run of one stage: nobody else at the same files, no litter of a killed run, no second try of
-what cannot heal.
+"""Run one stage under a lock, clean up temporary files of killed runs, and do not retry permanent
+errors.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["job"]
 
 @contextmanager
 def job(out: Path, checkpoint: Path | None, identity: str, attempt: int = 1) -> Iterator[JobLock]:
-    """Hold the lock of a job; remember a failure that another attempt would repeat.
+    """Hold the lock of a job; record a permanent error, so that it is not retried.
 
     Arguments:
         out: what the stage writes: a file, a folder, or the root file of a store.
@@ -28,7 +28,7 @@ def job(out: Path, checkpoint: Path | None, identity: str, attempt: int = 1) -> 
         attempt: 1, and one more for each automatic retry.
 
     Raises:
-        PflowError: this is a retry of a failure that only a person can mend.
+        PflowError: this is a retry after a permanent error.
     """
     anchor = checkpoint or whole(out)
     failure = anchor.with_name(f".{anchor.name}.failed")
@@ -65,7 +65,7 @@ def _refuse_to_repeat(failure: Path, identity: str) -> None:
 
 
 def _sweep(output: Path, checkpoint: Path | None) -> None:
-    """Remove what a killed run of this job was writing."""
+    """Remove temporary files of killed runs of this job."""
     patterns = [(output.parent, f".{output.stem}.*.partial")] + [
         (output, f".{name}.*.partial") for name in FLOW_FILES
     ]
@@ -77,7 +77,7 @@ def _sweep(output: Path, checkpoint: Path | None) -> None:
 
 
 def _remove_empty(folder: Path) -> None:
-    """Remove the folder of a checkpoint and those above it, as far as they are empty."""
+    """Remove the folder of a checkpoint and its parents, as far as they are empty."""
     while CHECKPOINTS in folder.parts:
         try:
             folder.rmdir()

@@ -1,15 +1,15 @@
-"""One job, one owner: a lock file that names its owner and shows its heartbeat.
+"""A lock file with the name of its owner, whose modification time is the owner's heartbeat.
 
-A controller that was killed and started again submits jobs whose predecessors may still run. The
-second job of an output waits while the first one lives, and takes over when it is dead:
+A controller that was killed and started again submits jobs that may still be running. The second
+job for the same output waits while the first one runs, and takes over when its process has ended:
 
     owner in the same PID namespace   its process no longer exists: dead at once
     any other owner                   its heartbeat (the time of the file) has not moved for
                                       STALE_SECONDS, as seen from here, so that clocks that disagree
                                       do not matter
 
-Containers may share a host name and each count their processes from 1, so a process number means
-something only within one PID namespace of one boot of one machine.
+Containers may share a host name and each number their processes from 1, so a process number is
+unique only within one PID namespace of one boot of one machine.
 
 `filelock.SoftFileLease` was tried in place of this module. It compares PID namespaces too, but it
 takes the lock from a live process of the same host whose heartbeat stalls (a long call that holds
@@ -37,7 +37,7 @@ SETTLE_SECONDS = 1.0
 
 
 class JobLock:
-    """Context in which this process is the only one at work on a job.
+    """Context in which no other process works on the same job.
 
     Arguments:
         path: the lock file; its folder is made.
@@ -45,7 +45,7 @@ class JobLock:
         stale: seconds without a beat after which an owner elsewhere counts as dead.
 
     Attributes:
-        waited: whether another owner had to be waited for.
+        waited: whether this process waited for another owner.
     """
 
     def __init__(
@@ -82,7 +82,9 @@ class JobLock:
         return True
 
     def _take_over(self) -> bool:
-        """Put our name in place of a dead owner's; of several that do so, the last one has it."""
+        """Replace the name of a dead owner by that of this process; if several do so, the last one
+        holds the lock.
+        """
         os.replace(self._write(), self.path)
         time.sleep(SETTLE_SECONDS)
         return _read(self.path).get("token") == self.token
@@ -95,7 +97,7 @@ class JobLock:
     def _wait_for_the_owner(self) -> None:
         """Return when the owner is dead, or has released the lock (the file is then absent)."""
         seen: tuple[str, int] | None = None
-        since = told = time.monotonic()
+        since = reported = time.monotonic()
         while True:
             try:
                 owner, beat = _read(self.path), self.path.stat().st_mtime_ns
@@ -119,8 +121,8 @@ class JobLock:
                     flush=True,
                 )
                 return
-            if not self.waited or now - told > 60:
-                self.waited, told = True, now
+            if not self.waited or now - reported > 60:
+                self.waited, reported = True, now
                 print(
                     f"waiting for {_describe(owner)}, which is making the same files ({self.path})",
                     file=sys.stderr,
@@ -139,7 +141,8 @@ class JobLock:
                         file=sys.stderr,
                         flush=True,
                     )
-                    # At once: every file is written whole, and the new owner must not be disturbed.
+                    # Exit at once: every file is written atomically, and the new owner must not be
+                    # disturbed.
                     os._exit(1)
             except OSError:
                 continue  # a network file system may be unreachable for a moment

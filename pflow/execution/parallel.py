@@ -1,9 +1,9 @@
 """Several processes that share every batch of one training (torchrun, DistributedDataParallel), on
 one machine or on the nodes of a SLURM job.
 
-Each of n processes has the same weights, random stream and history, and works on every n-th row of
-a batch; gradients are averaged. What decides the course of a run (a loss that is not finite, a
-signal) is agreed on, so that none waits for another for ever. The first process alone writes.
+Each of n processes has the same weights, random stream and history, and uses every n-th row of a
+batch; gradients are averaged. All processes agree on events that change the run (a loss that is not
+finite, a signal), so that none waits forever for another. Only the first process writes files.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PATIENCE_SECONDS = 40.0
 
 
 class SingleProcess:
-    """One process: nothing to share, nothing to agree on."""
+    """A single process: every operation is trivial."""
 
     rank, size = 0, 1
 
@@ -54,7 +54,7 @@ class SingleProcess:
         return module
 
     def leave(self) -> None:
-        """Wait for the others, and part."""
+        """Wait for the other processes and leave the group."""
 
 
 class Group(SingleProcess):
@@ -94,7 +94,7 @@ def worker_count() -> int:
 
 
 def join_group(device: torch.device) -> SingleProcess:
-    """The group of this process; alone where torchrun did not start it."""
+    """The group of this process; a single process if torchrun did not start it."""
     return Group(device) if is_worker() else SingleProcess()
 
 
@@ -109,7 +109,7 @@ def run_workers(
         devices: processes on each node.
         nodes: number of nodes.
         threads: CPUs on each node, for all its processes.
-        message: where the first process leaves the message of an error that a person can mend.
+        message: file where the first process writes the message of an error in the input.
 
     Raises:
         PflowError: that error.
@@ -123,7 +123,7 @@ def run_workers(
     )
     try:
         status = workers.wait()
-    except BaseException:  # a signal: the workers save their state before they go
+    except BaseException:  # a signal: the workers save their state before they end
         workers.send_signal(signal.SIGTERM)
         try:
             workers.wait(PATIENCE_SECONDS)
@@ -144,8 +144,8 @@ def run_workers(
 
 
 def _launcher(devices: int, nodes: int, threads: int) -> list[str]:
-    """The command before `-m pflow`: torchrun, and on several nodes one of it on each, which meet
-    at this one.
+    """The command before `-m pflow`: torchrun, and on several nodes one torchrun on each, connected
+    through this node.
     """
     torchrun = [sys.executable, "-m", "torch.distributed.run"]
     job = os.environ.get("SLURM_JOB_ID")
@@ -172,6 +172,6 @@ def _launcher(devices: int, nodes: int, threads: int) -> list[str]:
 
 
 def leave_message(text: str) -> None:
-    """Tell the process that started the workers why they stop."""
+    """Write the error message for the process that started the workers."""
     if is_worker() and os.environ["RANK"] == "0":
         Path(os.environ[MESSAGE_FILE]).write_text(text, encoding="utf-8")

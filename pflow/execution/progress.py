@@ -27,7 +27,7 @@ class Progress:
         self.last = float("-inf")
 
     def update(self, fraction: float, **numbers: float) -> None:
-        """Show `fraction` (0 to 1) and `numbers`; cheap when nothing is due."""
+        """Show `fraction` (0 to 1) and `numbers`; returns quickly when no report is due."""
         now = time.monotonic()
         if self.began_fraction is None:
             self.began_fraction = fraction

@@ -11,6 +11,6 @@
 | `palette` | `method_colour`, `method_line_style`, `method_label` (no matplotlib: the report uses
 it too) |
 
-Nothing here reads a file, knows another room of pflow, or touches pyplot's global state. The
+Nothing here reads a file, imports another folder of pflow, or changes pyplot's global state. The
 modules are imported one by one, so that the palette stays importable without matplotlib.
 """

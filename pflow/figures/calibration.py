@@ -1,5 +1,5 @@
-"""Calibration of amortised flows: how the rank of the truth is distributed, against what chance
-allows.
+"""Calibration of amortised flows: the distribution of the rank of the truth, with a simultaneous
+band.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def rank_curves(flows: Mapping[str, Mapping[str, RankCurve]], *, level: float = 
                     )
                     handles[f"{100 * (1 - level):.0f} % of calibrated flows"] = band
                     axes.axhline(0, color=MUTED, lw=1)
-                label, colour = HIGHLIGHTS.get(quantity, ("unknowns", UNKNOWN))
+                label, colour = HIGHLIGHTS.get(quantity, ("parameters", UNKNOWN))
                 highlighted = quantity in HIGHLIGHTS
                 (line,) = axes.plot(
                     curve.at,

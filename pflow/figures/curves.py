@@ -36,9 +36,9 @@ def objective_curves(
     """Training objective of each fine-tuning method against evaluations.
 
     What one should see: every curve falls and flattens. A warm start begins lower and gets there
-    sooner; a bump in the first steps means that the optimiser damaged the warm start. Reverse-KL
-    objectives cannot pass below the dashed line -log p(y) but for noise, and their distance from it
-    is the KL divergence that is left.
+    sooner; a bump in the first steps means that the optimiser moved away from the warm start.
+    Reverse-KL objectives cannot pass below the dashed line -log p(y) but for noise, and their
+    distance from it is the KL divergence that is left.
 
     Arguments:
         histories: for each method the history of each seed, with the columns `evaluations` and
@@ -147,18 +147,18 @@ def accuracy_against_evaluations(
     names: Sequence[str] | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> Figure:
-    """Distance from the exact posterior against evaluations spent, both logarithmic: the figure
-    that decides.
+    """Distance from the exact posterior against evaluations spent, both logarithmic: the main
+    comparison of methods.
 
     What one should see: lower is better and further left is cheaper. Lines are medians over seeds,
-    bands reach from the worst to the best seed. A method that spends nothing (the amortised flow)
-    is a horizontal line: where another curve is above it, fine-tuning has so far done harm. "0" on
-    the left is the state before the first evaluation. Medians below `floor`, negative ones included
-    (an estimate of nearly nothing is noise), lie on the lower edge as triangles.
+    bands reach from the worst to the best seed. A method without evaluations (the amortised flow)
+    is a horizontal line: where another curve is above it, fine-tuning has so far made the posterior
+    worse. "0" on the left is the state before the first evaluation. Medians below `floor`, negative
+    ones included (an estimate of nearly nothing is noise), lie on the lower edge as triangles.
 
     Arguments:
         histories: for each method the history of each seed, with the columns `evaluations` and
-            `quantity`; rows where `quantity` is blank are passed over.
+            `quantity`; rows where `quantity` is blank are ignored.
         quantity: the column to draw.
         ylabel: its name and unit.
         spread: what the band covers, "range" or "quartiles".
@@ -271,7 +271,7 @@ def epoch_means(history: Mapping[str, Sequence]) -> tuple[np.ndarray, np.ndarray
 
 
 def settle(axes: Axes, loss: np.ndarray, validation: np.ndarray) -> None:
-    """Limit the vertical axis to what matters once the first, often huge, losses are past."""
+    """Limit the vertical axis to the losses after the first, often very large, ones."""
     later = np.concatenate([loss[len(loss) // 20 :], validation])
     low, high = np.quantile(later, [0.0, 0.995])
     axes.set_ylim(low - 0.05 * (high - low), high + 0.1 * (high - low))

@@ -25,7 +25,7 @@ TICKS = 4  # at most, on each axis of a panel
 
 @dataclass(frozen=True)
 class Panel:
-    """One array and where it goes.
+    """One array and its place.
 
     Attributes:
         row, column: place in the grid of panels, from the upper left.

@@ -51,8 +51,8 @@ def posterior_fields(
 
     What one should see: means that resemble the truth, errors that are large where the standard
     deviation is large (they share one colour scale), and draws that all fit the data and differ
-    where the standard deviation is large. A method that explains the data less well has an error
-    with structure that its standard deviation does not announce.
+    where the standard deviation is large. A method that explains the data less well has errors with
+    structure that its standard deviation does not show.
 
     Arguments:
         posteriors: draws of each method, (draws, height, width), in the order of the rows; one

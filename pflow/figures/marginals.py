@@ -203,7 +203,7 @@ def flat(values: ArrayLike) -> np.ndarray:
 
 
 def interval(clouds: Sequence[np.ndarray], reference: np.ndarray | None) -> tuple[float, float]:
-    """What a panel shows: all but the outermost draws, and at most twice the reference's extent."""
+    """The range of a panel: all but the outermost draws, at most twice the reference's extent."""
     low, high = np.quantile(np.concatenate(clouds), [0.0005, 0.9995])
     if reference is None:
         return low, high
@@ -215,8 +215,8 @@ def interval(clouds: Sequence[np.ndarray], reference: np.ndarray | None) -> tupl
 
 
 def density(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Histogram as a density of all the draws: those outside the edges count too, so curves compare
-    honestly.
+    """Histogram as a density of all the draws: those outside the edges count too, so that curves
+    are comparable.
     """
     return np.histogram(values, edges)[0] / (len(values) * np.diff(edges))
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 __all__ = ["EXACT", "INK", "MUTED", "method_colour", "method_label", "method_line_style"]
 
 INK = "#222222"  # text, the true model, the observation
-MUTED = "#7a7a7a"  # what belongs to no method: prior samples, simulated data
+MUTED = "#7a7a7a"  # parts that belong to no method: prior samples, simulated data
 EXACT = "#000000"  # the reference, whatever its name
 
 KNOWN = {
@@ -42,9 +42,7 @@ def method_colour(name: str, names: Sequence[str]) -> str:
 
 
 def method_line_style(name: str, names: Sequence[str]) -> str:
-    """Line style that tells apart methods which have to share a colour; "-" as long as the colours
-    suffice.
-    """
+    """Line style that distinguishes methods of the same colour; "-" while the colours suffice."""
     return assign(name, names)[1]
 
 

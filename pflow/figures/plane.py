@@ -41,12 +41,12 @@ def marked(point: ArrayLike | None) -> list[np.ndarray]:
 def limits(
     clouds: Sequence[np.ndarray], around: np.ndarray | None = None
 ) -> tuple[tuple[float, float], ...]:
-    """Axis limits that hold all but the outermost 0.2 % of every cloud; a stray draw must not
-    shrink the picture.
+    """Axis limits that hold all but the outermost 0.2 % of every cloud; an outlier must not reduce
+    the scale.
 
     With `around`, no more than 1.6 times that cloud's extent is shown (single points always):
-    a method that is far off must not shrink it either. The panel's corner says how many of its
-    draws are outside.
+    a method that is far off must not reduce the scale either. The panel's corner says how many of
+    its draws are outside.
     """
     low, high = extent(np.concatenate([extent(cloud) for cloud in clouds]), 0.0)
     if around is not None:
@@ -148,7 +148,7 @@ def remark(axes: Axes, draws: np.ndarray, window: tuple, text: str | None) -> No
 
 
 def legend(figure: Figure, regions: tuple | None, x_true, y_observed, columns: int = 5) -> None:
-    """What the marks and regions mean, below the panels."""
+    """The legend of marks and regions, below the panels."""
     entries = []
     if x_true is not None:
         entries.append((Line2D([], [], ls="", marker="P", ms=9, color=INK), "true model"))

@@ -45,8 +45,7 @@ def posterior_2d(
     names: Sequence[str] | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> Figure:
-    """What was known before (prior, data) and what each method makes of the observation (posterior
-    draws).
+    """Prior and data, and the posterior draws of each method.
 
     What one should see: draws of a good method fill the grey regions of the exact posterior evenly
     and nothing else. An amortised flow, trained on low-fidelity data, sits beside them or is too

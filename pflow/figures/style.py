@@ -70,8 +70,8 @@ def new_figure(width: float, height: float) -> Figure:
 def save(figure: Figure, path: Path, *, svg: bool = False) -> list[Path]:
     """Write `figure` to `path` (.png, 150 dots an inch) and, if asked, as .svg beside it.
 
-    The files carry no date, no program name and no random identifiers. Each appears whole or not at
-    all: it is written under a temporary name first. Returns the paths written.
+    The files carry no date, no program name and no random identifiers. Each is written under a
+    temporary name and then renamed. Returns the paths written.
     """
     path = Path(path)
     written = []
@@ -81,9 +81,7 @@ def save(figure: Figure, path: Path, *, svg: bool = False) -> list[Path]:
         target = path.with_suffix(suffix)
         unfinished = target.with_name(f".{target.name}.{os.getpid()}")
         try:
-            with (
-                style()
-            ):  # ticks are made while drawing, and take their look from the settings then
+            with style():  # ticks are made while drawing, with the settings at that time
                 figure.savefig(unfinished, format=suffix[1:], metadata=metadata)
             unfinished.replace(target)
         finally:

@@ -1,4 +1,4 @@
-"""Accuracy against the exact posterior while a flow is fine-tuned; costs no evaluation of F."""
+"""Accuracy against the exact posterior during fine-tuning; needs no evaluation of F."""
 
 from __future__ import annotations
 

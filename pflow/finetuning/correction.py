@@ -1,13 +1,13 @@
-"""After training: the Gaussian of the flow's latent that explains the scores of all evaluations,
-kept where a test says that it is better.
+"""After training: a Gaussian latent fitted to the scores of all evaluations, kept if a test finds
+it better.
 
-`objectives/latent_correction.py` says what is fitted. A better fit of scores does not imply a
-smaller divergence: from few points, or of a flow far from the posterior, the fit makes directions
-too wide. So each corrected flow is tested. `reverse_kl` keeps a quarter of its budget for that:
-most of it for draws of the finished flow, to which the Gaussian is fitted, the rest for draws of
-corrected flows. A corrected flow passes if its ELBO is not lower. Of those that pass, bisection
-finds the one with the smallest ridge. Score replay spends all of its budget on learning; its
-correction passes if it leaves at most half of a score error that is small already.
+`objectives/latent_correction.py` defines the fit. A better fit of scores does not imply a smaller
+divergence: with few points, or a flow far from the posterior, the fit makes directions too wide. So
+each corrected flow is tested. `reverse_kl` reserves a quarter of its budget for this: most of it
+for draws of the trained flow, to which the Gaussian is fitted, the rest for draws of corrected
+flows. A corrected flow passes if its ELBO is not lower. Among those that pass, bisection finds the
+one with the smallest ridge. Score replay spends its whole budget on training; its correction passes
+if it at least halves a score error that is already small.
 """
 
 from __future__ import annotations
@@ -42,12 +42,11 @@ __all__ = [
 ]
 
 KEPT = 0.25  # of the budget
-CHECK, TRIES = 32, 5  # draws that a corrected flow is judged by, and how many are judged
-# Where the search begins: of posteriors that are equally near by KL, which favours narrow ones, the
-# widest
+CHECK, TRIES = 32, 5  # draws that test a corrected flow, and the largest number of flows tested
+# The search begins with the widest posterior, because KL favours narrow ones
 WIDE_TIE = 1.1
 # Without evaluations for a test: largest score error of the flow, and largest part of it that may
-# be left
+# remain
 NEAR, CLEAR = 0.5, 0.5
 
 Candidate, Result = TypeVar("Candidate"), TypeVar("Result")
@@ -55,12 +54,12 @@ Candidate, Result = TypeVar("Candidate"), TypeVar("Result")
 
 @dataclass(frozen=True)
 class CorrectedFlow:
-    """A flow after the attempt to correct it.
+    """A flow after its correction, or unchanged.
 
     Attributes:
-        flow: under the Gaussian of its latent, or as it was.
+        flow: with the Gaussian latent, or unchanged.
         architecture: arguments of `build_flow` for it.
-        correction: the Gaussian; None where the flow is as it was.
+        correction: the Gaussian; None if the flow is unchanged.
     """
 
     flow: Flow
@@ -69,18 +68,18 @@ class CorrectedFlow:
 
 
 def require_correctable(method: MethodSettings, where: str, model_shape: Sequence[int]) -> None:
-    """Refuse `correct_latent` where its matrix would be too large, before anything is spent."""
+    """Refuse `correct_latent` where its matrix would be too large, before any evaluation."""
     unknowns = math.prod(model_shape)
     if _choice(method) and unknowns > MOST_UNKNOWNS:
         raise PflowError(
-            f"`correct_latent` keeps a dense matrix of the unknowns (={unknowns}), and they must be"
+            f"`correct_latent` has a dense matrix of the parameters (={unknowns}), and they must be"
             f" at most {MOST_UNKNOWNS} for that: remove it from {where}"
         )
 
 
 def wants_correction(method: MethodSettings, model_shape: Sequence[int], points: int) -> bool:
-    """Whether a Gaussian of the latent is to be fitted after training; score replay decides by
-    itself where nothing is said.
+    """Whether a Gaussian of the latent is to be fitted after training; without the setting, score
+    replay decides.
     """
     choice, unknowns = _choice(method), math.prod(model_shape)
     return DENSE < unknowns <= min(points, MOST_UNKNOWNS) if choice is None else choice
@@ -93,7 +92,7 @@ def _choice(method: MethodSettings) -> bool | None:
 
 
 def kept_for_latent(method: MethodSettings) -> int:
-    """Evaluations of the budget that training leaves."""
+    """Evaluations of the budget that are reserved for the correction."""
     return (
         int(KEPT * method.evaluations)
         if isinstance(method, ReverseKLSettings) and method.correct_latent
@@ -109,8 +108,8 @@ def correct_latent(
     generator: torch.Generator,
     reused_evaluations: Evaluation | None = None,
 ) -> CorrectedFlow:
-    """The flow under the Gaussian latent that explains the scores of all evaluations best; the flow
-    as it was where there is none, or where none passes its test.
+    """The flow with the Gaussian latent fitted to the scores of all evaluations; the unchanged flow
+    if none is fitted or none passes its test.
 
     Arguments:
         flow: after training; frozen here.
@@ -155,7 +154,7 @@ def first_accepted(
 
     Arguments:
         candidates: those that are accepted come last.
-        make: what a candidate becomes; called for those tried alone.
+        make: makes the flow of a candidate; called only for those that are tested.
         accepted: the test.
         tries: how many candidates are tested at most.
     """
@@ -173,8 +172,8 @@ def first_accepted(
 
 
 def explains_scores_clearly_better(correction: LatentCorrection) -> bool:
-    """The test of a correction for which no evaluation is left: the flow's own score error is
-    small, so that the fit is local, and the correction leaves at most half of it.
+    """The test of a correction for which no evaluation is left: the score error of the flow is
+    small, so that the fit is local, and the correction at least halves it.
     """
     return correction.flow_error < NEAR and correction.error < CLEAR * correction.flow_error
 
@@ -195,7 +194,7 @@ def _apply(correction: LatentCorrection, flow: Flow, architecture: dict) -> Corr
 
 
 def _draws_left(method: MethodSettings, target: Target) -> int:
-    """Draws of the finished flow that the budget pays for, besides those of corrected flows."""
+    """Draws of the trained flow within the budget, besides those of corrected flows."""
     left = min(kept_for_latent(method), method.evaluations - target.ledger.evaluations)
     return int(left / target.ledger.share + 1e-9) - CHECK * TRIES
 

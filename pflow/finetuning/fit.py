@@ -22,15 +22,15 @@ __all__ = ["FitResult", "fit"]
 
 @dataclass(frozen=True)
 class FitResult:
-    """What training came to.
+    """The result of training.
 
     Attributes:
-        flow: with the weights that training has left in it.
+        flow: with the trained weights.
         state: steps, seconds, history and why it stopped.
-        points_learnt_from: evaluated points that the flow has learnt from, reused ones included.
+        points_learnt_from: evaluated points used in training, reused ones included.
         diagnosis: whether fine-tuning was needed, from the first draws; empty if unknown.
-        warning: what the evidence says against the result; empty if nothing.
-        outcome: what the objective found besides, by name.
+        warning: evidence against the result; empty if there is none.
+        outcome: further findings of the objective, by name.
     """
 
     flow: Flow

@@ -41,7 +41,7 @@ __all__ = ["FinetuneInputs", "FinetuneResult", "correct", "run_finetuning"]
 
 @dataclass(frozen=True)
 class FinetuneInputs:
-    """What fine-tuning reads.
+    """The inputs of fine-tuning.
 
     Attributes:
         problem: with its own prior.
@@ -75,12 +75,12 @@ class FinetuneResult:
     Attributes:
         flow, architecture: the posterior at the observation.
         state: steps, seconds, history and why training stopped.
-        method: that was trained, after `objective: auto` has been decided.
-        ledger: evaluations that were spent.
+        method: the trained method, after `objective: auto` was resolved.
+        ledger: the evaluations made.
         reused_points: evaluations of another method, which cost nothing here.
         seconds_per_step: of training; None without a step.
         diagnosis, warning, outcome: of `FitResult`.
-        latent_correction: what became of the Gaussian of the latent; empty where none was tried.
+        latent_correction: the outcome of the latent correction; empty if none was tried.
     """
 
     flow: Flow
@@ -151,8 +151,8 @@ def correct(
     monitor: AccuracyMonitor,
     generator: torch.Generator,
 ) -> FinetuneResult:
-    """The fitted flow, under a Gaussian of its latent where the method wants one and it passes its
-    test (`correct_latent`). The corrected flow is measured in a last row of the history.
+    """The fitted flow, with a Gaussian latent if the method is configured for it and it passes its
+    test (`correct_latent`). The last row of the history measures the corrected flow.
     """
     state = fitted.state
     reused_points = 0 if reused_evaluations is None else len(reused_evaluations.x)
@@ -204,6 +204,6 @@ def _outcome(corrected: CorrectedFlow) -> str:
         return "none proved itself"
     correction = corrected.correction
     return (
-        f"score error per unknown at points left out from {correction.flow_error:.3g} to"
+        f"score error per parameter at points left out from {correction.flow_error:.3g} to"
         f" {correction.error:.3g}"
     )

@@ -1,4 +1,4 @@
-"""Where fine-tuning starts: the flow, what it is made of, and the method that trains it.
+"""The start of fine-tuning: the flow, its architecture, and the method that trains it.
 
 Preconditioned methods start from the pretrained weights, the control starts from random ones.
 """
@@ -31,7 +31,7 @@ LATENTS, PRIOR_DRAWS = 64, 256  # draws that random weights are initialised with
 
 @dataclass(frozen=True)
 class Start:
-    """What training begins with.
+    """The start of training.
 
     Attributes:
         flow: the flow that the method trains.
@@ -91,8 +91,8 @@ def load_start(
 def _with_random_weights(
     settings: FinetuneJobSettings, problem: Problem, y: Tensor, architecture: dict[str, Any]
 ) -> Flow:
-    """The control. Score replay starts wide enough to cover the prior; the control by path
-    gradients keeps the plain start of the paper.
+    """A flow with random weights. For score replay it is wide enough to cover the prior; for path
+    gradients it is initialised as in the paper.
     """
     torch.manual_seed(_weights_seed(settings))
     flow = build_flow(**architecture).to(y.device)

@@ -1,7 +1,7 @@
-"""The posterior that fine-tuning approaches, and the evaluations of it that exist already.
+"""The posterior density p~ to fit, and its existing evaluations.
 
 Evaluations are stored under the identity of their target. They stay valid while problem, prior,
-observation and the code of the problem stay the same, whichever method asked for them.
+observation and the code of the problem stay the same, for every method.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pflow.storage.evaluations import EvaluationStore, finished_run
 
 __all__ = ["build_target", "evaluations_to_reuse", "target_identity"]
 
-# The code that decides p~ and its score, and no code of the training.
+# The code that computes p~ and its score, without the code of the training.
 TARGET_CODE = ("pflow.inference.target:Target", "pflow.stages.io.inputs:problem_from")
 PRIOR_CODE = ("pflow.stages.io.priors:with_prior",)
 
@@ -98,5 +98,5 @@ def target_identity(
 
 
 def _random_sources(method: MethodSettings) -> int:
-    """Random sources that each point sees; 0 for all."""
+    """Random sources in the evaluation of each point; 0 for all."""
     return method.sources if isinstance(method, (ReverseKLSettings, ScoreReplaySettings)) else 0

@@ -1,4 +1,4 @@
-"""Conditional invertible networks. Knows tensors only: torch in, torch out."""
+"""Conditional invertible networks on torch tensors."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def build_flow(
         name: a key of `FLOWS`.
         model_shape: shape of one x.
         data_shape: shape of one y.
-        settings: keyword arguments of the flow's class; what is missing keeps its default.
+        settings: keyword arguments of the flow's class; omitted ones have their defaults.
 
     Raises:
-        PflowError: for an unknown name or setting, with the nearest right one, and for impossible
+        PflowError: for an unknown name or setting, with the nearest valid one, and for impossible
             settings.
     """
     if name not in FLOWS:

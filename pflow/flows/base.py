@@ -1,4 +1,4 @@
-"""What every conditional flow offers.
+"""The interface of conditional flows.
 
 A flow is an invertible map z = T(x; y) from the model x to a latent z of as many elements, for
 every data vector y. With z ~ N(0, I) it defines the density
@@ -79,7 +79,7 @@ def require_at_least_one(**settings: int) -> None:
 
 
 def require_compiler() -> None:
-    """Raise PflowError where torch.compile would find no C++ compiler."""
+    """Raise PflowError if torch.compile has no C++ compiler."""
     compiler = os.environ.get("CXX", "g++")
     if shutil.which(compiler) is None:
         raise PflowError(
@@ -138,8 +138,8 @@ class Flow(nn.Module):
         generator: torch.Generator | None = None,
         prior: Float[Tensor, "m *model"] | None = None,
     ) -> None:
-        """Start from random weights with no pairs at all: here draws of the prior are normalised,
-        or without them nothing is.
+        """Start from random weights without pairs: normalise draws of the prior, or nothing without
+        them.
 
         A flow whose normalisations can be set on the sampling direction, from n draws, overrides
         this.
@@ -166,8 +166,8 @@ class Flow(nn.Module):
     def draw_latent(
         self, n: int, generator: torch.Generator | None = None
     ) -> Float[Tensor, "n *model"]:
-        """n draws of z ~ N(0, I), made where the generator lives: the same draws whatever device
-        the flow is on.
+        """n draws of z ~ N(0, I), made on the generator's device: the same draws for every device
+        of the flow.
         """
         parameter = next(self.parameters())
         device = parameter.device if generator is None else generator.device

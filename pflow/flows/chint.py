@@ -1,9 +1,9 @@
 """`chint`: the seed paper's conditional HINT, as its released Julia code builds it.
 
-Two lanes of the same shape: the data lane y -> z_y and the model lane x -> z_x. The model lane's
-own couplings never see y; y enters once a block, through an affine map of all of x. Faithful to
-NetworkConditionalHINT of InvertibleNetworks.jl (late 2020), on a grid of one point, where only the
-centre of each 3x3 kernel acts; for images see `image_chint`.
+Two lanes of the same shape: the data lane y -> z_y and the model lane x -> z_x. The couplings of
+the model lane do not depend on y; y enters once per block, through an affine map of all of x.
+Faithful to NetworkConditionalHINT of InvertibleNetworks.jl (late 2020), on a grid of one point,
+where only the centre of each 3x3 kernel acts; for images see `image_chint`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["ConditionalHint", "require_power_of_two"]
 
 
 def require_power_of_two(model_shape: Sequence[int], at_least: int) -> None:
-    """Raise PflowError for a number of channels that the couplings cannot halve again and again."""
+    """Raise PflowError for a number of channels that is not a power of two."""
     channels = model_shape[0]
     if channels < at_least or channels & (channels - 1):
         raise PflowError(
@@ -141,8 +141,8 @@ class ConditionalHint(Flow):
         prior: Tensor | None = None,
     ) -> None:
         """Set every ActNorm on the sampling direction from n latents (z_x, z_y), back to front, as
-        the paper does from random weights. `y` and `prior` play no part: there the data lane is
-        initialised from latents as well.
+        the paper does from random weights. `y` and `prior` are not used: the paper initialises the
+        data lane from latents as well.
         """
         if self.initialised:
             return

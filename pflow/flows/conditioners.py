@@ -1,8 +1,8 @@
 """Networks inside the couplings, for all `depth` blocks of a flow at once (see `layers`).
 
-Called with y, a conditioner does everything that depends on y alone, the map at the flow's entrance
-included, and returns one function of a for each block. One observation (batch 1) therefore costs
-one row, however many x there are.
+Called with y, a conditioner computes everything that depends on y alone, including the flow's first
+map, and returns one function of a for each block. One observation (batch 1) therefore costs one
+row, however many x there are.
 """
 
 from __future__ import annotations

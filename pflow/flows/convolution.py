@@ -1,4 +1,4 @@
-"""The convolution inside of image flows, of the size of its input."""
+"""The convolution of image flows; its result has the size of its input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`coupling`: affine couplings whose conditioners see one half of x and the data y."""
+"""`coupling`: affine couplings conditioned on one half of x and the data y."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class ConditionalCouplingFlow(Flow):
 
     Arguments:
         model_shape: shape of x, (channels,).
-        data_shape: shape of y, any; y is flattened, and normalised by the moments that `initialise`
-            saw.
+        data_shape: shape of y, any; y is flattened, and normalised by the moments of the batch of
+            `initialise`.
         depth: number of blocks.
         hidden: width of the networks.
         mixing: P, "permutation" (drawn from `seed`) or "orthogonal" (Householder reflections, at
@@ -173,8 +173,8 @@ class ConditionalCouplingFlow(Flow):
         return (y.flatten(1) - self.data_shift) * self.data_scale
 
     def _networks(self, y: Tensor, n: int, inverse: bool = False) -> tuple[Halves, list[Block]]:
-        """Log-scale and shift at the entrance and all blocks, at the y of n x, with everything done
-        that does not depend on x.
+        """Log-scale and shift at the entrance and all blocks, at the y of n x, with everything
+        computed that does not depend on x.
         """
         centres, shifts = (
             (self.actnorm.log_scale, self.actnorm.shift)

@@ -1,8 +1,8 @@
-"""Networks of image flows: what looks at the data, and what sits inside the couplings.
+"""Networks of image flows: features of the data, and conditioners of the couplings.
 
-The data's features are computed once, for all blocks and all x. A conditioner adds them to what it
-sees of x by a 1x1 convolution of their own, which for one observation (batch 1) costs one image,
-however many x there are.
+The data's features are computed once, for all blocks and all x. A conditioner adds them to its
+features of x after a 1x1 convolution, which for one observation (batch 1) costs one image, however
+many x there are.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from pflow.flows.wavelet import squeeze
 
 __all__ = ["DataPyramid", "ImageAffine", "ImageConditioner", "StackedConvolution"]
 
-# Standard deviations of a within which a conditioner tells values apart. Without it, an x that
-# training has not seen grows from
-# block to block of the inverse: 4 % of the samples of a flow for 32x32 images, trained for 40
-# seconds, then lay beyond 8 deviations.
+# Standard deviations of a beyond which a conditioner saturates. Without it, an x outside the
+# training data grows from block to block of the inverse: 4 % of the samples of a flow for 32x32
+# images, trained for 40 seconds, then exceeded 8 standard deviations.
 BOUND = 3.0
 
 

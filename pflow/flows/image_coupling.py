@@ -1,5 +1,5 @@
-"""`coupling` for images: wavelet levels of orthogonal mixings and affine couplings whose
-convolutions see the data image.
+"""`coupling` for images: wavelet levels of orthogonal mixings and affine couplings with
+convolutions conditioned on the data image.
 """
 
 from __future__ import annotations
@@ -66,14 +66,13 @@ class ImageCouplingFlow(Flow):
     them. Every s is clamped softly, :math:`c \tanh(s / c)`, and every s and t starts at zero.
 
     With `multiscale` the second half of the channels leaves after each level but the last. Since W
-    is orthonormal, what left and what went on are put together by its inverse: z is an image of the
-    size of x.
+    is orthonormal, its inverse joins the channels of all levels: z is an image of the size of x.
 
     Arguments:
         model_shape: shape of x, (channels, height, width), with height and width divisible by
             2^levels.
         data_shape: shape of y, (channels, height, width) with the same height and width; normalised
-            by the moments that `initialise` saw.
+            by the moments of the batch of `initialise`.
         depth: blocks in each level.
         hidden: channels of the networks.
         levels: number of Haar transforms.
@@ -199,7 +198,7 @@ class ImageCouplingFlow(Flow):
     @torch.no_grad()
     def initialise(self, x: Tensor, y: Tensor) -> None:
         """Normalise y by its moments and, through ActNorm, what enters each level and the b of each
-        block. The networks in between start at zero and play no part. Does nothing on an
+        block. The networks in between start at zero and have no effect. Does nothing on an
         initialised flow.
         """
         if self.initialised:
@@ -215,7 +214,7 @@ class ImageCouplingFlow(Flow):
         self.initialised.fill_(True)
 
     def _features(self, y: Tensor) -> list[Tensor]:
-        """Of each level. Computed again for the backward pass, from the weights that it saw, unless
+        """Of each level. Computed again for the backward pass, from the same weights, unless
         `memory` is "store".
         """
         weights = dict(self.pyramid.named_parameters())
@@ -228,7 +227,7 @@ class ImageCouplingFlow(Flow):
         return (y - self.data_shift) * self.data_scale
 
     def _joined(self, x: Tensor, left: list[Tensor]) -> Tensor:
-        """One image z of the last level's result and what left before."""
+        """One image z of the last level's result and the channels that left before."""
         for level in reversed(range(len(self.levels))):
             x = unsqueeze(torch.cat((x, left[level]), 1) if level < len(left) else x)
         return x

@@ -1,7 +1,7 @@
 """`latent_gaussian`: a frozen flow whose latent is N(m, A A^T) instead of N(0, I).
 
-Fine-tuning then learns m and A alone, a handful of numbers that few evaluations determine, at the
-price of what an affine map of the latent can express.
+Fine-tuning then learns m and A alone: few parameters, which few evaluations determine, but
+restricted to affine maps of the latent.
 """
 
 from __future__ import annotations

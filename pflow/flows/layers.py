@@ -1,7 +1,7 @@
 """Linear layers between couplings, for inputs (batch, channels, *spatial).
 
 All `depth` blocks of a flow are alike, so each parameter here is one tensor with a leading
-dimension `depth`. What does not depend on x is then computed once for all blocks (one kernel
+dimension `depth`. Everything independent of x is then computed once for all blocks (one kernel
 instead of `depth`), and the optimiser has few tensors.
 """
 
@@ -29,8 +29,8 @@ def channelwise(
 def moments(
     x: Float[Tensor, "batch channels *spatial"],
 ) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"]]:
-    """Mean and standard deviation of each channel over batch and space; a constant channel counts
-    as deviation 1.
+    """Mean and standard deviation of each channel over batch and space; a constant channel has
+    standard deviation 1.
     """
     values = x.transpose(0, 1).flatten(1)
     deviation, mean = torch.std_mean(values, dim=1)

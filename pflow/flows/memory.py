@@ -1,4 +1,4 @@
-"""Chains of invertible steps, and how much of them is kept for the backward pass.
+"""Chains of invertible steps, and the memory modes of their backward pass.
 
     store        everything: fastest, memory grows with every activation of every step
     checkpoint   the state before each block of steps; a block, but for the last, with which the
@@ -10,9 +10,9 @@
         the rounding of that
                  inverse, and cannot be differentiated again
 
-A step is a function of its state and of `tensors` and nothing else. What is computed again is
-therefore computed from what the first pass saw, whatever has become of the module's parameters in
-between (an optimiser's step, or torch.func.functional_call).
+A step is a function of its state and of `tensors` and nothing else. So a step that is computed
+again has the inputs of the first pass, even if the module's parameters have changed in between (an
+optimiser's step, or torch.func.functional_call).
 """
 
 from __future__ import annotations
@@ -143,11 +143,11 @@ def _checkpointed(blocks: Sequence[Block], state: State) -> Result:
             (_plain, blocks[first]) if size == 1 else (_checkpointed, blocks[first : first + size])
         )
         if first + size >= len(blocks):
-            # the backward pass begins here, and would compute at once what had just been dropped
+            # the backward pass begins here, and would at once recompute what was just discarded
             state, log_determinant = inner(part, state)
         else:
-            # the state's tensors one by one: inside a tuple an outer checkpoint would not see them,
-            # and they would stay
+            # the state's tensors one by one: inside a tuple an outer checkpoint would not find
+            # them, and they would stay in memory
             state, log_determinant = checkpoint(
                 partial(_spread, inner, part), *state, use_reentrant=False, preserve_rng_state=False
             )
@@ -160,7 +160,7 @@ def _spread(inner: Callable[[Any, State], Result], part: Any, *state: Tensor) ->
 
 
 class _Inverted(torch.autograd.Function):
-    """A chain that keeps its last state, and walks back through the inverses of its steps.
+    """A chain that keeps its last state and recomputes the others by the inverses of its steps.
 
     Its first argument holds, for each step, the step and the places of its tensors among the inputs
     after the state.

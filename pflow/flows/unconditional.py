@@ -1,4 +1,4 @@
-"""A flow that does not look at the data: the density of x alone, for instance a prior."""
+"""A flow that ignores the data: a density of x alone, for instance a prior."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Unconditional"]
 
 
 class Unconditional(Flow):
-    r"""The map :math:`z = T(x; 0)` of a conditional flow T, whatever y is.
+    r"""The map :math:`z = T(x; 0)` of a conditional flow T, for every y.
 
     Arguments:
         model_shape: shape of x.

@@ -1,4 +1,4 @@
-"""What evaluations of the unnormalised posterior bring and what they cost.
+"""Results and costs of evaluations of the unnormalised posterior.
 
 One evaluation = one forward of the high-fidelity operator *with* its gradient, for one x.
 """
@@ -70,16 +70,16 @@ class Evaluation:
 
 @dataclass
 class Ledger:
-    """What has been spent.
+    """The count of evaluations and forwards.
 
     Attributes:
-        points: those whose value and gradient this run has asked for.
-        recalled: those among them that the store of evaluations knew, so that the operator was not
-            asked again.
-        forwards: points whose value alone was asked for.
+        points: those whose value and gradient this run has requested.
+        recalled: those among them that were read from the store of evaluations, without a call of
+            the operator.
+        forwards: points evaluated without a gradient.
         invalid: points that were NaN or infinite.
         seconds: time in the operator.
-        rows: of the store, for every point, in the order asked.
+        rows: of the store, for every point, in the order of requests.
         share: evaluations that a point costs: 1, or k / S with random subsets of sources.
     """
 
@@ -93,16 +93,16 @@ class Ledger:
 
     @property
     def evaluations(self) -> int | float:
-        """What the points have cost."""
+        """The cost of the points."""
         return self.cost(self.points)
 
     @property
     def asked(self) -> np.ndarray:
-        """Rows of the store of all points, in the order of asking."""
+        """Rows of the store of all points, in the order of requests."""
         return np.concatenate([np.empty(0, dtype=np.int64), *self.rows])
 
     def cost(self, points: int) -> int | float:
-        """Evaluations that so many points cost; a whole number where it is one."""
+        """The cost of a number of points in evaluations; an int if it is whole."""
         exact = round(points * self.share, 9)
         return int(exact) if exact == int(exact) else exact
 
@@ -111,5 +111,5 @@ class Ledger:
         return vars(self) | {"rows": torch.from_numpy(self.asked)}
 
     def load_state_dict(self, state: dict[str, float | Tensor]) -> None:
-        """Continue counting where `state` stopped."""
+        """Continue the count of `state`."""
         vars(self).update(state | {"rows": [state["rows"].numpy()]})

@@ -6,8 +6,8 @@ with :math:`H = I + J^\top J = R R^\top`. So
 
 .. math:: x = \mu + L (v^* + R^{-\top} u)
 
-turns it into a density of u near N(0, I). As a change of coordinates it is exact whatever the
-posterior; only how much it helps depends on how normal the posterior is.
+turns it into a density of u near N(0, I). The change of coordinates is exact for every posterior;
+its benefit depends on how close the posterior is to a normal distribution.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from pflow.inference.target import Target
 
 __all__ = ["LaplaceCoordinates", "laplace_coordinates"]
 
-LARGEST = 4096  # unknowns: matrices are dense
-PRIOR_DRAWS = 20  # for each unknown, for the prior's covariance
+LARGEST = 4096  # parameters: matrices are dense
+PRIOR_DRAWS = 20  # for each parameter, for the prior's covariance
 ITERATIONS = 300
 ROWS = 64  # of the Jacobian at once
 

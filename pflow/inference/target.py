@@ -1,19 +1,19 @@
-"""The unnormalised posterior p~(x) = p(y_obs given x) p(x), and the ledger that counts what it
-costs.
+"""The unnormalised posterior p~(x) = p(y_obs given x) p(x), and the ledger of its cost.
 
 One evaluation = one forward of the high-fidelity operator *with* its gradient, for one x. Values
-without a gradient are counted apart, as forwards. Nothing differentiates through a target: an
+without a gradient are counted separately, as forwards. Nothing differentiates through a target: an
 evaluation returns the value and the score, and objectives build their gradients from these two, so
 an operator in another language, process or device costs no more calls.
 
 Random subsets. Where F(x) = (F_1(x), ..., F_S(x)) for S sources with independent noise, each point
-may see k random sources B(x) alone:
+may use k random sources B(x) only:
 
     log L^(x) = log L(y) + (S / k) (log L(y with F_s(x) for s in B) - log L(y)),
     E_B[log L^(x)] = log L(x),
 
 where log L(y) stands for a prediction without residual; so for its gradient. One such point costs k
-/ S evaluations. B depends on the point and a seed alone: asked again, the answer is the same.
+/ S evaluations. B depends on the point and a seed alone: a repeated evaluation gives the same
+result.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Target:
     Arguments:
         problem: prior, operators and noise.
         y: the observation, (1, *data).
-        store: evaluations made before; asked first, and told of every new one.
-        gradient: False for values alone: scores are then zero, and not asked for.
-        sources: k, random sources that a point sees; 0 for all of them.
+        store: earlier evaluations; they are reused, and new ones are added.
+        gradient: False for values alone: scores are then zero and not computed.
+        sources: k, the number of random sources per point; 0 for all of them.
         seed: of the random sources.
 
     Raises:
@@ -90,7 +90,7 @@ class Target:
 
     @cached_property
     def summary(self) -> Tensor:
-        """What the flow sees of y, (1, *summary)."""
+        """The summary of y that conditions the flow, (1, *summary)."""
         return self.problem.summary(self.y)
 
     def recalled(self, rows: dict[str, np.ndarray]) -> Evaluation:
@@ -122,7 +122,7 @@ class Target:
         return evaluated
 
     def seen(self, x: Tensor) -> Tensor | None:
-        """Which sources each of the points `x` sees, 1 or 0, (batch, S); None where all see all."""
+        """The sources of each of the points `x`, 1 or 0, (batch, S); None if all points use all."""
         if not self.sources:
             return None
         chosen = torch.from_numpy(

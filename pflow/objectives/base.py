@@ -1,17 +1,13 @@
-"""What every objective offers to the one training loop.
+"""The interface between objectives and the training loop.
 
 Symbols, here and in the modules beside this one:
 
-    x                   unknown model
-    z = T_theta(x; y)   latent, N(0, I) under the flow
-    q_theta             density of the flow
-    p~(x)               unnormalised posterior density
-    g(x)                grad_x log p~(x)
-    n                   evaluations of F spent so far
+    x model parameters z = T_theta(x; y) latent, N(0, I) under the flow q_theta density of the flow
+    p~(x) unnormalised posterior density g(x) grad_x log p~(x) n evaluations of F spent so far
 
 The loop calls `begin`, then `loss`, then steps the optimiser, until `begin` says that the objective
-is finished. An objective holds its own state explicitly and gives it away whole, so that a run
-resumes bit for bit.
+is finished. An objective holds its state explicitly and returns all of it in `state_dict`, so that
+a run resumes bit for bit.
 """
 
 from __future__ import annotations
@@ -38,8 +34,8 @@ class Objective(ABC):
 
     @property
     def learning_rate_factor(self) -> float:
-        """What the optimiser's step size is multiplied by in the next step; 1 unless the objective
-        has a schedule of its own.
+        """Factor of the optimiser's step size in the next step; 1 unless the objective has its own
+        schedule.
         """
         return 1.0
 
@@ -57,12 +53,12 @@ class Objective(ABC):
 
     @abstractmethod
     def fraction(self) -> float:
-        """How much of the work is done, 0 to 1: drives schedules and progress."""
+        """The finished fraction, 0 to 1: drives schedules and progress."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain numbers that `load_state_dict` needs to go on exactly here."""
+        """Tensors and plain numbers that `load_state_dict` needs to continue exactly here."""
 
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken."""
+        """Continue from `state`."""

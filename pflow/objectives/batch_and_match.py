@@ -1,15 +1,15 @@
 """Closed-form score matching in latent space: a frozen flow, a Gaussian latent, no optimiser.
 
 With w the latent of the frozen flow T and p~_T(z) = p~(T^{-1}(z; y_obs)) |det dT^{-1}/dz| the
-posterior seen from there, each round draws M points of N(m, C), evaluates them once, and moves to
-the Gaussian that matches the M scores best while staying close to the last one:
+posterior in that space, each round draws M points of N(m, C), evaluates them once, and moves to the
+Gaussian that matches the M scores best while staying close to the last one:
 
     minimise over (m', C')   Fisher divergence to the scores, weighted, + 2/lambda KL( N(m, C) ||
                              N(m', C') )
 
 whose solution is closed (batch and match, Cai, Modi, Pillaud-Vivien, Margossian, Gower, Blei, Saul
 2024, arXiv 2402.14758, section 3), with lambda = M D / round. Exact for Gaussian posteriors in the
-limit; nothing to tune.
+limit; it has no step size.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""The best state of a run, judged by draws that were evaluated for training.
+"""The best state of a run, determined from the draws that were evaluated for training.
 
 A fresh draw of q comes with log p~ - log q, whose mean is the ELBO = log evidence - KL(q ||
-posterior), and no training has seen it. A state whose ELBO is lower than the best one by more than
-noise explains is worse. Anything closer is taken for as good, and the newer state is kept: it has
-learnt from more. The best ELBO itself is remembered apart, so that many small losses do not add up
-unseen.
+posterior), before any training on it. A state whose ELBO is lower than the best one by more than
+noise explains is worse. Otherwise the newer state is kept, because it was trained on more points.
+The best ELBO is stored separately, so that many small losses cannot add up undetected.
 
 The log weights of a run that diverges spread over so many nats that the standard error of their
 mean hides the loss. A test of medians detects divergence under such heavy tails: it uses the
@@ -25,7 +24,8 @@ from pflow.flows.base import Flow
 
 __all__ = ["BestState", "weights_of"]
 
-# Nats of the ELBO: below, heavy tails make a standard error of a few draws too small to judge by
+# Nats of the ELBO: below, heavy tails make the standard error of a few draws too small for a
+# decision
 SLACK = 0.1
 STANDARD_ERRORS = 3.0
 
@@ -34,10 +34,10 @@ class BestState:
     """The newest weights that are not clearly worse than the best.
 
     Arguments:
-        window: draws that are judged together.
+        window: draws that are tested together.
 
     Attributes:
-        weights: those; None before the first judgement.
+        weights: the weights; None before the first test.
         elbo: of the best window, and its standard error.
         lowest_median: lower end of the confidence interval of its median.
         newest_elbo: of the newest window.
@@ -53,22 +53,22 @@ class BestState:
         self._waiting = torch.empty(0)
 
     def see(self, flow: Flow, log_weight: Tensor) -> bool:
-        """Take note of log p~ - log q at valid draws of `flow`; False where they complete a window
-        that is clearly worse than the best.
+        """Record log p~ - log q at valid draws of `flow`; False if they complete a window that is
+        clearly worse than the best.
         """
         self._waiting = torch.cat([self._waiting, log_weight.detach().cpu().to(self._waiting)])
         return self._judge(flow) if len(self._waiting) >= max(2, self.window) else True
 
     def settle(self, flow: Flow, worse: bool = False) -> bool:
-        """At the end: judge what is left of a window, and put the best weights into `flow` where
-        the newest draws were clearly worse.
+        """At the end: test the incomplete window, and restore the best weights in `flow` if the
+        newest draws were clearly worse.
 
         Arguments:
             flow: receives the best weights.
-            worse: that they were is known already.
+            worse: whether they are already known to be.
 
         Returns:
-            Whether the flow was put back.
+            Whether the flow was restored.
         """
         if not worse and len(self._waiting) >= max(2, self.window // 4):
             self._judge(flow)
@@ -78,7 +78,7 @@ class BestState:
         return back
 
     def forget(self) -> None:
-        """The past is no measure any more."""
+        """Discard the record of earlier draws."""
         self.weights, self.elbo, self.lowest_median = None, [-math.inf, 0.0], -math.inf
 
     def _judge(self, flow: Flow) -> bool:
@@ -103,7 +103,7 @@ class BestState:
         return {name: copy.copy(value) for name, value in vars(self).items() if name != "window"}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken."""
+        """Continue from `state`."""
         vars(self).update({name: copy.copy(value) for name, value in state.items()})
 
 

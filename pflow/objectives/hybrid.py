@@ -1,8 +1,7 @@
-"""Two objectives one after the other on one target: score replay, then path gradients with what is
-left of the budget.
+"""Two objectives one after the other on one target: score replay, then path gradients with the rest
+of the budget.
 
-The model of the score that replay follows has an error of its own; draws of the true target, at the
-end, do not.
+Score replay follows a model of the score, which has an error; path gradients use the target itself.
 """
 
 from __future__ import annotations
@@ -20,7 +19,9 @@ from pflow.objectives.target_objective import TargetObjective
 
 __all__ = ["Hybrid"]
 
-FINISH_STEP_SIZE = 0.25  # of the optimiser's, falling to zero: the flow is nearly there
+FINISH_STEP_SIZE = (
+    0.25  # of the optimiser's, decreasing to zero: the flow is close to the posterior
+)
 
 
 class Hybrid(TargetObjective):
@@ -38,7 +39,7 @@ class Hybrid(TargetObjective):
 
     @property
     def warning(self) -> str:
-        """What replay has seen against the result."""
+        """The warning of score replay."""
         return self.first.warning
 
     @property

@@ -8,13 +8,13 @@ mixture of the rounds' flows, so that with
                                                                         weights)
 
 sum_i w_i log q_theta(x_i) / sum_i w_i estimates E_posterior[log q_theta], whose maximiser is the
-posterior. While the weights are so uneven that a few points would carry the fit, they are raised to
-the power b < 1 that leaves an effective sample size of a quarter of the points: the flow then moves
-towards the posterior by what the points can support.
+posterior. While a few points have most of the weight, they are raised to the power b < 1 that
+leaves an effective sample size of a quarter of the points: the flow then moves towards the
+posterior as far as the points allow.
 
-The same sum over all points, fresh ones included, says whether a round was for the better: one that
-raised it is undone, at its end or when the next draws show it, and the points are kept. (The ELBO
-would be the wrong judge: a flow that spreads over a second mode lowers it at first.)
+The same sum over all points, fresh ones included, tests each round: a round that raised it is
+undone, at its end or after the next draws, and the points are kept. (The ELBO is not a suitable
+test: it is lower at first when a flow spreads over a second mode.)
 
 References:
     | Owen, Zhou (2000), Safe and effective importance sampling
@@ -88,7 +88,7 @@ class Importance(TargetObjective):
 
     @torch.no_grad()
     def _undo_what_did_harm(self, flow: Flow) -> None:
-        """Go back to the start of the round where it was better over all points."""
+        """Restore the start of the round if it was better over all points."""
         if not self.round_start:
             return
         before, after = (

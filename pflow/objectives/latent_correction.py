@@ -1,14 +1,14 @@
-r"""After fine-tuning: the Gaussian of the flow's latent that explains all scores best, without
-another evaluation.
+r"""After fine-tuning: a Gaussian latent of the flow fitted to all scores, without further
+evaluations.
 
-Seen in the latent z = T(x; y_obs), the posterior has the score
+In the latent z = T(x; y_obs), the posterior has the score
 
     g(z) = grad_z [ log p~(T^{-1}(z)) + log |det dT^{-1} / dz| ],        which is -z where q is the
                                                                          posterior.
 
-What is left of it, r(z) = g(z) + z, is what the flow could not express: a flow of local couplings,
-say, leaves correlations of distant pixels alone, and where those are strong the reverse KL makes
-every deviation too small. Each evaluated point gives one r(z_i), and
+The residual r(z) = g(z) + z is the part that the flow cannot express: a flow of local couplings,
+for example, has no correlations of distant pixels, and where those are strong, the reverse KL makes
+every posterior standard deviation too small. Each evaluated point gives one r(z_i), and
 
     minimise over b and symmetric M        sum_i w_i | r(z_i) - b + M z_i |^2 + l |M|^2
                                            (Frobenius)
@@ -20,8 +20,8 @@ is linear: in the eigenbasis V of K = sum_i w_i (z_i - z-)(z_i - z-)^T, with eig
 
 The posterior's latent is then N(P^{-1} b, P^{-1}), P = I + M. The ridge l is the smallest of those
 whose error at points left out, a tenth of the newer ones, is as good as the best; where none is
-clearly below the flow's own error, the flow stays as it is. Points that the flow has left behind
-count less, w_i = min(1, D / |z_i|^2)^2.
+clearly below the flow's own error, the flow stays as it is. Points far from the current flow have
+smaller weights, w_i = min(1, D / |z_i|^2)^2.
 
 References:
     | Reliable amortized variational inference with physics-based latent distribution correction
@@ -52,7 +52,7 @@ LEFT_OUT = 10  # every tenth of the newer half
 # Errors that count as equal: of such ridges the smallest, since what a ridge shrinks are
 # correlations, and with them deviations
 TIE = 1.03
-GAIN = 0.98  # of the error without a correction; above, it is not worth a matrix
+GAIN = 0.98  # of the error without a correction; above, no correction is made
 WIDEST = 10.0  # largest variance of a direction
 BATCH_ELEMENTS = 2**18  # of x in one batch: its graph is in memory
 

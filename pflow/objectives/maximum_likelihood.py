@@ -1,7 +1,7 @@
 """Stage 1, amortised over y: minimise -E[log q_theta(x given y)] over pairs.
 
 For a flow with a data lane (conditional HINT) the paper maximises the joint density of the pair,
-log q_theta(x given y) + log q_theta(y); each flow says which through `log_prob_pairs`.
+log q_theta(x given y) + log q_theta(y); each flow defines it in `log_prob_pairs`.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ The operator is never differentiated through: with p~ and g known at the drawn x
 log p~(x) is replaced by log p~(x_i) + g(x_i) . (x - x_i), which has the same value and the same
 first derivative.
 
-The draws of every step are also fresh draws of the flow that it found, so their ELBO tells when a
-run has left a better state behind (`best_state`): at the end, that state is put back. The paper's
-recipe keeps the last state, whatever it is.
+The draws of every step are fresh draws of the current flow, so their ELBO shows when an earlier
+state was better (`best_state`): at the end, that state is restored. The paper's recipe always keeps
+the last state.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class ReverseKL(TargetObjective):
         return difference[drawn.valid].mean(), {"objective_nats": -float(log_weight.mean())}
 
     def _log_q(self, flow: Flow, x: Tensor, log_q: Tensor) -> Tensor:
-        """log q(x) as the chosen gradient wants it: through everything, or through x alone."""
+        """log q(x) for the chosen gradient: differentiated through all, or through x alone."""
         if self.gradient == "total":
             return log_q
         frozen = {name: parameter.detach() for name, parameter in flow.named_parameters()}

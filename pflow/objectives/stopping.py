@@ -1,7 +1,7 @@
 """When fine-tuning stops: a budget of evaluations, or a target reached before it is spent.
 
-Every draw that is evaluated also tells how good the flow that drew it is, at no extra cost: its log
-weight log p~ - log q was seen by no training. The last `window` of them estimate the effective
+Every evaluated draw also measures the flow that it was drawn from, at no extra cost: its log weight
+log p~ - log q was not used in training before. The last `window` of them estimate the effective
 sample size fraction and the ELBO.
 """
 
@@ -17,7 +17,7 @@ from pflow.inference.evaluation import Evaluation
 
 __all__ = ["Stopping", "effective_fraction"]
 
-NEEDED = 0.8  # effective sample size fraction above which importance weights repair the rest
+NEEDED = 0.8  # effective sample size fraction above which importance weights correct the rest
 
 
 class Stopping:
@@ -56,11 +56,11 @@ class Stopping:
 
     @property
     def points(self) -> int:
-        """How many points the budget pays."""
+        """The number of points within the budget."""
         return int(self.evaluations / self.share + 1e-9)
 
     def record(self, drawn: Evaluation, log_q: Tensor, score_errors: Tensor | None = None) -> None:
-        """Take note of freshly evaluated draws; invalid ones have weight zero.
+        """Record freshly evaluated draws; invalid ones have weight zero.
 
         Arguments:
             drawn: evaluations at draws of q.
@@ -80,7 +80,7 @@ class Stopping:
             ]
 
     def reason(self, points: int) -> str:
-        """Why to stop after so many points, in words; empty to go on."""
+        """The reason to stop after so many points; empty to continue."""
         recent, before = self.log_weights[-self.window :], self.log_weights[: -self.window]
         if len(recent) == self.window:
             fraction = effective_fraction(recent)
@@ -96,7 +96,7 @@ class Stopping:
             )
             if self.score_error is not None and error <= self.score_error:
                 return (
-                    f"the score error ({error:.3g} per unknown over {self.window} draws) reached"
+                    f"the score error ({error:.3g} per parameter over {self.window} draws) reached"
                     f" its target {self.score_error}"
                 )
             if (
@@ -122,9 +122,7 @@ class Stopping:
         return ""
 
     def diagnosis(self) -> str:
-        """Whether fine-tuning was needed at all, from the first draws, which the starting flow
-        made.
-        """
+        """Whether fine-tuning was needed, from the first draws of the starting flow."""
         if not self.start:
             return ""
         if self.share < 1:

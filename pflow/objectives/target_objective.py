@@ -1,5 +1,5 @@
-"""What fine-tuning asks of an objective, besides what the training loop does: its target, its
-budget, and how many evaluations the flow has learnt from.
+"""The interface of objectives for fine-tuning, besides that of the training loop: target, budget,
+and the number of evaluations used in training.
 
 It is a module of its own, so that pretraining does not depend on the code of targets.
 """
@@ -26,7 +26,7 @@ class TargetObjective(Objective):
 
     @property
     def warning(self) -> str:
-        """What the evidence says against the result, in words; empty if nothing."""
+        """Evidence against the result; empty if there is none."""
         return ""
 
     @property
@@ -36,8 +36,8 @@ class TargetObjective(Objective):
 
     @property
     def points_learnt_from(self) -> int:
-        """Evaluated points that the flow has learnt from: all that the target was asked for, unless
-        the objective learns in rounds or reuses evaluations.
+        """Evaluated points used in training: all points evaluated, unless the objective trains in
+        rounds or reuses evaluations.
         """
         return self.target.ledger.points
 

@@ -1,4 +1,4 @@
-"""Operators from code that exists; docs/operators.md shows each at work.
+"""Operators from existing code; docs/operators.md has an example of each.
 
 TorchOperator           a function in torch
 ModuleOperator          a torch.nn.Module

@@ -1,5 +1,5 @@
-"""Operators from NumPy code and from sparse linear algebra: they leave torch, and bring their own
-gradient or none.
+"""Operators from NumPy code and from sparse linear algebra, outside torch, with or without a
+gradient.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class NumPyOperator(Operator):
     r"""NumPy functions for F and its gradient, called with float64 arrays; results take the dtype
     and device of the input.
 
-    Without `vjp` only values are known: use methods with `objective: importance`, which ask for no
+    Without `vjp` there are values only: use methods with `objective: importance`, which need no
     gradient.
 
     Arguments:

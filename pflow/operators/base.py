@@ -38,14 +38,14 @@ class _ForwardWithVjp(torch.autograd.Function):
 class Operator(ABC):
     r"""The map :math:`y = F(x)`, batch first.
 
-    A subclass writes `forward` in torch and has its gradient from autograd; it overrides `vjp`
-    where it knows a better way, and `adjoint` (with `linear = True`) where F is a matrix. It
+    A subclass writes `forward` in torch and has its gradient from autograd; it overrides `vjp` for
+    a faster or external gradient, and `adjoint` (with `linear = True`) where F is a matrix. It
     computes in the dtype and on the device of its input, and leaves the input unchanged;
     `pflow.operators.check_operator` tests all of this.
 
     Where F is not defined for every x, a method `valid(x)`, (batch,) of booleans, says for which:
-    the data of the others are NaN, without a call of `forward`, and points whose data are NaN take
-    no part in any fit.
+    the data of the others are NaN, without a call of `forward`, and no fit uses points whose data
+    are NaN.
 
     Arguments:
         model_shape: the shape of one model x.
@@ -63,7 +63,7 @@ class Operator(ABC):
     """
 
     linear: bool = False
-    differentiable: bool = True  # whether gradients may be asked for
+    differentiable: bool = True  # whether there is a gradient
     sources: int = 1  # of a wave or travel-time experiment; data_shape[0] where there are several
     valid: Callable[[Float[Tensor, "batch *model"]], Bool[Tensor, " batch"]] | None = None
     reference: Tensor | None = (
@@ -117,8 +117,8 @@ class Operator(ABC):
     def forward_sources(
         self, x: Float[Tensor, "batch *model"], sources: Int[Tensor, "batch k"]
     ) -> Float[Tensor, "batch k *data"]:
-        """The rows of F(x) for some of the sources, computed without the others where the operator
-        knows how.
+        """The rows of F(x) for some of the sources, computed without the others, if the operator
+        can.
 
         Raises:
             PflowError: if it does not.
@@ -165,9 +165,9 @@ class Operator(ABC):
         return self.vjp(v.new_zeros(len(v), *self.model_shape), v)
 
     def summary(self, y: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *model"]:
-        r"""The data as an image of the model, for a flow to look at: :math:`F^\top y` of a linear
-        operator, and otherwise the residual carried back from a reference model, :math:`J(x_0)^\top
-        (y - F(x_0))`.
+        r"""The data as an image on the model's grid, to condition a flow: :math:`F^\top y` of a
+        linear operator, and otherwise the residual carried back from a reference model,
+        :math:`J(x_0)^\top (y - F(x_0))`.
         """
         if self.linear:
             return self.adjoint(y)

@@ -1,4 +1,4 @@
-"""An operator under observation: every call is checked for what needs no mathematics."""
+"""A wrapper of an operator that checks inputs and results of every call."""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ __all__ = ["ComposedOperator"]
 
 
 class ComposedOperator(Operator):
-    r"""The map :math:`F(T(x))`: an operator F of physical parameters, seen from coordinates x.
+    r"""The map :math:`F(T(x))`: an operator F of physical parameters, as a function of coordinates
+    x.
 
     Its gradient is that of F, by F's own rule, and autograd's through T.
 

@@ -11,9 +11,8 @@ __all__ = ["Constant"]
 class Constant:
     """A tensor kept in float64 and handed out in the dtype and on the device of another one.
 
-    Operators and problems are not `torch.nn.Module`s: they have no weights, and the caller decides
-    by the tensors it passes where and how precisely they compute. Each combination of dtype and
-    device is converted once.
+    Operators and problems are not `torch.nn.Module`s: they have no weights, and the tensors passed
+    to them determine device and precision. Each combination of dtype and device is converted once.
 
     Arguments:
         value: the tensor, any shape; copied, so that later changes of it have no effect.

@@ -1,5 +1,5 @@
 """The grid of the eikonal equation: upwind differences, receivers between nodes, and the nodes
-around each source, where straight rays take the place of the scheme.
+around each source, where straight rays replace the scheme.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Operators from torch code that exists: functions, modules, and objects with `A` and
-`A_adjoint`.
-"""
+"""Operators from existing torch code: functions, modules, and objects with `A` and `A_adjoint`."""
 
 from __future__ import annotations
 

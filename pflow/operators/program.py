@@ -1,4 +1,4 @@
-"""An operator that is a program: models go out and data come back as files."""
+"""An operator that runs a program; models and data are passed as files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ProgramOperator"]
 
-LAST_LINES = 20  # of what a failed program wrote
+LAST_LINES = 20  # of the output of a failed program, in its error message
 
 
 class ProgramOperator(Operator):
@@ -53,7 +53,7 @@ class ProgramOperator(Operator):
 
     Raises:
         PflowError: for a command without its files; at use for a program that is missing, fails,
-            takes too long or writes nothing sensible, with its exit status and its last words.
+            takes too long or writes an invalid result, with its exit status and its last lines.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class ProgramOperator(Operator):
         return result.astype(np.float64)
 
     def _finish(self, words: list[str], folder: Path, interrupted: Event) -> None:
-        """Run a command to its end, or to that of the caller's patience."""
+        """Run a command until it ends or its time is over."""
         said, deadline = folder / "said.txt", time.monotonic() + self.timeout_s
         with said.open("w") as output:
             try:

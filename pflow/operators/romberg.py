@@ -32,7 +32,7 @@ class RombergOperator(Operator):
 
     Arguments:
         shape: of one image, (channels, height, width).
-        ratio: unknowns for each measurement: 2 keeps half of the entries; 1 all of them.
+        ratio: parameters for each measurement: 2 keeps half of the entries; 1 all of them.
         seed: of the phases and of the kept entries.
         measurements: True for the measurements R x, a vector; False for their back-projection A x,
             an image, as in the paper.
@@ -50,7 +50,7 @@ class RombergOperator(Operator):
         if not 1 <= ratio <= size:
             raise PflowError(
                 f"`ratio` (={ratio}) of a random convolution must be from 1 (nothing is left out)"
-                f" to the {size} unknowns"
+                f" to the {size} parameters"
             )
         kept = math.ceil(size / ratio)
         super().__init__(model_shape=shape, data_shape=(kept,) if measurements else shape)

@@ -105,8 +105,8 @@ class DeepwaveOperator(Operator):
     def born(
         self, x: Float[Tensor, "1 1 height width"], change: Float[Tensor, "batch 1 height width"]
     ) -> Float[Tensor, "batch shots receivers times"]:
-        """The change of the recordings that a small change of the velocities x makes, to first
-        order: J(x) change, by `deepwave.scalar_born`.
+        """The first-order change of the recordings for a small change of the velocities x: J(x)
+        change, by `deepwave.scalar_born`.
         """
         import deepwave
 

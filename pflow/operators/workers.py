@@ -1,8 +1,8 @@
-"""An operator in worker processes: each batch is shared among them.
+"""An operator in worker processes, which share each batch.
 
-For operators that keep one core busy and cannot share it out themselves. The processes are started
-at the first call and stay; each has one thread. A batch is cut into pieces of the same few models
-whatever the number of workers, so results do not depend on it.
+For operators that use one core and are not parallel themselves. The processes start at the first
+call and stay; each has one thread. A batch is cut into pieces of the same few models whatever the
+number of workers, so results do not depend on it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ __all__ = ["Workers"]
 
 
 class _Shared(torch.autograd.Function):
-    """Forward in the workers, which keep what the gradient needs; its backward asks the same
-    ones.
+    """Forward in the workers, which store the state for the gradient; the backward uses the same
+    workers.
     """
 
     @staticmethod
@@ -60,7 +60,8 @@ class Workers(Operator):
     Arguments:
         operator: what to evaluate; it is pickled, and the batch must be its first axis.
         count: processes.
-        piece: models in one message. More save messages, fewer share the work more evenly.
+        piece: models in one message. A larger number needs fewer messages, a smaller one balances
+            the work better.
     """
 
     def __init__(self, operator: Operator, count: int, piece: int = 2) -> None:
@@ -100,7 +101,7 @@ class Workers(Operator):
         """`task` of the operator for each piece of the batch.
 
         Raises:
-            PflowError: what a worker raised, or that one died.
+            PflowError: the error of a worker, or the end of a worker process.
         """
         if self._pool is None:
             self._pool = _Pool(self._pickled, self.count, self.name)
@@ -119,7 +120,7 @@ class Workers(Operator):
         ]
         try:
             answers = self._pool.run(messages)
-        except BaseException:  # a worker has died, or is still at work for this call
+        except BaseException:  # a worker has ended, or still works on this call
             self.close()
             raise
         for fine, answer in answers:
@@ -137,9 +138,7 @@ class Workers(Operator):
 
 
 class _Pool:
-    """The processes. They end with this object, with the program, and with the death of the
-    program.
-    """
+    """The processes. They end with this object and with the program, also if it is killed."""
 
     def __init__(self, pickled: bytes, count: int, name: str) -> None:
         context = multiprocessing.get_context("spawn")
@@ -157,8 +156,8 @@ class _Pool:
         self.close = weakref.finalize(self, _end, self.connections, processes)
 
     def run(self, messages: Sequence[tuple]) -> list[tuple[bool, Any]]:
-        """The answers, in order. Piece i belongs to worker i modulo their number, which may hold
-        what its gradient needs.
+        """The answers, in order. Piece i belongs to worker i modulo their number, which may store
+        the state for its gradient.
         """
         queues = {
             connection: list(range(k, len(messages), len(self.connections)))[::-1]
@@ -211,8 +210,9 @@ def _end(connections: list[Connection], processes: list) -> None:
 
 
 def _work(connection: Connection, pickled: bytes, parent: int) -> None:
-    """The life of a worker: answer until the other end closes."""
-    # A signal to the whole group is for the program, which may need its workers to finish a step.
+    """The loop of a worker: answer requests until the connection is closed."""
+    # Ignore signals to the process group: the program handles them, and may need its workers to
+    # finish a step.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
@@ -259,7 +259,9 @@ def _answer(
         with torch.no_grad():
             return _forward(operator, *tensors).numpy()
     if task == "forward":
-        for old in [one for one in kept if one[0] != ticket[0]]:  # gradients that nobody came for
+        for old in [
+            one for one in kept if one[0] != ticket[0]
+        ]:  # states whose gradient was never requested
             del kept[old]
         kept[ticket] = _with_graph(operator, *tensors)
         return kept[ticket][1].detach().numpy()
@@ -278,6 +280,6 @@ def _forward(operator: Operator, x: Tensor, *arguments: Tensor) -> Tensor:
 
 
 def _leave_with(parent: int) -> None:
-    """End this process as soon as its parent has gone, even in the middle of a computation."""
+    """End this process as soon as its parent has ended, even during a computation."""
     multiprocessing.parent_process().join()
     os._exit(1)

@@ -1,4 +1,4 @@
-"""What is checked before Snakemake plans, so that a mistake is one line."""
+"""Checks before Snakemake plans, whose errors are messages of one line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOM = 10 * 2**20  # bytes
 
 
 def check_yaml(path: str | Path) -> None:
-    """Say where a configuration file is not YAML, before Snakemake says only that it is not.
+    """Report where a configuration file is not valid YAML; Snakemake does not name the place.
 
     Raises:
         PflowError: the file is missing or not YAML.
@@ -40,7 +40,7 @@ def check_writable(results: Path) -> None:
     """Whether results can be written.
 
     Raises:
-        PflowError: no permission, or no room.
+        PflowError: no permission, or a full disk.
     """
     folder = results
     while not folder.exists():

@@ -1,4 +1,4 @@
-"""Why jobs failed, in a line each: what a person reads first after `snakemake` has stopped."""
+"""The reason of each failed job in one line, printed after `snakemake` has stopped."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ def summary_of_failures(snakemake_logs: Iterable[str | Path]) -> str:
         for log in snakemake_logs
         if Path(log).is_file()
     )
-    found = {}
+    reasons = {}
     for block in re.split(r"\n(?=Error in (?:group|rule) |\[)", text):
         if "Error in " not in block:
             continue
         slurm = re.search(r"SLURM-job '[^']*' failed, SLURM status is: '[^']*'", block)
         for log in re.findall(r"^ *log: (\S+) \(check log file", block, re.M):
-            found[log] = first_useful_line(Path(log)) or (
+            reasons[log] = first_useful_line(Path(log)) or (
                 slurm[0]
                 if slurm
                 else "ended without a message: out of memory, time limit or a lost node"
             )
-    return "\n".join(f"{log}: {line}" for log, line in found.items())
+    return "\n".join(f"{log}: {line}" for log, line in reasons.items())
 
 
 def first_useful_line(log: Path) -> str:
-    """The message of a failed stage: our own error, else the exception of a traceback, else ""
-    where it was simply cut off.
+    """The message of a failed stage: pflow's error, else the exception of a traceback, else "" if
+    the log ends without either.
     """
     try:
         lines = [

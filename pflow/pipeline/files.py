@@ -1,4 +1,4 @@
-"""The files of one experiment, as its configuration asks for them; stores by their root files."""
+"""The result files of one experiment, from its configuration; a store is named by its root file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["ExperimentFiles"]
 
 @dataclass(frozen=True)
 class ExperimentFiles:
-    """Paths as text, which Snakemake compares.
+    """Paths of results, as text, because Snakemake compares text.
 
     Arguments:
         folder: where the experiment's results lie.
@@ -43,11 +43,11 @@ class ExperimentFiles:
         return _roots(map(self.folder.observation, self.settings.observations))
 
     def operator(self) -> list[str]:
-        """The check of the operator; nothing where there is none, with pairs alone."""
+        """The check of the operator; empty without an operator (pairs alone)."""
         return [str(self.folder.operator)] if has_operator(self.settings.problem) else []
 
     def spectrum(self) -> list[str]:
-        """The spectrum, whether anything needs it or not."""
+        """The spectrum, also if nothing needs it."""
         return _roots([self.folder.spectrum])
 
     def spectra(self) -> list[str]:
@@ -87,7 +87,7 @@ class ExperimentFiles:
         return itertools.product(e.observations, e.finetune, e.seeds)
 
     def method_calibration(self, method: str) -> list[str]:
-        """The calibration of a method over replicate observations, where it is wanted."""
+        """The calibration of a method over replicate observations, if it is configured."""
         wanted = replicates(self.settings, method)
         return [str(self.folder.method_calibration(method))] if wanted else []
 

@@ -25,7 +25,7 @@ class JobInputs(JobResources):
         return ExperimentFiles(self.layout.experiment(experiment), self.experiment(experiment))
 
     def pairs_files(self, wildcards: Any) -> list[str]:
-        """The user's file of pairs: pairs are cut again when it changes."""
+        """The user's file of pairs: shards are made again when it changes."""
         pairs = self.experiment(wildcards.experiment).pairs
         return self._images(wildcards) if pairs is None else tracked_files(pairs.file)
 
@@ -40,7 +40,7 @@ class JobInputs(JobResources):
         return tracked_files(Path(observation.file))
 
     def _images(self, wildcards: Any) -> list[str]:
-        """The file that models are cut from."""
+        """The file that the models come from."""
         file = getattr(self.experiment(wildcards.experiment).problem, "images", None)
         return [] if file is None else tracked_files(Path(file))
 
@@ -77,7 +77,7 @@ class JobInputs(JobResources):
         return self.files(wildcards.experiment).spectrum() if wanted else []
 
     def wants_cost(self, wildcards: Any) -> bool:
-        """Whether the method is chosen by the measured cost of the operator."""
+        """Whether the choice of the method depends on the measured cost of the operator."""
         return self._method(wildcards).tag_value == "auto"
 
     def reference_of(self, wildcards: Any) -> list[str]:

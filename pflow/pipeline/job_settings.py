@@ -1,8 +1,8 @@
 """The settings of each job: the part of the configuration that it depends on, and nothing else.
 
-Each function takes the experiment, its name, and the wildcards of the stage's rule. What only
-concerns the execution (workers, devices, nodes) is set to its default here and reaches a job beside
-its settings, so that a change of it reruns nothing.
+Each function takes the experiment, its name, and the wildcards of the stage's rule. Settings of the
+execution (workers, devices, nodes) are set to their defaults here and reach a job through other
+options, so that changing them reruns nothing.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def spectrum(e: ExperimentSettings, name: str) -> SpectrumJobSettings:
 
 
 def reference(e: ExperimentSettings, name: str, observation: str) -> ReferenceJobSettings:
-    """Draws of the posterior to compare with."""
+    """Draws of the reference posterior."""
     return ReferenceJobSettings(e.problem, e.reference, name, observation)
 
 
@@ -158,7 +158,7 @@ def figures(e: ExperimentSettings, name: str) -> FiguresJobSettings:
 
 
 def report(configuration: Configuration) -> ReportJobSettings:
-    """The whole configuration, less what jobs ask of the machine."""
+    """The whole configuration without the resources of jobs."""
     experiments = {
         name: dataclasses.replace(
             with_one_worker(e),
@@ -171,8 +171,8 @@ def report(configuration: Configuration) -> ReportJobSettings:
 
 
 def shard_count(experiment: ExperimentSettings, split: str) -> int:
-    """Number of shards of a split: ceil(pairs / shard_size); of pairs that exist already as many as
-    they say, of the training split.
+    """Number of shards of a split: ceil(pairs / shard_size); for existing pairs, as their settings
+    say, and of the training split only.
     """
     if experiment.pairs is not None:
         return {"train": experiment.pairs.shards, "high_fidelity": 0}.get(split, 1)
@@ -185,11 +185,10 @@ def prior_of(experiment: ExperimentSettings, method: str) -> PriorSettings:
 
 
 def replicates(experiment: ExperimentSettings, method: str) -> list[str]:
-    """Names of the observations on which a method is fine-tuned to see whether its posteriors are
-    calibrated.
+    """Names of the observations on which a method is fine-tuned to test the calibration of its
+    posteriors.
 
-    They come from the prior that the method assumes; so a prior that pflow cannot draw from has
-    none.
+    They are drawn from the prior of the method; there are none for a prior without draws.
     """
     entry = experiment.finetune[method]
     wanted = entry.tag_value != "none" and isinstance(

@@ -1,8 +1,7 @@
-"""A project of the user's own, in a folder outside pflow: the files to start from, and the pipeline
-run there.
+"""A user's project in any folder: files to start from, and the pipeline run in that folder.
 
 Snakefile, rules and profiles come with pflow: inside the installed package, or beside it in a
-clone. Results, logs and Snakemake's memory lie in the folder where one runs.
+clone. Results, logs and Snakemake's records lie in the folder where the command runs.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
 def new(name: str, folder: Path) -> list[Path]:
-    """Write NAME.py, NAME.yaml and test_NAME.py into `folder`; none of them may be there.
+    """Write NAME.py, NAME.yaml and test_NAME.py into `folder`; none of them may exist.
 
     Raises:
         PflowError: a name that cannot be a Python module, or a file that would be overwritten.

@@ -1,4 +1,4 @@
-"""What each job asks of the machine: threads, memory, time and GPUs.
+"""Resources of each job: threads, memory, time and GPUs.
 
 Imports neither torch nor matplotlib, because the Snakefile reads it.
 """
@@ -44,8 +44,8 @@ class JobResources:
         return self.experiment(wildcards.experiment).resources.memory_mb * attempt
 
     def runtime(self, stage: str) -> Callable[[Any, int], int]:
-        """Minutes of a job: the configured ones, or more where the measured cost of the operator
-        asks for more; a retry gets more.
+        """Minutes of a job: the configured ones, or more if the measured cost of the operator
+        requires it; a retry gets more.
         """
 
         def minutes(wildcards: Any, attempt: int) -> int:
@@ -60,8 +60,8 @@ class JobResources:
         return minutes
 
     def gpu(self, wildcards: Any) -> int:
-        """GPUs of a training or sampling job; 0 where the site's `gres` asks for them. `auto` asks
-        too, and takes a CPU where it gets none.
+        """GPUs of a training or sampling job; 0 if the site's `gres` requests them. `auto` requests
+        one too, and uses the CPU without it.
         """
         e = self.experiment(wildcards.experiment)
         return int(e.device != "cpu" and not e.resources.gres)
@@ -71,7 +71,7 @@ class JobResources:
         return self.threads(wildcards) * self.devices(wildcards)
 
     def pretraining_gpus(self, wildcards: Any) -> int:
-        """One GPU a process, on one node; on several nodes `pretraining_gres` asks for as many on
+        """One GPU per process on one node; on several nodes `pretraining_gres` requests as many on
         each.
         """
         return self.gpu(wildcards) * self.devices(wildcards) if self.nodes(wildcards) == 1 else 0
@@ -96,8 +96,8 @@ class JobResources:
         return self.experiment(wildcards.experiment).flows[wildcards.flow].pretrain.nodes
 
     def launcher(self, wildcards: Any) -> str | None:
-        """What starts a task on each of several nodes; the executor's word for "this job starts its
-        own" is `mpi`.
+        """The setting that lets a job start a task on each of several nodes; the executor calls it
+        `mpi`.
         """
         return "srun" if self.nodes(wildcards) > 1 else None
 

@@ -1,5 +1,5 @@
-"""One stage, run from its command line: settings and inputs are read, the job's lock is held, and
-the work is done unless another job has done it.
+"""One stage, run from its command line: reads settings and inputs, holds the job's lock, and does
+the work unless another job has done it.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def run_stage(
         options: the command line as read, with its words as `arguments`.
 
     Raises:
-        PflowError: a setting or an input is not as it must be, or the code was changed after the
-            job was planned.
+        PflowError: a setting or an input is invalid, or the code was changed after the job was
+            planned.
     """
     text = _settings_text(options.settings)
     load_planned_code(stage.name, text)
@@ -63,7 +63,7 @@ def process_count(options: argparse.Namespace) -> int:
 
 
 def _hold(options: argparse.Namespace, wanted: str, work: Callable[[], None]) -> None:
-    """Do the work under the job's lock, unless its result is there by then."""
+    """Do the work under the job's lock, unless its result exists by then."""
     checkpoint = getattr(options, "checkpoint", None)
     with job(options.out, checkpoint, wanted, options.attempt) as lock:
         if checkpoint and restore_finished(options.out, checkpoint, wanted):
@@ -85,7 +85,7 @@ def _share(options: argparse.Namespace) -> None:
 
 
 def _with_execution(settings: Any, options: argparse.Namespace) -> Any:
-    """The settings with the number of workers, which is no part of their text."""
+    """The settings with the number of workers, which is not part of their text."""
     workers = getattr(options, "workers", 1)
     if workers == 1:
         return settings

@@ -1,8 +1,8 @@
-"""Minutes to ask of a cluster, from the measured cost of the operator.
+"""Time limits of jobs in minutes, from the measured cost of the operator.
 
-`check_operator` has written operator.json by the time that long jobs are submitted. What a job asks
-F for is known from its settings: so many evaluations with gradient, so many forwards. Before
-operator.json exists, and where F is cheap, the configured minutes stand.
+`check_operator` writes operator.json before long jobs are submitted. The settings of a job
+determine its number of evaluations with gradient and of forwards. Without operator.json, and where
+F is cheap, the configured minutes apply.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def operator_calls(
 
     Arguments:
         experiment: its settings.
-        stage: simulate, finetune, sample or reference; others ask for none.
+        stage: simulate, finetune, sample or reference; others evaluate no F.
         method: of finetune and sample.
-        split: of simulate; only `high_fidelity` pairs are dear.
+        split: of simulate; only `high_fidelity` pairs are expensive.
     """
     if stage == "simulate" and split == "high_fidelity":
         return 0, min(experiment.simulate.high_fidelity, experiment.simulate.shard_size)
@@ -48,7 +48,7 @@ def operator_calls(
 
 
 def measured_minutes(operator_json: Path, evaluations: int, forwards: int = 0) -> int:
-    """Minutes for so many calls of F, with a margin; 0 where nothing has been measured.
+    """Minutes for a number of calls of F, with a margin; 0 without a measured cost.
 
     Arguments:
         operator_json: what `check_operator` wrote; it need not exist.

@@ -1,4 +1,4 @@
-"""What a stage of the pipeline declares."""
+"""The declaration of a stage of the pipeline."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ class Stage:
 
     Arguments:
         name: its subcommand, and its module in `pflow.stages`.
-        help: what it makes, in one line.
+        help: its result, in one line.
         settings: class of a job's settings.
         build: those settings, from (experiment, its name, wildcards of the rule); from the whole
             configuration where the stage is not of one experiment.
         arguments: paths.
         files: all its results in one experiment; None where it is not of one experiment.
-        product: whether a user looks at the results: a missing one is made again. Others are made
+        product: whether the results are for users: a missing one is made again. Others are made
             again when a job needs them.
-        option: what execution takes beside threads: `workers` evaluate the operator, `devices` (on
-            `nodes`) share a training.
+        option: option of the execution besides threads: `workers` evaluate the operator, `devices`
+            (on `nodes`) share a training.
     """
 
     name: str

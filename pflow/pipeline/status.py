@@ -1,9 +1,8 @@
-"""What is done, running and missing, and the newest metrics of each run: from the files alone, in a
-moment.
+"""What is done, running and missing, and the newest metrics of each run, from the files alone.
 
-A result is done when its file is there. Snakemake marks the outputs of jobs that have begun
-(`.snakemake/incomplete`) and locks the folder while it works, so a marked output is running while
-the lock holds, and was interrupted when it does not.
+A result is done when its file exists. Snakemake marks the outputs of jobs that have begun
+(`.snakemake/incomplete`) and locks the folder while it runs: a marked output is running if the
+folder is locked, and was interrupted if not.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ LONGEST = 100
 
 
 class Begun(NamedTuple):
-    """Outputs of jobs that have begun and not ended, and whether Snakemake is at work."""
+    """Outputs of jobs that have begun and not ended, and whether Snakemake is running."""
 
     outputs: frozenset[str]
     at_work: bool
 
 
 def status(folder: Path) -> str:
-    """A table for people about the project in `folder`, the one with config.yaml, or about a
+    """A readable table about the project in `folder`, the one with config.yaml, or about a
     configuration file run in this folder.
 
     Raises:
@@ -131,7 +130,7 @@ def _stage_of(run: RunFolder, begun: Begun) -> str | None:
 
 
 def _last_line(log: Path) -> str:
-    """What a stage has said last; the first line of a log is its command."""
+    """The last line of a stage's log, whose first line is its command."""
     if not log.is_file():
         return ""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()

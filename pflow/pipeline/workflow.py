@@ -1,5 +1,5 @@
-"""What the Snakefile needs to know: which files exist, what each job reads and depends on, and what
-it asks of the machine.
+"""The interface of the Snakefile: the files, and the inputs, dependencies and resources of each
+job.
 
 Imports neither torch nor matplotlib: a dry run stays fast.
 """
@@ -26,8 +26,8 @@ ALL = "all"
 
 
 def offer_this_python() -> None:
-    """Jobs call `python`: where the environment of this one is not activated, it becomes the first
-    (--sdm conda puts its own before it).
+    """Put the environment of this `python` first on PATH, because jobs call `python` (--sdm conda
+    puts its own before it).
     """
     folder, path = str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)
     if folder not in path.split(os.pathsep):
@@ -42,7 +42,7 @@ class Pipeline(JobInputs):
     def __init__(self, config: dict[str, Any], folder: Path) -> None:
         super().__init__(load_configuration(config, reserved=(*STAGES, ALL)))
         check_writable(self.layout.results)
-        # A job asks for its settings and for its code, one after the other.
+        # A job needs its settings and its code, one after the other.
         self._text = lru_cache(maxsize=8)(self._settings_text)
 
     # --- params: what invalidates a job ---
@@ -61,8 +61,8 @@ class Pipeline(JobInputs):
         return settings_for(self.configuration, stage, **dict(wildcards))
 
     def pretraining_code(self, wildcards: Any) -> str:
-        """The same for a pretraining; with `track_code: false` the code that made the weights stays
-        the right one.
+        """The same for a pretraining; constant with `track_code: false`, so that no change of code
+        reruns it.
         """
         made_by = None
         if not self.experiment(wildcards.experiment).flows[wildcards.flow].pretrain.track_code:
@@ -88,7 +88,7 @@ class Pipeline(JobInputs):
         ]
 
     def products(self, experiment: str) -> list[str]:
-        """What a user looks at: a missing one is made again."""
+        """Results for users: a missing one is made again."""
         return [
             file
             for stage in STAGES.values()
@@ -99,12 +99,12 @@ class Pipeline(JobInputs):
     def wanted(
         self, experiments: list[str], last: tuple[str, ...] = ()
     ) -> Callable[[Any], list[str]]:
-        """The files to ask for, so that every product is made: the last ones, which need all
-        others, and each that is missing.
+        """The files to request so that every product is made: the last ones, which need all others,
+        and each missing one.
 
-        Snakemake does not miss an earlier file while later ones are there. To ask for every product
-        always would say the same, but fill the screen: it prints all that it was asked for. Before
-        the first product nothing is missing that the last ones do not need.
+        Snakemake does not remake an earlier file while later ones exist. Requesting every product
+        would give the same plan but a long output, because Snakemake prints all requested files.
+        Before the first product exists, the last ones need everything that is missing.
         """
 
         def files(wildcards: Any) -> list[str]:

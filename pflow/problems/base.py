@@ -35,9 +35,10 @@ class ExactPosterior(Protocol):
     points.
 
     Attributes:
-        log_evidence: log p(y); None where it is too costly, and then `log_density` is unknown too.
+        log_evidence: log p(y); None where it is too costly, `log_density` is then not available
+            either.
         mean: posterior mean, (*model).
-        std: posterior standard deviation of each unknown, (*model).
+        std: posterior standard deviation of each parameter, (*model).
     """
 
     log_evidence: float | None
@@ -114,7 +115,7 @@ class Problem(ABC):
         if len(self.parameter_names) != math.prod(self.model_shape):
             raise PflowError(
                 "`parameter_names` must have one name for each of the"
-                f" {math.prod(self.model_shape)} unknowns, and has {len(self.parameter_names)}"
+                f" {math.prod(self.model_shape)} parameters, and has {len(self.parameter_names)}"
             )
 
     @property
@@ -133,12 +134,11 @@ class Problem(ABC):
         return self.model_shape if self._needs_image else self.data_shape
 
     def summary(self, y: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *summary"]:
-        """What a flow sees of the data: y itself; of data that are no image on the model's grid,
-        where the model is an image, the low-fidelity operator's `summary`: back-projected or
-        migrated data.
+        """The data that condition a flow: y itself; if the model is an image and y is not one on
+        its grid, the low-fidelity operator's `summary`: back-projected or migrated data.
 
-        A problem that knows better overrides this and `summary_shape`; it costs no high-fidelity
-        evaluation.
+        A problem with a better summary overrides this and `summary_shape`; it costs no
+        high-fidelity evaluation.
         """
         return self.low_fidelity.summary(y) if self._needs_image else y
 
@@ -150,7 +150,7 @@ class Problem(ABC):
         return len(self.model_shape) == 3 and self.data_shape[-2:] != self.model_shape[-2:]
 
     def physical(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, "batch *physical"]:
-        """What x stands for: x itself, unless the problem is posed in other coordinates, such as
+        """The physical parameters: x itself, unless the problem uses other coordinates, such as
         unbounded ones of bounded parameters.
         """
         return x
@@ -166,7 +166,7 @@ class Problem(ABC):
     def sample_truth(
         self, n: int, generator: torch.Generator | None = None
     ) -> Float[Tensor, "n *model"]:
-        """True models of simulated observations: draws of the prior, unless what is observed is of
+        """True models of simulated observations: draws of the prior, unless observations are of
         another kind than the training models.
         """
         return self.sample_prior(n, generator)

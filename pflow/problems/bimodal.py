@@ -1,6 +1,4 @@
-"""Two separated posterior modes: the sign of x1 cannot be told from the data. Exact by
-quadrature.
-"""
+"""Two separated posterior modes: the data do not determine the sign of x1. Exact by quadrature."""
 
 from __future__ import annotations
 
@@ -38,7 +36,7 @@ class FoldOperator(Operator):
 
 
 class Bimodal(Problem):
-    r"""Two unknowns whose posterior has two separated modes.
+    r"""Two parameters whose posterior has two separated modes.
 
     :math:`x \sim N(0, I)` is seen through :math:`F(x) = (x_1^2 + 0.5 x_2, x_2)`, at low fidelity
     :math:`(0.8 x_1^2, x_2)`. For y1 well above the noise the posterior has one mode for each sign

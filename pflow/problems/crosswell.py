@@ -1,5 +1,5 @@
-"""What all tomography between two wells has in common: a square section, its rough velocities, and
-where the wells stand.
+"""The base of all tomography between two wells: a square section, the prior of its velocities, and
+the positions of the wells.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Crosswell(PriorProblem):
         x \sim N(0, C), \qquad C_{ij} = \varsigma^2 (1 + \sqrt 3 r_{ij} / \ell)\, e^{- \sqrt 3
         r_{ij} / \ell}
 
-    a Matern field of smoothness 3/2, with :math:`r_{ij}` the distance of cells i and j. What a flow
-    sees of the data is an image of the shape of x.
+    a Matern field of smoothness 3/2, with :math:`r_{ij}` the distance of cells i and j. Flows are
+    conditioned on an image of the shape of x.
 
     Arguments:
         side: cells along each side.

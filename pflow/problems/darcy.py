@@ -35,7 +35,7 @@ class Darcy(PriorProblem):
     its cells' permeabilities.
 
     Arguments:
-        side: cells along each side: the model has side * side unknowns.
+        side: cells along each side: the model has side * side parameters.
         std: standard deviation varsigma of x, the log-permeability, under the prior.
         length: correlation length ell, in sides of the square.
         noise_std: standard deviation of the noise on each pressure; the default is 2 % of the mean

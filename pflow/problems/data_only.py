@@ -1,5 +1,5 @@
-"""Pairs (x, y) without an operator: shapes, names and units, and a plain word to whoever asks for
-more.
+"""Pairs (x, y) without an operator: shapes, names and units, and errors for everything that needs
+F.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class UnknownOperator(Operator):
 
 
 class DataOnly(Problem):
-    """What is known of an experiment that has pairs alone.
+    """The problem of an experiment that has pairs alone.
 
     Arguments:
         model_shape, data_shape: of one x and one y.
@@ -37,7 +37,7 @@ class DataOnly(Problem):
         model_unit, data_unit: units of x and y.
 
     Raises:
-        PflowError: the number of labels is not that of the unknowns.
+        PflowError: the number of labels is not that of the parameters.
     """
 
     name = "pairs_only"
@@ -57,8 +57,8 @@ class DataOnly(Problem):
         self.parameter_names = tuple(parameter_names or (f"x{i + 1}" for i in range(size)))
         if len(self.parameter_names) != size:
             raise PflowError(
-                f"`problem.parameter_names` must have one name for each of the {size} unknowns, and"
-                f" has {len(self.parameter_names)}"
+                f"`problem.parameter_names` must have one name for each of the {size} parameters,"
+                f" and has {len(self.parameter_names)}"
             )
 
     def sample_prior(

@@ -37,7 +37,7 @@ class Gaussian(PriorProblem):
     where G has standard normal elements.
 
     Arguments:
-        side: points along each side of the grid: the model has side * side unknowns.
+        side: points along each side of the grid: the model has side * side parameters.
         length: correlation length of the prior, in grid points.
         noise_std: standard deviation of the independent Gaussian noise on y.
         operator_seed: seed of the random high-fidelity operator.
@@ -70,7 +70,7 @@ class Gaussian(PriorProblem):
             whole_number("operator_seed", operator_seed, minimum=0, maximum=2**63 - 1)
         )
         (size,) = self.model_shape_of(side)
-        # Drawn in float32: these are the matrices of the numbers in DESIGN section 5.
+        # Drawn in float32: draws in float64 would give other matrices for the same seed.
         disturbance = torch.randn(size, size, generator=generator).double()
         super().__init__(
             prior=MaternField((side, side), length, nu=math.inf, jitter=self.jitter),

@@ -1,4 +1,4 @@
-r"""Synthetic seismic images by retro-deformation: the Earth's history undone, youngest event first,
+r"""Synthetic seismic images by retro-deformation: geological events are undone, the youngest first,
 down to flat layers.
 
 Each pixel (z, x) of today's section is moved back to where its rock was deposited:
@@ -16,10 +16,9 @@ changes of amplitude and band-limited noise follow. Images have mean 0 and varia
 lateral distance are in units of the image's height, wavelengths and correlation lengths in pixels.
 
 Two families: `shallow` layers are nearly flat, thin and continuous; `deep` ones are tilted, folded,
-faulted, thicker and noisier. How much a place has been deformed varies from image to image with
-heavy tails, and noise varies widely, so a few shallow images are as steep and as noisy as typical
-deep ones: the shift from one family to the other is one of frequency, as between the depths of one
-survey.
+faulted, thicker and noisier. The degree of deformation varies from image to image with heavy tails,
+and noise varies widely, so a few shallow images are as steep and as noisy as typical deep ones: the
+shift from one family to the other is one of frequency, as between the depths of one survey.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ PACKAGES = 16  # changes of layering along a trace
 
 @dataclass(frozen=True)
 class Family:
-    """What a kind of geology looks like. Two numbers are the ends of a uniform distribution over
+    """Parameters of a family of geology. Two numbers are the ends of a uniform distribution over
     images.
 
     Arguments:

@@ -46,7 +46,7 @@ class LogNormal(PriorProblem):
     logarithm, and this is the nonlinearity that follows.
 
     Arguments:
-        side: points along each side of the grid: the model has side * side unknowns.
+        side: points along each side of the grid: the model has side * side parameters.
         length: correlation length of the prior, in grid points.
         noise_std: standard deviation of the independent Gaussian noise on y.
         strength: how nonlinear the operator is.

@@ -1,7 +1,7 @@
-r"""Multivariate normal distributions, and what a linear observation makes of them.
+r"""Multivariate normal distributions, and their posteriors under linear observations.
 
 With a prior :math:`x = L w`, :math:`w \sim N(0, I)`, and an observation :math:`y = A x + \sigma
-\epsilon`, everything is simple in w, where M = A L:
+\epsilon`, the posterior in w is, with M = A L:
 
     precision of w given y    P = I + M^T M / sigma^2 = R R^T
     mean                      w* = P^-1 M^T y / sigma^2,   x* = L w*

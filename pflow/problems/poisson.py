@@ -23,7 +23,7 @@ class Poisson(PriorProblem):
     r"""The benchmark of Aristoff and Bangerth: 64 coefficients of a Poisson equation from 169
     values of its solution.
 
-    The unknowns x are the logarithms of coefficients that are constant on 8 x 8 squares; the
+    The parameters x are the logarithms of coefficients that are constant on 8 x 8 squares; the
     solution is measured at 13 x 13 points.
 
     .. math:: -\nabla \cdot (e^x \nabla u) = 10 \text{ in } (0, 1)^2, \qquad u = 0 \text{ on the
@@ -44,7 +44,7 @@ class Poisson(PriorProblem):
     Arguments:
         noise_std: standard deviation of the noise on each measured value.
         mesh: elements along each side at high fidelity, a multiple of 8; the publication has 32.
-        low_mesh: the same at low fidelity; 16 is a good one, 8 a bad one.
+        low_mesh: the same at low fidelity; 16 is a good approximation, 8 a poor one.
 
     Raises:
         PflowError: for impossible values.

@@ -22,8 +22,8 @@ class PriorProblem(Problem):
     """A problem built from a prior of `pflow.problems.priors`, two operators and noise.
 
     The base class of most problems; `PriorOverride` replaces the prior of an existing problem. With
-    an `Unconstrained` prior the operators take physical parameters, and the model x of
-    everything else has no bounds; `physical(x)` maps back.
+    an `Unconstrained` prior the operators take physical parameters, and the model x is unbounded
+    everywhere else; `physical(x)` maps back.
 
     Arguments:
         prior: p(x).

@@ -18,12 +18,12 @@ from pflow.errors import PflowError
 __all__ = ["GridPosterior"]
 
 NODES = 801
-DEPTH = 45.0  # nats below the peak: what lies deeper is less than 1e-19 of the mass
+DEPTH = 45.0  # nats below the peak: the rest has less than 1e-19 of the mass
 MARGIN = 2  # coarse cells kept around the mass
 
 
 class GridPosterior:
-    """An `ExactPosterior` of two unknowns.
+    """An `ExactPosterior` of two parameters.
 
     Arguments:
         log_joint: log p(x, y) at points (batch, 2) in float64.

@@ -1,5 +1,5 @@
-r"""The seed paper's first experiment: two unknowns with a banana-shaped prior, seen through a 2x2
-matrix.
+r"""The seed paper's first experiment: two parameters with a banana-shaped prior, observed through a
+2x2 matrix.
 
 The exact posterior needs a single one-dimensional quadrature. Given :math:`x_1`, the prior of
 :math:`x_2` and the likelihood are both Gaussian in :math:`x_2`, so that with :math:`F(x) = a_1 x_1
@@ -43,7 +43,8 @@ CELLS = 2**14
 
 
 class Rosenbrock(Problem):
-    r"""Two unknowns, the Rosenbrock prior and a random 2x2 operator (the paper's first experiment).
+    r"""Two parameters, the Rosenbrock prior and a random 2x2 operator (the paper's first
+    experiment).
 
     .. math::
         p(x) = \frac{1}{\sqrt{2} \pi} \exp\left(-\tfrac{1}{2} (x_1 - \mu)^2 - (x_2 - x_1^2)^2\right)
@@ -112,7 +113,7 @@ class Rosenbrock(Problem):
 
 
 class RosenbrockPosterior:
-    """An `ExactPosterior` under the Rosenbrock prior and any linear operator of two unknowns.
+    """An `ExactPosterior` under the Rosenbrock prior and any linear operator of two parameters.
 
     Arguments:
         matrix: F = (a_1, a_2).

@@ -33,15 +33,16 @@ class Seismic(Problem):
     .. math::
         y = A x + \sigma \epsilon
 
-    with A as `RombergOperator` defines it. Low and high fidelity have the same operator: what
-    differs is the geology. Pairs show shallow layers, observations deep ones. Training images come
-    from a generator or from a file, so their distribution has no density; fine-tuning needs one of
-    the priors that are estimated from them (`pflow.config.priors`).
+    with A as `RombergOperator` defines it. Low and high fidelity have the same operator and differ
+    in the geology: pairs show shallow layers, observations deep ones. Training images come from a
+    generator or from a file, so their distribution has no density; fine-tuning needs one of the
+    priors that are estimated from them (`pflow.config.priors`).
 
     Arguments:
         height: rows of an image, its depth.
         width: columns of an image, its traces.
-        ratio: unknowns for each measurement: 2 keeps half of the entries of the random convolution.
+        ratio: parameters for each measurement: 2 keeps half of the entries of the random
+            convolution.
         measurements: whether the data are the measurements themselves; false: their
             back-projection, an image, as in the paper.
         noise_std: standard deviation of the independent Gaussian noise on y; images have the

@@ -1,4 +1,4 @@
-r"""Stationary Gaussian images, and what a linear observation makes of them.
+r"""Stationary Gaussian images, and their posteriors under linear observations.
 
 With F the unitary DFT over height and width, the prior :math:`x \sim N(0, \Sigma)`, :math:`\Sigma =
 F^* \mathrm{diag}(S) F`, has one number for each frequency, its spectrum S: the variance of that
@@ -36,7 +36,7 @@ __all__ = [
     "periodogram",
 ]
 
-FLOOR = 1e-3  # of the average spectrum: no frequency is known to be absent
+FLOOR = 1e-3  # of the average spectrum: no frequency has zero variance
 DENSE = 4096  # data up to which K has a Cholesky factor
 MOMENT_DRAWS = 1024  # for the standard deviation without that factor, to 2 %
 AT_ONCE = 256  # right-hand sides of one batch of conjugate gradients

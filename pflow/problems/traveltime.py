@@ -37,10 +37,11 @@ class TravelTime(Crosswell):
     First arrivals are never later than along any other path, so straight rays find velocities too
     high, most of all where the field is rough.
 
-    Flows see the delays projected back along straight rays, an image of the shape of x.
+    Flows are conditioned on the delays projected back along straight rays, an image of the shape of
+    x.
 
     Arguments:
-        side: cells along each side of the section: the model has side * side unknowns.
+        side: cells along each side of the section: the model has side * side parameters.
         spacing_m: side of a cell in metres.
         velocity_m_s: background velocity v0 in metres per second.
         sources: sources in the left well.

@@ -1,5 +1,5 @@
-"""A problem from a user's file: import it, call the class with its settings, and see that a problem
-comes out.
+"""A problem from a user's file: import the file, call the class with its settings, check the
+result.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from pflow.settings.declaration import setting
 __all__ = ["Waveform"]
 
 FASTEST = 2.0  # times the background: no velocity of a valid model is larger
-# Of the data, at the peak frequency; a Ricker wavelet has next to nothing above three times that
+# Of the data, at the peak frequency; a Ricker wavelet has negligible energy above three times that
 # frequency
 SAMPLES_PER_PERIOD = 12.0
 ABSORBING_CELLS = 8
@@ -38,15 +38,14 @@ class Waveform(Crosswell):
     stand evenly in the left-most column of cells, receivers in the right-most one. The data are the
     pressures that each receiver records from each source, in units of the standard deviation of the
     recordings in the background v0: at high fidelity by the acoustic wave equation (deepwave), at
-    low fidelity by its Born approximation, which scatters waves once and leaves their arrival times
-    alone.
+    low fidelity by its Born approximation, which has single scattering and unchanged arrival times.
 
-    Flows see the mean of the posterior under the Born approximation (regularised least-squares
-    migration), :math:`C J^\top (J C J^\top + \sigma^2)^{-1} (y - F(0))`, an image of the shape of
-    x: under that approximation it holds all that y tells about x.
+    Flows are conditioned on the mean of the posterior under the Born approximation (regularised
+    least-squares migration), :math:`C J^\top (J C J^\top + \sigma^2)^{-1} (y - F(0))`, an image of
+    the shape of x: under that approximation it is a sufficient statistic of y.
 
     Arguments:
-        side: cells along each side of the section: the model has side * side unknowns.
+        side: cells along each side of the section: the model has side * side parameters.
         spacing_m: side of a cell in metres.
         velocity_m_s: background velocity v0 in metres per second.
         frequency_hz: peak frequency of the sources' Ricker wavelet.

@@ -1,5 +1,5 @@
-"""Fingerprint of the code that can change the result of a job, so that an edit reruns what it can
-change and nothing else.
+"""Fingerprint of the code that can change the result of a job, so that an edit reruns only the jobs
+that it can change.
 
 From the function of a stage, the names that it uses are followed from definition to definition
 through the syntax trees of pflow (nothing is imported). Counted are the functions, classes and
@@ -67,7 +67,7 @@ def code_fingerprint(stage: str, settings: str = "") -> str:
 
 
 def entry_of(stage: str) -> str:
-    """Where the code of a stage begins."""
+    """The entry points of a stage's code."""
     return f"pflow.stages.{stage}:{stage}"
 
 
@@ -93,7 +93,7 @@ def pflow_content(entries: Iterable[str]) -> str:
 
 
 def forget_code() -> None:
-    """Read every file anew when it is asked for again."""
+    """Clear the cache of files."""
     forget_modules()
     for function in (_targets, _followed, _choices, _fingerprint):
         function.cache_clear()
@@ -104,7 +104,7 @@ def reached(entries: Iterable[str], chosen: frozenset[str] | None = None) -> set
 
     Arguments:
         entries: `module:definition`, or dotted names of modules and definitions.
-        chosen: words of the settings; None where they are not known.
+        chosen: words of the settings; None if they are unknown.
     """
     seen: set[Node] = set()
     waiting = [node for entry in entries for node in _start(entry)]
@@ -129,7 +129,7 @@ def _fingerprint(entries: tuple[str, ...], chosen: frozenset[str] | None) -> str
 
 
 def _content(node: Node, counted: set[Node]) -> Iterator[str]:
-    """What a definition does, and what the names in it stand for."""
+    """The content of a definition, and the definitions that its names refer to."""
     definition = _definition(node)
     if not _does(node):
         return
@@ -196,8 +196,8 @@ def _start(entry: str) -> Iterator[Node]:
 
 @cache
 def _followed(node: Node) -> list[tuple[str, tuple[Node, ...]]]:
-    """What the names in a definition stand for; under "" the statements of modules that are
-    imported with it.
+    """The definitions that the names in a definition refer to; under "" the statements of modules
+    that are imported with it.
     """
     definition = _definition(node)
     if (node.module, node.name) == FROM_SIGNATURES:
@@ -227,15 +227,15 @@ def _targets(inside: str, name: str, built: bool) -> tuple[Node, ...]:
     """
     head, _, rest = name.partition(".")
     if inside and head != "pflow":
-        known = module(inside)
-        if head in known.definitions:
+        scope = module(inside)
+        if head in scope.definitions:
             return (Node(inside, head, built),)
-        if head in known.imports:
-            full = known.imports[head]
+        if head in scope.imports:
+            full = scope.imports[head]
             return _targets("", f"{full}.{rest}" if rest else full, built)
         if module_path(f"{inside}.{head}"):
             return _targets("", f"{inside}.{name}", built)
-        return tuple(n for star in known.stars for n in _targets("", f"{star}.{name}", built))
+        return tuple(n for star in scope.stars for n in _targets("", f"{star}.{name}", built))
     parts = name.split(".")
     depth = next((d for d in range(len(parts), 0, -1) if module_path(".".join(parts[:d]))), 0)
     owner, inner = ".".join(parts[:depth]), ".".join(parts[depth:])

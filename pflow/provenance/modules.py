@@ -1,7 +1,7 @@
 """The modules of pflow, read without importing them.
 
-What was read in a file is kept in `__pycache__` under the hash of its bytes, because parsing takes
-longer than the rest of a plan.
+The definitions of a file are cached in `__pycache__` under the hash of its bytes, because parsing
+takes longer than the rest of planning.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["forget_modules", "keep_what_was_read", "module", "module_path"]
 
 ROOT = Path(__file__).resolve().parents[1]
 MOST_FILES = 1000
-NEW: list[str] = []  # keys of what was read and is not yet on disk
+NEW: list[str] = []  # keys of entries that are not yet on disk
 
 
 @cache
@@ -51,21 +51,21 @@ def module(name: str) -> Module:
         try:
             _known()[key] = read_module(source)
         except SyntaxError as error:
-            raise PflowError(f"{path}, line {error.lineno}: {error.msg}: mend this file") from error
+            raise PflowError(
+                f"{path}, line {error.lineno}: {error.msg}: correct this file"
+            ) from error
         NEW.append(key)
     return _known()[key]
 
 
 def forget_modules() -> None:
-    """Read every file anew when it is asked for again."""
+    """Clear the cache of files."""
     for function in (module, module_path, _known):
         function.cache_clear()
 
 
 def keep_what_was_read() -> None:
-    """Write what was newly read to disk. Best effort: without it, the next plan takes half a second
-    longer.
-    """
+    """Write new entries to disk. On an error the next plan takes half a second longer."""
     if not NEW:
         return
     NEW.clear()
@@ -86,7 +86,7 @@ def _decoded(kept: Any) -> Module:
 
 @cache
 def _reader() -> bytes:
-    """What was read is valid as long as the modules that read are the same."""
+    """The key of the cache: entries are valid while the modules that compute them are unchanged."""
     files = (Path(reader.__file__) for reader in (definitions, uses))
     return b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)
 
@@ -98,7 +98,7 @@ def _cache_file() -> Path:
 @cache
 def _known() -> dict[str, Any]:
     try:
-        known = json.loads(_cache_file().read_text(encoding="utf-8"))
+        cached = json.loads(_cache_file().read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return known if isinstance(known, dict) else {}
+    return cached if isinstance(cached, dict) else {}

@@ -1,7 +1,8 @@
-"""The code that a job was planned with travels to it, in its environment: a job refuses other code.
+"""The fingerprint of the planned code is passed to the job in its environment; a job refuses other
+code.
 
-Snakemake notes the fingerprint of the plan. Were code edited between plan and job, and put back
-afterwards, a result of the edited code would be taken for one of the planned code.
+Snakemake records the fingerprint of the plan. If code were edited between plan and job, and
+restored afterwards, a result of the edited code would be taken for one of the planned code.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ VARIABLE = "PFLOW_PLANNED_CODE"
 
 
 def forget_plan() -> None:
-    """Before a workflow plans: what an earlier one left in the environment is not its plan."""
+    """Called before a workflow plans: removes the fingerprints of an earlier plan from the
+    environment.
+    """
     os.environ.pop(VARIABLE, None)
 
 
 def planned_code(stage: str, settings: str) -> str:
-    """Fingerprint of the code that can change the result of a job, remembered for this process and
-    all that it starts. A batch job plans once more, and keeps what its controller planned.
+    """Fingerprint of the code that can change the result of a job, stored for this process and all
+    that it starts. A batch job plans once more, and keeps what its controller planned.
     """
     planned, key = _planned(), _key(stage, settings)
     if key not in planned:
@@ -35,7 +38,7 @@ def planned_code(stage: str, settings: str) -> str:
 
 
 def load_planned_code(stage: str, settings: str) -> None:
-    """Import the code of a job, if it was planned, and see that it is the planned one.
+    """Import the code of a job, if it was planned, and check that it is the planned one.
 
     All its modules are imported here, so that later edits do not reach the job. They are compared
     before and after.
@@ -54,11 +57,11 @@ def load_planned_code(stage: str, settings: str) -> None:
 
 
 def _require(stage: str, settings: str) -> None:
-    planned, found = _planned().get(_key(stage, settings)), code_fingerprint(stage, settings)
-    if planned != found:
+    planned, current = _planned().get(_key(stage, settings)), code_fingerprint(stage, settings)
+    if planned != current:
         raise PflowError(
             f"the code of pflow was changed after this job was planned (code {planned}, now"
-            f" {found}): run snakemake again"
+            f" {current}): run snakemake again"
         )
 
 

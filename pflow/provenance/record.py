@@ -1,5 +1,5 @@
-"""What made an output: code version, fingerprint of the stage's code, settings, inputs, software,
-device.
+"""Provenance of an output: code version, fingerprint of the stage's code, settings, inputs,
+software, device.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def file_hash(path: str | Path) -> str:
 
 
 def software() -> dict[str, str]:
-    """Versions of what computes the numbers."""
+    """Versions of the packages that compute the results."""
     names = ("torch", "numpy", "zarr", "xarray", "snakemake")
     found = {"python": platform.python_version()}
     for name in names:

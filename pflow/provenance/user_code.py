@@ -1,8 +1,8 @@
-"""A user's Python file, read and never run: which settings its classes take, and a fingerprint of
-the code it can reach.
+"""A user's Python file, parsed without running it: the settings of its classes, and a fingerprint
+of the code it can reach.
 
-A plan must not wait for the user's imports (torch takes seconds), so signatures come from the
-syntax tree. Modules beside the file are followed, as Python finds them when it runs a script from
+Planning must not wait for the user's imports (torch takes seconds), so signatures come from the
+syntax tree. Imports of modules beside the file are resolved as Python does when it runs a script in
 that folder.
 """
 
@@ -75,7 +75,7 @@ def find_definition(path: Path, name: str) -> Definition | None:
 
 
 def definitions(path: Path) -> list[str]:
-    """Names that a configuration could mean."""
+    """Names that a configuration may use."""
     return [
         node.name
         for node in parse(path).body

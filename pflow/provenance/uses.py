@@ -1,6 +1,7 @@
 """Which names of its module, and of others, a piece of code uses, by Python's rules of scope.
 
-More than it uses may be found, never less: a name that could be a module's is taken for one.
+The result may contain more names than are used, never fewer: a name that may belong to the module
+is included.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which numbers the tables of the page show, under which heading."""
+"""The columns of the tables of the page: metric, heading, unit, digits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,11 @@ COST = {
     "sampling_forwards": ("Sampling forwards", "", 3),
     "sampling_evaluations": ("Sampling evaluations", "", 3),
 }
-REACHED = (1.0, 0.1, 0.01)  # nats of KL(q || posterior) whose first crossing is listed as a cost
+REACHED = (
+    1.0,
+    0.1,
+    0.01,
+)  # KL(q || posterior) in nats; the evaluations until the first crossing are listed
 CHECKS = {
     "repetition_error": "same result when repeated (relative error)",
     "batch_error": "a batch gives what its members give one by one (relative error)",

@@ -1,4 +1,4 @@
-"""Numbers for people: few digits, real minus signs, a median with its range over seeds."""
+"""Formatting of numbers: few digits, minus signs, a median with its range over seeds."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Cell:
     """One number of a table.
 
     `value` is exact (the page carries it for sorting and copying), `text` is rounded for reading,
-    `spread` is the range over seeds as text, empty for a single seed. Without a value, `why` says
-    what the dash stands for.
+    `spread` is the range over seeds as text, empty for a single seed. Without a value, `why` gives
+    the reason for the dash.
     """
 
     value: float | int | None
@@ -38,7 +38,7 @@ def is_number(value: Any) -> bool:
 def over_seeds(values: Iterable[Any], digits: int = 3, missing: str = "not applicable") -> Cell:
     """Median over seeds, with the range; `values` that are not numbers are left out.
 
-    A value that is not finite is a failure that a median would hide: it is said instead.
+    If a value is not finite, the cell says so, because a median would hide the failure.
     """
     numbers = [value for value in values if is_number(value)]
     if not numbers:

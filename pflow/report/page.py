@@ -1,4 +1,4 @@
-"""One self-contained HTML page over all experiments: directories in, text out.
+"""One self-contained HTML page over all experiments: from folders of results to text.
 
 The page is rendered from the files of the other stages alone: `metrics.json`, `calibration.json`,
 `flow.json`, `operator.json` and the figures. It needs no network and opens from `file://`. Runs

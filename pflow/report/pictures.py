@@ -1,6 +1,4 @@
-"""Figures for the page: embedded whole while there is room, as smaller pictures when there are very
-many.
-"""
+"""Figures for the page: embedded in full size, or as thumbnails if there are too many."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Runs of an experiment as far as they have come, and their medians over seeds: files in, rows of
-tables out.
+"""Runs of an experiment, finished or not, and their medians over seeds: from files to rows of
+tables.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Reader", "Run", "closest_to_posterior", "finding", "method_row", "re
 
 @dataclass
 class Run:
-    """One seed of one method at one observation, as far as it has come."""
+    """One seed of one method at one observation, finished or not."""
 
     observation: str
     method: str
@@ -33,7 +33,7 @@ class Run:
 
 @dataclass
 class Reader:
-    """Reads files of a results folder; what is damaged is noted for the page and treated as
+    """Reads files of a results folder; a damaged file is reported on the page and treated as
     missing.
     """
 
@@ -58,7 +58,7 @@ class Reader:
 def read_run(
     reader: Reader, folder: ExperimentFolder, observation: str, method: str, seed: int
 ) -> Run:
-    """One run, without metrics where it has not finished."""
+    """One run, without metrics if it has not finished."""
     run = folder.run(observation, method, seed)
     metrics, flow = reader.json(run.metrics), reader.json(run.about)
     return Run(observation, method, seed, metrics, flow or {})
@@ -129,7 +129,7 @@ def finding(
 
 
 def closest_to_posterior(runs: Sequence[Run]) -> Run | None:
-    """The run with the smallest KL(q || posterior); the first one where none is known, None without
+    """The run with the smallest KL(q || posterior); the first one if no KL is known, None without
     runs.
     """
     return min(

@@ -1,5 +1,5 @@
-"""What the page says about one experiment: its folder of results and its settings in, plain values
-for the template out.
+"""The section of the page about one experiment: from its folder of results and its settings to
+plain values for the template.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["experiment_section"]
 
 
 def experiment_section(results: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that the template says about one experiment."""
+    """All values that the template needs for one experiment."""
     name = settings["name"]
     folder = Layout(results).experiment(name)
     reader = Reader(folder.folder)
@@ -60,7 +60,7 @@ def experiment_section(results: Path, settings: Mapping[str, Any]) -> dict[str, 
 
 
 def described(settings: Mapping[str, Any], observations: Mapping[str, Any]) -> dict[str, Any]:
-    """What the user has configured."""
+    """The settings of the user."""
     return {
         "name": settings["name"],
         "title": settings.get("title") or settings["name"],
@@ -130,7 +130,7 @@ def pretrained(
 def operator_checks(
     reader: Reader, folder: ExperimentFolder, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What check_operator has measured."""
+    """The measurements of check_operator."""
     measured = reader.json(folder.operator) or {}
     return {
         "has_operator": (settings.get("problem") or {}).get("name") != "pairs_only",
@@ -143,7 +143,7 @@ def operator_checks(
 
 
 def provenance(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What all trained flows have in common, and what they do not: each value that occurs."""
+    """Provenance of all trained flows: each value that occurs."""
     software: dict[str, set[str]] = {}
     for record in records:
         for package, version in (record.get("software") or {}).items():
@@ -160,7 +160,7 @@ def provenance(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def store_path(results: Path, name: str, run: Run | None) -> str:
-    """Where the draws of a run lie, for the example of how to read them."""
+    """The path of the draws of a run, for the example of how to read them."""
     root = results if not results.is_absolute() else Path(results.name)
     names = (run.observation, run.method, run.seed) if run else ("OBSERVATION", "METHOD", 0)
     return Layout(root).experiment(name).run(*names).posterior.as_posix()

@@ -26,7 +26,7 @@ def named(entries: Any) -> dict[str, Any]:
 
 
 def plain_settings(entry: Mapping[str, Any]) -> dict[str, str]:
-    """Settings as text; what is not set is left out."""
+    """Settings as text, without those that are not set."""
     shown = {key: value for key, value in entry.items() if value is not None and value != ""}
     return {
         key.replace("_", " "): (

@@ -17,7 +17,7 @@ SYMBOLS = ("\N{CHECK MARK}", "!", "\N{MULTIPLICATION SIGN}")
 EVIDENCE = {
     "pareto_k": ("k-hat", "", 2),
     "ess_fraction": ("ESS fraction", "", 2),
-    "score_error": ("Score error", "per unknown", 2),
+    "score_error": ("Score error", "per parameter", 2),
     "predictive_chi_square": ("Predictive χ²", "1 expected", 3),
     "predictive_chi_square_spread": ("± expected", "", 2),
     "coverage_90": ("90 % coverage", "", 3),

@@ -1,5 +1,5 @@
-"""calibrate: is a pretrained flow right on average over held-out pairs, and does it know each
-observation's neighbourhood?
+"""calibrate: calibration of a pretrained flow over held-out pairs, and tests of it near each
+observation.
 """
 
 from __future__ import annotations
@@ -117,7 +117,8 @@ def pair_ranks(
     """Ranks of the truth of each pair among draws of the flow, (pairs, quantities), and the names
     of the quantities.
 
-    The quantities are unknowns (evenly spread, at most `unknowns`), log q and the distance of TARP.
+    The quantities are parameters (evenly spaced, at most `unknowns`), log q and the distance of
+    TARP.
     """
     size = x[0].numel()
     chosen = evenly_spread(size, unknowns)
@@ -148,7 +149,7 @@ def pair_ranks(
 
 
 def _pairs(shards: list[Path], problem: Problem) -> tuple[torch.Tensor, torch.Tensor]:
-    """Models, and what the flow sees of their data."""
+    """Models, and the summaries of their data that condition the flow."""
     x, y = (torch.from_numpy(a) for a in read_pairs(shards))
     return x, problem.summary(y)
 

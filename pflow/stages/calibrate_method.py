@@ -1,9 +1,10 @@
-r"""calibrate_method: are the posteriors of a fine-tuning method right on average over observations?
+r"""calibrate_method: calibration of the posteriors of a fine-tuning method over simulated
+observations.
 
 Replicate observations y_k = F(x_k) + eps with x_k from the prior; the method is fine-tuned on each
 as on the real one, with its whole budget. If its posteriors are exact, x_k is an ordinary draw of
-q_k, and the ranks are uniform: simulation-based calibration of the method, honest because each
-replicate is a new run, and costly for the same reason.
+q_k, and the ranks are uniform: simulation-based calibration of the method. Each replicate is a
+complete run, which makes the test valid and expensive.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""check_operator: the high-fidelity operator is what it says it is, before a second of training."""
+"""check_operator: tests of the high-fidelity operator before any training."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pflow.storage.text_files import write_json
 
 __all__ = ["check_operator"]
 
-# Batches at which the cost is measured; the stages ask for gradients of at most 64 models at a
-# time, methods for as many by default.
+# Batches at which the cost is measured; the stages compute gradients of at most 64 models at a
+# time, and so do methods by default.
 BATCHES = (1, 8, 64)
 
 

@@ -1,4 +1,4 @@
-"""evaluate: how accurate one posterior is, what it cost, and whether to trust it."""
+"""evaluate: accuracy, cost and verdict of one posterior."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ __all__ = ["evaluate"]
 ELEMENTS = 2**18  # of x that go through the flow at once
 IMAGE_AXES = 5  # of draws of an image: chain, draw, channel, row, column
 FROM_CALIBRATION = ("sbc_p_value", "tarp_p_value")
-REACHED = (1.0, 0.1, 0.01)  # nats of KL(q || posterior) whose first crossing is a cost
+REACHED = (
+    1.0,
+    0.1,
+    0.01,
+)  # KL(q || posterior) in nats; the evaluations until the first crossing are reported
 
 
 @torch.no_grad()
@@ -44,8 +48,8 @@ def evaluate(
     method_calibration: Path | None = None,
     threads: int = 1,
 ) -> None:
-    """Write metrics.json; what needs a reference is absent without one, and what is not finite is
-    absent too.
+    """Write metrics.json; entries that need a reference are absent without one, and so are entries
+    that are not finite.
     """
     select_device("cpu", threads)
     tree, trained = read_datatree(posterior), read_json(FlowFolder(flow.parent).about)
@@ -89,7 +93,7 @@ def evaluate(
 
 def _by_itself(tree: Any, settings: EvaluateJobSettings) -> dict[str, float]:
     stats = {name: values.values[0] for name, values in tree["sample_stats"].data_vars.items()}
-    if "log_weight" not in stats:  # pairs alone: nothing to weigh draws with
+    if "log_weight" not in stats:  # pairs alone: there are no importance weights
         return {}
     more = {}
     if "score_stats" in tree:
@@ -113,7 +117,7 @@ def _by_itself(tree: Any, settings: EvaluateJobSettings) -> dict[str, float]:
 
 
 def _evaluations_until(history: Path) -> dict[str, int]:
-    """Evaluations at the first checkpoint whose KL is small enough; absent where it never was."""
+    """Evaluations at the first checkpoint whose KL is small enough; absent if it never was."""
     columns = read_csv(history)
     first = {
         limit: columns["evaluations"][columns["kl_reverse_nats"] <= limit] for limit in REACHED
@@ -128,8 +132,8 @@ def _evaluations_until(history: Path) -> dict[str, int]:
 def _of_the_pretrained_flow(
     calibration: dict[str, Any], settings: EvaluateJobSettings
 ) -> dict[str, float]:
-    """Its calibration; by the names that a verdict looks for, whether y_obs is like the training
-    data and, of the amortised flow, the rest.
+    """Its calibration: under the names that a verdict uses, whether y_obs resembles the training
+    data and, for the amortised flow, the other tests.
     """
     here = calibration["observations"][settings.observation]
     metrics = {

@@ -1,4 +1,4 @@
-"""figures: every figure of one experiment, redrawn from its stores alone."""
+"""figures: every figure of one experiment, drawn from its stores alone."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""finetune: stage 2, one observation, one method, one seed, with the expensive operator.
+"""finetune: stage 2: train on one observation with the expensive operator, one method and one seed.
 
-Files in, files out; `pflow.finetuning.result` does the work.
+This module reads and writes files; `pflow.finetuning.result` computes.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ def finetune(
     architecture = architecture_of(settings.flow, problem.model_shape, problem.summary_shape)
     resumed = CheckpointFolder(checkpoint.parent)
     starts_pretrained = settings.method.start == "pretrained" and pretrained is not None
-    with torch.random.fork_rng(devices=[]):  # weights at the start do not depend on the prior's
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # the initial weights do not depend on the random numbers of the prior
         posterior_problem = with_prior(problem, settings.prior, prior, y)
     inputs = FinetuneInputs(
         problem,
@@ -131,7 +133,7 @@ def _facts(settings: FinetuneJobSettings, result: FinetuneResult) -> dict[str, A
 
 
 def _notes(result: FinetuneResult) -> dict[str, Any]:
-    """What a method that trains tells of its training, for flow.json."""
+    """Facts about the training of a method that trains, for flow.json."""
     if not result.trained:
         return {}
     ledger = result.ledger

@@ -39,7 +39,7 @@ def observe(
         size = math.prod(problem.model_shape)
         if len(wanted.x_true) != size:
             raise PflowError(
-                f"`x_true` must have {size} numbers, one for each unknown, and has"
+                f"`x_true` must have {size} numbers, one for each parameter, and has"
                 f" {len(wanted.x_true)}: correct it in `observations`"
             )
         x_true = torch.tensor(wanted.x_true).reshape(1, *problem.model_shape)

@@ -1,4 +1,4 @@
-"""pretrain: stage 1, a flow for every y at once, from low-fidelity pairs alone."""
+"""pretrain: stage 1: an amortised flow from low-fidelity pairs alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["pretrain"]
 
 @dataclass
 class ValidationMonitor:
-    """The validation loss after each epoch; the best one decides which weights are kept."""
+    """The validation loss after each epoch; the weights of the best one are kept."""
 
     pairs: PairStream
     patience: int

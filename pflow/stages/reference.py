@@ -1,4 +1,4 @@
-"""reference: draws that posteriors are compared with, exact where the problem allows, otherwise by
+"""reference: reference draws of the posterior, exact where the problem provides them, otherwise by
 NUTS.
 """
 
@@ -149,10 +149,10 @@ def _nuts(
         start=start,
         tell=tell,
     )
-    found = convergence(chains)
-    told = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
-    progress.close(f"{target.ledger.evaluations} evaluations, {told}")
-    require_convergence(found, choice, f"experiments.{settings.experiment}.reference")
+    measured = convergence(chains)
+    statistics = ", ".join(f"{name} {value:.4g}" for name, value in measured.items())
+    progress.close(f"{target.ledger.evaluations} evaluations, {statistics}")
+    require_convergence(measured, choice, f"experiments.{settings.experiment}.reference")
     units = {"x": problem.model_unit}
     groups = {
         "posterior": chains_dataset(
@@ -163,39 +163,39 @@ def _nuts(
     return groups, {
         "evaluations": target.ledger.evaluations,
         "divergences": chains.divergences,
-        **found,
+        **measured,
     }
 
 
-def require_convergence(found: dict[str, float], choice: ReferenceSettings, where: str) -> None:
-    """Refuse chains that cannot serve as a reference.
+def require_convergence(measured: dict[str, float], choice: ReferenceSettings, where: str) -> None:
+    """Raise an error if the chains have not converged.
 
     Raises:
         PflowError: each rule that is broken, with the value and the way out.
     """
     rules = [
         (
-            found["r_hat"] <= choice.largest_r_hat,
+            measured["r_hat"] <= choice.largest_r_hat,
             (
-                f"R-hat (={found['r_hat']:.3f}) must be at most `largest_r_hat`"
+                f"R-hat (={measured['r_hat']:.3f}) must be at most `largest_r_hat`"
                 f" (={choice.largest_r_hat})"
             ),
         ),
         *(
             (
-                found[name] >= choice.smallest_ess,
+                measured[name] >= choice.smallest_ess,
                 (
-                    f"{name} (={found[name]:.0f}) must be at least `smallest_ess`"
+                    f"{name} (={measured[name]:.0f}) must be at least `smallest_ess`"
                     f" (={choice.smallest_ess:g})"
                 ),
             )
             for name in ("ess_bulk", "ess_tail")
         ),
         (
-            found["divergent_fraction"] <= choice.largest_divergent,
+            measured["divergent_fraction"] <= choice.largest_divergent,
             (
-                f"the share of divergent steps (={found['divergent_fraction']:.2g}) must be at most"
-                f" `largest_divergent` (={choice.largest_divergent:g})"
+                f"the share of divergent steps (={measured['divergent_fraction']:.2g}) must be at"
+                f" most `largest_divergent` (={choice.largest_divergent:g})"
             ),
         ),
     ]

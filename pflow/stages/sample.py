@@ -1,8 +1,8 @@
 """sample: draws of one posterior, each with its density, its importance weight and its prediction.
 
-Beside the draws lies the evidence that needs the operator: how well they fit the data, how far the
-flow's score is from the posterior's, and what the posterior is worth at draws of the prior, where
-the flow may have missed something.
+The store also holds the evidence that needs the operator: the misfit of the draws, the difference
+of the scores of flow and posterior, and the posterior density at draws of the prior, which can
+detect mass that the flow misses.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def sample(
 
 
 def _figure_attributes(problem: Problem) -> dict[str, Any]:
-    """How figures show the model and the data of a problem, for the store."""
+    """Attributes for the store that say how figures show model and data of a problem."""
     shown = {name: getattr(problem, name) for name in ON_FIGURES if hasattr(problem, name)}
     if problem.high_fidelity.sources > 1 and len(problem.data_shape) == 2:
         shown.setdefault("data_axes", ("receiver", "source"))  # of its columns and its rows
@@ -200,8 +200,8 @@ def _draws(
 
 
 def latent_score_error(network: Flow, target: Target, x: torch.Tensor) -> np.ndarray:
-    r"""The difference of the scores of q and of the posterior at draws of q, in the flow's own
-    metric, per unknown.
+    r"""The difference of the scores of q and of the posterior at draws of q, in the metric of the
+    flow, per parameter.
 
     .. math::
         \frac{1}{d} \| J^\top (\nabla \log q(x) - \nabla \log \tilde p(x)) \|^2, \qquad J =

@@ -21,8 +21,8 @@ __all__ = ["simulate"]
 def simulate(
     settings: SimulateJobSettings, record: dict[str, Any], *, out: Path, threads: int = 1
 ) -> None:
-    """Write arrays x (pairs, *model), y (pairs, *data) and, where a flow sees something else than
-    y, summary (pairs, *summary).
+    """Write arrays x (pairs, *model), y (pairs, *data) and, where flows are conditioned on a
+    summary of y, summary (pairs, *summary).
 
     The shard depends on its seed and index alone.
     """

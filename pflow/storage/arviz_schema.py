@@ -13,7 +13,7 @@ import xarray as xr
 
 __all__ = ["chains_dataset", "draws_dataset", "point_dataset"]
 
-# Variable: (what it is, unit). Log densities are in nats; "1" is the unit of a pure number.
+# Variable: (description, unit). Log densities are in nats; "1" is the unit of a pure number.
 MEANINGS = {
     "x": ("unknown model", None),
     "x_true": ("true model", None),

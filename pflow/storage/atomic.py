@@ -1,8 +1,8 @@
-"""Files and folders that appear whole or not at all.
+"""Atomic writing of files and folders.
 
-What is new is written beside its place under a temporary name and swapped in; a kill at any moment
-leaves the old or the new one, and at most a folder `.NAME.xxxxxxxx.partial`, which the next run of
-the job removes.
+New content is written beside its place under a temporary name and then renamed. A kill at any
+moment leaves the old or the new content, and at most a folder `.NAME.xxxxxxxx.partial`, which the
+next run of the job removes.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ __all__ = ["replacing"]
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path`; on success it takes `path`'s place, on any failure it
-    vanishes and `path` stays.
+    """A temporary path beside `path`; on success it replaces `path`, on any failure it is removed
+    and `path` is unchanged.
 
     Raises:
         PflowError: the folder cannot be written, or the disk is full.
@@ -52,14 +52,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def _swap(new: Path, path: Path, old: Path) -> None:
-    """Put `new` in the place of `path`; a folder there moves to `old`, and back if anything goes
-    wrong.
-    """
+    """Replace `path` by `new`; an existing folder moves to `old`, and back after an error."""
     if new.is_file():
         with new.open("rb") as file:
             os.fsync(
                 file.fileno()
-            )  # a machine that loses power keeps one or the other, never an empty file
+            )  # after a power loss either the old or the new file exists, never an empty one
     if path.is_dir() and not path.is_symlink():
         os.replace(path, old)
     try:

@@ -1,9 +1,9 @@
-"""Arrays in the files that people have: npz, npy, Zarr, NetCDF, HDF5. Shapes without reading, rows
+"""Arrays in data files of users (npz, npy, Zarr, NetCDF, HDF5): shapes without reading, rows
 without reading the rest.
 
-A plan looks at headers only, so nothing heavy is imported here until an array is read. Of NetCDF
-files, missing values become NaN and packed values are unpacked, as xarray does it; other formats
-are taken as they are.
+Planning reads headers only, so libraries are imported only when an array is read. Of NetCDF files,
+missing values become NaN and packed values are unpacked, as xarray does it; other formats are read
+unchanged.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SLAB_BYTES = 64 * 2**20
 
 
 class Header(NamedTuple):
-    """What is known of an array without reading it; `kind` is NumPy's letter (f, i, u, b, c,
+    """Shape and type of an array, without reading it; `kind` is NumPy's letter (f, i, u, b, c,
     ...).
     """
 

@@ -1,4 +1,4 @@
-"""Where everything lies in the folder of results; every path of it is spelt here, and only here.
+"""The layout of the folder of results; all its paths are defined here and only here.
 
     Layout("results").experiment("rosenbrock").run("y1", "replay", 0).metrics
 
@@ -39,7 +39,7 @@ def root_file(store: Path) -> Path:
 
 
 def whole(path: Path) -> Path:
-    """The store that a root file belongs to; any other path is whole itself."""
+    """The store that a root file belongs to; any other path is returned unchanged."""
     return path.parent if path.name == ROOT_FILE else path
 
 
@@ -111,14 +111,14 @@ class MethodFolder:
         return RunFolder(self.folder / f"{SEED}{seed}")
 
     def sampled(self) -> list[RunFolder]:
-        """The runs whose draws are there, by seed."""
-        found = self.folder.glob(f"{SEED}*/{POSTERIOR}/{ROOT_FILE}")
-        return sorted((RunFolder(file.parents[1]) for file in found), key=lambda run: run.seed)
+        """The runs whose draws exist, by seed."""
+        stores = self.folder.glob(f"{SEED}*/{POSTERIOR}/{ROOT_FILE}")
+        return sorted((RunFolder(file.parents[1]) for file in stores), key=lambda run: run.seed)
 
 
 @dataclass(frozen=True)
 class CheckpointFolder:
-    """What an interrupted training continues from; no rule's output."""
+    """The state of an interrupted training; not an output of a rule."""
 
     folder: Path
 
@@ -134,12 +134,12 @@ class CheckpointFolder:
 
     @property
     def choice(self) -> Path:
-        """What `objective: auto` has chosen, for all seeds."""
+        """The choice of `objective: auto`, for all seeds."""
         return self.folder.with_name("auto.json")
 
     @property
     def finished(self) -> Path:
-        """A result whose end the controller may not have seen."""
+        """A result kept until the controller has recorded the end of its job."""
         return self.folder / FINISHED
 
     @property
@@ -222,7 +222,7 @@ class ExperimentFolder:
         return CheckpointFolder(folder)
 
     def log(self, stage: str, *names: str) -> Path:
-        """The log of a job; `names` tell the jobs of a stage apart."""
+        """The log of a job; `names` distinguish the jobs of a stage."""
         return _named(self.folder / "logs", "log", stage, *names)
 
     def benchmark(self, stage: str, *names: str) -> Path:
@@ -262,7 +262,7 @@ class Layout:
         return _named(self.results / "benchmarks", "tsv", stage)
 
     def finished(self) -> list[Path]:
-        """All results whose end the controller may not have seen."""
+        """All results kept until the controller has recorded the end of their jobs."""
         return list(self.results.glob(f"*/{CHECKPOINTS}/**/{FINISHED}"))
 
 

@@ -1,9 +1,8 @@
 """Every read and write of Zarr stores: arrays, and posteriors in ArviZ's schema.
 
-A store appears under its final name only when it is complete: it is written beside it under a
-temporary name and the whole directory is swapped in. The root `zarr.json` carries a hash of the
-content, which is what Snakemake compares. Reading checks what was promised: arrays present, shapes,
-every chunk there, no NaN.
+A store appears under its final name only when it is complete: it is written under a temporary name
+and then renamed. The root `zarr.json` carries a hash of the content, which is what Snakemake
+compares. Reading checks that all arrays and chunks exist, their shapes, and that no value is NaN.
 """
 
 from __future__ import annotations
@@ -98,7 +97,7 @@ def read_arrays(
 def open_arrays(
     path: str | Path, names: tuple[str, ...], optional: tuple[str, ...] = ()
 ) -> dict[str, zarr.Array]:
-    """Arrays of a group, not yet read; what can be checked without reading them is checked."""
+    """Arrays of a group, not yet read; checks everything that needs no reading."""
     root = _store_root(path)
     try:
         group = zarr.open_group(root, mode="r")
@@ -177,7 +176,7 @@ def _layout(array: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...] | None]
 
 
 def _require_chunks(array: zarr.Array, path: Path, remedy: str) -> None:
-    """Zarr reads a missing chunk as fill values, without a word; here it is an error."""
+    """Raise an error for missing chunks, which Zarr reads as fill values without a warning."""
     if array.nchunks_initialized < array.nchunks:
         raise PflowError(
             f"{path} has {array.nchunks_initialized} of its {array.nchunks} chunks: {remedy}"

@@ -1,4 +1,4 @@
-"""JSON and CSV, written whole or not at all."""
+"""JSON and CSV, written atomically."""
 
 from __future__ import annotations
 

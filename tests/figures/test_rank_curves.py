@@ -30,7 +30,7 @@ def test_every_flow_has_a_panel_and_every_quantity_a_line():
     assert first.get_ylim()[1] > 0.1 and first.get_ylim() == second.get_ylim()
     assert {text.get_text() for text in figure.legends[0].get_texts()} == {
         "95 % of calibrated flows",
-        "unknowns",
+        "parameters",
         "joint density log q",
         "distance to random points (TARP)",
     }

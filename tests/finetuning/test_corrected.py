@@ -120,7 +120,7 @@ def test_a_problem_from_outside_has_its_shape_from_its_class(run, tmp_path):
 
 def test_a_matrix_that_would_be_too_large_is_refused(run):
     with pytest.raises(
-        PflowError, match=r"unknowns \(=16384\).*remove it from experiments.e.finetune.large"
+        PflowError, match=r"parameters \(=16384\).*remove it from experiments.e.finetune.large"
     ):
         run("large", problem_settings("seismic", height=128, width=128), correct_latent=True)
 

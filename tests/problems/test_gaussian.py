@@ -40,7 +40,7 @@ def test_prior_covariance_is_the_kernel_plus_jitter():
 
 
 def test_the_matrices_are_those_of_the_prototype():
-    """The numbers of DESIGN section 5 belong to these."""
+    """Draws in float64 would give other matrices for the same seed."""
     side = 8
     grid = (
         torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij"), -1)

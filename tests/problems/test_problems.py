@@ -252,7 +252,7 @@ def test_operators_of_a_problem_must_agree():
 
     with pytest.raises(PflowError, match="`model_shape` must be the same for both operators"):
         Mismatched(IdentityOperator((2,)), IdentityOperator((3,)), 0.4, ["a", "b", "c"])
-    with pytest.raises(PflowError, match="one name for each of the 2 unknowns, and has 1"):
+    with pytest.raises(PflowError, match="one name for each of the 2 parameters, and has 1"):
         Mismatched(IdentityOperator((2,)), IdentityOperator((2,)), 0.4, ["a"])
     assert (
         Mismatched(IdentityOperator((2,)), IdentityOperator((2,)), 0.4, ["a", "b"]).exact_posterior(

@@ -99,7 +99,7 @@ TAG = '    tag_value: ClassVar[str] = "reverse_kl"\n'
 NEW_KEY = '    patience: int = setting("A new one.", 3, minimum=1)\n'
 EDITS = {
     "a comment": ("training.py", append("# a remark"), set()),
-    "a docstring": ("training.py", replace('"""One loop', '"""The one loop'), set()),
+    "a docstring": ("training.py", replace('"""The training loop', '"""The loop'), set()),
     "a version number": ("__init__.py", replace('__version__ = "', '__version__ = "1'), set()),
     "an annotation": ("training.py", replace("flow: Flow,", "flow: object,"), set()),
     "a line of the training loop": (

@@ -410,7 +410,7 @@ TUNED_RUNS = {job for method in TUNED for job in run(method, *FOLLOWS)}
 CODE = {
     "a comment and a docstring": (
         "training.py",
-        lambda text: "# a remark\n" + text.replace('"""One loop', '"""The one loop', 1),
+        lambda text: "# a remark\n" + text.replace('"""The training loop', '"""The loop', 1),
         set(),
     ),
     "a description of a setting": (

@@ -1,4 +1,4 @@
-"""Every valid evaluation that a run knows, flattened and grown by the round."""
+"""All valid evaluations of a run, flattened; each round adds its points."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["Evaluated"]
 
 @dataclass
 class Evaluated:
-    """n points of D unknowns.
+    """n points of D parameters.
 
     Attributes:
         points: x_i, (n, D).
         scores: g(x_i), (n, D).
         values: log likelihood at x_i, (n,).
-        seen: which sources each point has seen, 1 or 0, (n, S); None for all.
+        seen: the sources of each point, 1 or 0, (n, S); None for all.
     """
 
     points: Tensor | None = None
@@ -51,5 +51,5 @@ class Evaluated:
         return dict(vars(self))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken."""
+        """Continue from `state`."""
         vars(self).update(state)

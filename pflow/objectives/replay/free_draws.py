@@ -1,4 +1,4 @@
-"""What a flow tells of itself without an operator: draws, as many as one likes, and scores."""
+"""Draws and scores of a flow, which need no operator."""
 
 from __future__ import annotations
 

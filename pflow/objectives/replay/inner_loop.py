@@ -1,9 +1,9 @@
 """How a flow follows a fixed model of the score through the operator-free steps of one round.
 
-The distance to the model, a mean square of whitened scores on fresh draws, is looked at every few
-steps. A tenth of the model's own error ends the round: more would fit errors. A distance that grows
-instead brings back the closest weights, with a third of the step size. A round that ends further
-from its model than it began has failed.
+The distance to the model, a mean square of whitened scores on fresh draws, is tested every few
+steps. The round ends at a tenth of the model's error, because more steps would fit errors. If the
+distance grows instead, the closest weights are restored and the step size is divided by three. A
+round that ends further from its model than it began has failed.
 """
 
 from __future__ import annotations
@@ -56,8 +56,7 @@ class InnerLoop:
         self.distances.append(distance)
 
     def check(self, flow: Flow, error: float) -> None:
-        """End the round, remember the closest weights, or go back to them with a third of the step
-        size.
+        """End the round, store the closest weights, or restore them with a third of the step size.
 
         Arguments:
             flow: as the round left it.
@@ -76,7 +75,9 @@ class InnerLoop:
             self.closest = min(self.closest, distance)
 
     def failed(self, distance: float) -> bool:
-        """Whether a round that ends at this distance, measured as the one it began at, did harm."""
+        """Whether a round that ends at this distance, measured as at its beginning, made the flow
+        worse.
+        """
         return not distance < GROWTH * self.opening
 
     def cut(self) -> None:
@@ -97,5 +98,5 @@ class InnerLoop:
         return {name: copy.copy(value) for name, value in vars(self).items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken."""
+        """Continue from `state`."""
         vars(self).update({name: copy.copy(value) for name, value in state.items()})

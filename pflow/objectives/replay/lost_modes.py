@@ -1,5 +1,4 @@
-"""Whether the flow has lost a part of the posterior that the model of the values shows, and what to
-do about it.
+"""Detects and restores modes of the posterior that the flow has lost, with the model of the values.
 
 Draws of the model where the flow has practically no density are suspects. A quarter of the next
 round's points goes there. Unless the operator refutes them, and while KL(p^ || q) is not small, the

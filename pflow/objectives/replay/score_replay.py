@@ -1,4 +1,4 @@
-"""Stage 2 for an expensive F: each point is evaluated once, kept, and learnt from many times.
+"""Stage 2 for an expensive F: each point is evaluated once, stored, and used in every later round.
 
     q_theta(x given y_obs)  flow, x = T_theta^{-1}(z; y_obs), z ~ N(0, I)       g(x) = grad_x log
                             p~(x)
@@ -8,7 +8,7 @@
 A round draws M points of q_theta0, evaluates them once, adds them to all points evaluated before,
 and fits to *all* of them a model g^ of the score that needs no operator: the minimiser of the
 Fisher divergence sum_i |S^T (g(x_i) - g^(x_i))|^2 in the metric of the current flow
-(`score_model`). Then, with as many fresh draws as it likes, the flow descends
+(`score_model`). Then, with fresh draws that need no evaluation, the flow minimises
 
     KL(q_theta || p^_b),     grad log p^_b = (1 - b) grad log q_theta0 + b g^,
 
@@ -111,8 +111,8 @@ class ScoreReplay(TargetObjective):
     Arguments:
         target: p~ and its ledger.
         stopping: budget and targets.
-        draw: M, points a round; None for `points_in_a_round`: small rounds at first move the flow
-            before much is spent.
+        draw: M, points a round; None for `points_in_a_round`: small rounds at first, so that the
+            flow moves after few evaluations.
         inner: at most this many steps a round.
         batch: B.
         reused_evaluations: evaluations of the same target by another run.
@@ -147,7 +147,9 @@ class ScoreReplay(TargetObjective):
     # --- the calls of the loop ---
 
     def begin(self, flow: Flow, generator: torch.Generator) -> bool:
-        """Start a round when the last one is finished; True when budget or target say stop."""
+        """Start a round when the last one is finished; True when the budget is spent or a target is
+        reached.
+        """
         self._wake(flow)
         inner_loop = self.inner_loop
         if (
@@ -195,12 +197,12 @@ class ScoreReplay(TargetObjective):
 
     @property
     def warning(self) -> str:
-        """What the evidence says against the result; empty if nothing."""
+        """Evidence against the result; empty if there is none."""
         return self.modes.warning
 
     @property
     def reused_points(self) -> int:
-        """Points that another run has paid for."""
+        """Points evaluated by another run."""
         return 0 if self.reused_evaluations is None else len(self.reused_evaluations.valid)
 
     @property
@@ -210,9 +212,7 @@ class ScoreReplay(TargetObjective):
 
     @property
     def steps_in_round(self) -> int:
-        """Most steps of this round: a mode that is gained takes longer, and after the last
-        evaluation nothing is left to hurry for.
-        """
+        """Most steps of this round: more to regain a mode, and after the last evaluation."""
         if self.target.ledger.points >= self.stopping.points:
             return POLISH * self.inner
         return 3 * self.inner if self.modes.gaining else self.inner
@@ -223,7 +223,7 @@ class ScoreReplay(TargetObjective):
         return self.inner_loop.learning_rate_factor(self.steps_in_round)
 
     def fraction(self) -> float:
-        """How much of the work is done, 0 to 1."""
+        """The finished fraction, 0 to 1."""
         inside = self.asked * (1 - min(1.0, self.inner_loop.step / self.steps_in_round))
         return max(0.0, self.target.ledger.points - inside) / self.stopping.points
 
@@ -265,8 +265,8 @@ class ScoreReplay(TargetObjective):
         self.round += 1
 
     def _evaluate(self, flow: Flow, generator: torch.Generator) -> bool | None:
-        """Draw the points of a round, evaluate and keep them, and judge the flow by them; whether
-        they confirm the suspects among them (None: there are none).
+        """Draw the points of a round, evaluate and keep them, and test the flow with them; returns
+        whether they confirm the suspects among them (None: there are none).
         """
         left = self.stopping.points - self.target.ledger.points
         suspects = (
@@ -308,8 +308,8 @@ class ScoreReplay(TargetObjective):
         return confirmed
 
     def _close_round(self, flow: Flow) -> None:
-        """Leave the round's best weights in the flow, or its first ones where the model of the
-        posterior says that it did harm.
+        """Leave the round's best weights in the flow, or its first ones if the round made the flow
+        worse under the model of the posterior.
         """
         if self.inner_loop.weights is None:
             return
@@ -339,7 +339,7 @@ class ScoreReplay(TargetObjective):
 
     def _size_of_round(self, left: int) -> int:
         """Points to ask for: constant where it is set, or where the posterior's model has draws,
-        because modes are then looked at in every round.
+        because modes are then tested in every round.
         """
         if self.draw or (self.posterior is not None and self.posterior.draws is not None):
             return min(self.draw or SMALLEST_DRAW, left)

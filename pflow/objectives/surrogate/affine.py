@@ -32,7 +32,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["AffineDelta", "fit_affine"]
+__all__ = ["AffineDelta", "Hyperparameters"]
 
 SMALL = 1e-10  # relative eigenvalue below which a direction counts as not seen
 

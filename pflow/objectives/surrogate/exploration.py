@@ -166,7 +166,9 @@ class Exploration:
             self.refit()
 
     def _calibrate(self, new: Evaluated) -> None:
-        """Var delta is what the evidence of the affine fit says, but no more than the errors at new points are."""
+        """Var delta is what the evidence of the affine fit says, but no more than the errors at new
+        points are.
+        """
         model = self.models["affine"]
         along, beside = (part.mean(0) for part in model.affine.variance(new.v))
         size = self.low.data.size

@@ -138,7 +138,9 @@ class OperatorModel:
         return narrow - 0.5 * wide
 
     def variance(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Var delta along each vector of the affine part's basis, (batch, k), and beside them, (batch,)."""
+        """Var delta along each vector of the affine part's basis, (batch, k), and beside them,
+        (batch,).
+        """
         along, beside = self.affine.variance(v)
         return self.spread * along, self.spread * beside
 

@@ -1,6 +1,6 @@
 r"""Noise: how the data y scatter around the prediction F(x).
 
-With the residual r = y - F(x), every model of noise answers four questions:
+With the residual r = y - F(x), every model of noise has four members:
 
     sample           draws of r
     log_likelihood   log p(r), normalised
@@ -11,8 +11,8 @@ Gaussian noise is :math:`r = S w` with :math:`w \sim N(0, I)`, so that :math:`w(
 :math:`\log p(r) = -\tfrac{1}{2} |S^{-1} r|^2 - \log \det S - \tfrac{m}{2} \log 2 \pi`.
 
 **Complex data** are stored and modelled as real numbers with a last axis of size 2, (real,
-imaginary): what `torch.view_as_real` gives. Flows, stores and norms then need nothing new, and a
-complex datum counts as two.
+imaginary): what `torch.view_as_real` gives. Flows, stores and norms need no change, and a complex
+datum counts as two.
 
 **Missing data** have a fixed place in y and hold 0 there, in simulations, observations and
 predictions alike.

@@ -1,4 +1,4 @@
-"""What every model of noise owes, and what all Gaussian ones share."""
+"""The interface of noise models, and the base class of Gaussian ones."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Noise(ABC):
         """The noise of some of the data, given by their places in the flattened y."""
 
     def recorded(self, y: Float[Tensor, "n *data"]) -> Float[Tensor, "n *data"]:
-        """Data as flows see them: 0 where they are missing."""
+        """Data as flows are conditioned on them: 0 where they are missing."""
         return y
 
     def add_to(

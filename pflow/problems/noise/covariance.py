@@ -140,8 +140,8 @@ class LowRankNoise(GaussianNoise):
 
 
 def real_covariance(covariance: Tensor) -> Float[Tensor, "real real"]:
-    r"""The covariance of (real, imaginary) parts, as `CovarianceNoise` wants it, of circular
-    complex noise with :math:`E[r r^H] = C`.
+    r"""The covariance of (real, imaginary) parts, in the form that `CovarianceNoise` takes, of
+    circular complex noise with :math:`E[r r^H] = C`.
 
     Arguments:
         covariance: C, complex Hermitian, (m, m).

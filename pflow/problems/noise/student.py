@@ -26,8 +26,8 @@ class StudentTNoise(Noise):
         \frac{t^2}{\nu}\right)^{-(\nu + 1) / 2}
 
     Whitening goes through the distribution functions, :math:`w = \Phi^{-1}(T_\nu(r / \sigma))`: an
-    outlier moves chi-square no more than it should, and variances that do not exist are not needed.
-    Draws: Bailey, "Polar generation of random variates with the t-distribution", Mathematics of
+    outlier changes chi-square little, and no variance, which may not exist, is needed. Draws:
+    Bailey, "Polar generation of random variates with the t-distribution", Mathematics of
     Computation 62 (1994).
 
     Arguments:

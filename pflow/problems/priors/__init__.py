@@ -1,10 +1,10 @@
 r"""Priors: distributions p(x) of models, each with draws and a log density that autograd can
-follow.
+differentiate.
 
     MaternField      Gaussian random fields on grids of one or two dimensions
     Unconstrained    torch distributions, bounded ones included, in coordinates without bounds
-    DensityPrior     whatever has `log_prob` and `sample`: a flow, a mixture, a class of your own
-    CallablePrior    two functions
+    DensityPrior any object with `log_prob` and `sample`: a flow, a mixture, a class of your own
+    CallablePrior two functions
 
 A problem gets `sample_prior` and `log_prior` from any of them through
 `pflow.problems.PriorProblem`.

@@ -1,4 +1,4 @@
-"""What a prior is."""
+"""The interface of priors."""
 
 from __future__ import annotations
 
@@ -70,6 +70,6 @@ def checked_density(log_density: Tensor, x: Tensor, source: str) -> Float[Tensor
         )
         raise PflowError(
             f"{source} must return one log density for each of the {len(x)} models, a tensor of"
-            f" shape {(len(x),)}, and returned {found}: sum over the unknowns"
+            f" shape {(len(x),)}, and returned {found}: sum over the parameters"
         )
     return log_density.to(x)

@@ -59,13 +59,13 @@ class DensityPrior:
     distribution without bounds, your own class.
 
     `sample` is called as `sample(n, generator)` if it can take a generator by that name, and
-    otherwise, as torch distributions want it, as `sample((n,))`, with torch's global random numbers
+    otherwise, as torch distributions need it, as `sample((n,))`, with torch's global random numbers
     seeded from the generator meanwhile and put back afterwards. The density is computed in the
     dtype and on the device of a draw.
 
     Arguments:
         density: the object.
-        shape: the shape of one model; where `log_prob` gives one number an unknown, they are
+        shape: the shape of one model; where `log_prob` gives one number per parameter, they are
             summed.
 
     Raises:

@@ -15,7 +15,7 @@ from pflow.problems.validation import positive_number, whole_number
 
 __all__ = ["MaternField"]
 
-LARGEST = 4096  # unknowns; matrices are dense, 134 MB each
+LARGEST = 4096  # parameters; matrices are dense, 134 MB each
 
 
 class MaternField(Normal):
@@ -47,7 +47,7 @@ class MaternField(Normal):
 
     Raises:
         PflowError: for impossible values, a shape that does not fit the grid, more than 4096
-            unknowns, or if the covariance is singular in float64.
+            parameters, or if the covariance is singular in float64.
 
     Example:
         >>> prior = MaternField((8, 8), length=3.0)

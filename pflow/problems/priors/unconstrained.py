@@ -1,13 +1,13 @@
 r"""Bounded parameters in coordinates without bounds.
 
 A physical parameter p (a porosity between 0 and 1, a positive depth) with density pi(p) is written
-as p = T(x), where T maps all real numbers to where pi lives: a sigmoid for an interval, an
+as p = T(x), where T maps all real numbers to the support of pi: a sigmoid for an interval, an
 exponential for positive numbers, stick-breaking for proportions. Then
 
     log p(x) = log pi(T(x)) + log |det dT/dx|
 
-and nothing that works on x ever meets a bound. Flows, gradients, NUTS and stores work on x;
-operators see T(x). So the transform sits in two places only: in this prior, and before the operator
+and x has no bounds. Flows, gradients, NUTS and stores work on x; operators are evaluated at T(x).
+The transform is applied in two places only: in this prior, and before the operator
 (`pflow.operators.ComposedOperator`, which `PriorProblem` puts there by itself).
 """
 

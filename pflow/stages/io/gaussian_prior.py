@@ -1,5 +1,5 @@
-"""A problem under the stationary Gaussian prior with the spectrum of its training images. Knows no
-flow, so that references do not depend on flows.
+"""A problem under the stationary Gaussian prior with the spectrum of its training images. It
+imports no flow, so that references do not depend on flows.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What several stages read: the problem of their settings, the observation."""
+"""Inputs of several stages: the problem of their settings, the observation."""
 
 from __future__ import annotations
 

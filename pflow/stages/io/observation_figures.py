@@ -31,7 +31,7 @@ class ObservationFigures:
 
     Arguments:
         keep: (name, figure, caption, svg) -> None, writes a figure.
-        results: what the stages have made of the observation.
+        results: the results of the stages at the observation.
         labels: of each method, in drawing order.
         suffix: of the names of the figures, where there are several observations.
         of: the same in words, for captions.
@@ -60,7 +60,7 @@ class ObservationFigures:
             self.plane(folder)
         self.accuracy()
         self.objectives()
-        # the Gaussian reference is a baseline, and not what the draws should be
+        # the Gaussian reference is a baseline, not the target of the draws
         if self.results.reference_kind != "gaussian":
             self.each_unknown()
 
@@ -140,14 +140,16 @@ class ObservationFigures:
         self.keep(
             f"fields{self.suffix}",
             figure,
-            f"The field and what each method makes of its data{self.of}: conditional mean,"
+            f"The field and its estimate by each method{self.of}: conditional mean,"
             " pointwise standard deviation, error and draws of the first seed; one colour scale"
             " for all fields, one for standard deviations and errors. Misfit: average squared"
             " residual over the noise variance, 1 as expected.",
         )
 
     def _estimates(self, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
-        """Fields that need no flow: those of the reference stage, and the summary of the data."""
+        """Fields computed without a flow: those of the reference stage, and the summary of the
+        data.
+        """
         reference, observed = self.results.reference, self.results.any_posterior["observed_data"]
         estimates = {}
         if reference is not None and "estimates" in reference:
@@ -212,7 +214,7 @@ class ObservationFigures:
         )
 
     def each_unknown(self) -> None:
-        """Marginals of few unknowns; means and standard deviations of many, against a reference."""
+        """Marginals of few parameters; moments of many, against a reference."""
         results = self.results
         truth, given, against = results.reference_draws, {}, ""
         if truth is not None:
@@ -229,12 +231,12 @@ class ObservationFigures:
                     **given,
                     **self.methods,
                 ),
-                f"Marginal posterior of each unknown{self.of}, first seed{against}.",
+                f"Marginal posterior of each parameter{self.of}, first seed{against}.",
             )
         elif truth is not None:
             self.keep(
                 f"moments{self.suffix}",
                 moments_against_reference(results.draws, truth, **given, **self.methods),
-                f"Posterior mean and standard deviation of each unknown{self.of}, first"
+                f"Posterior mean and standard deviation of each parameter{self.of}, first"
                 f" seed{against}.",
             )

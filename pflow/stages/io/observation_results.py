@@ -1,4 +1,4 @@
-"""What the stages have made of one observation, read for its figures."""
+"""The results of the stages at one observation, read for its figures."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ class ObservationResults:
 
     @cached_property
     def draws(self) -> dict[str, np.ndarray]:
-        """Of each method, (draws, unknowns)."""
+        """Draws of each method, (draws, parameters)."""
         arrays = {m: tree["posterior"]["x"].values[0] for m, tree in self.posteriors.items()}
         return {method: values.reshape(len(values), -1) for method, values in arrays.items()}
 
     @property
     def unknowns(self) -> int:
-        """How many a model has."""
+        """The number of parameters of a model."""
         return next(iter(self.draws.values())).shape[-1]
 
     @property
     def any_posterior(self) -> DataTree:
-        """The store of one method, for what all stores of an observation share."""
+        """The store of one method, for the values that all stores of an observation share."""
         return next(iter(self.posteriors.values()))
 
     @property
     def x_true(self) -> np.ndarray | None:
-        """The true model, (unknowns,), where it is known."""
+        """The true model, (parameters,), where it is known."""
         tree = self.any_posterior
         if "constant_data" not in tree:
             return None
@@ -63,7 +63,7 @@ class ObservationResults:
 
     @property
     def parameter_names(self) -> list[str]:
-        """Labels of the unknowns with their unit, if they have one."""
+        """Labels of the parameters with their unit, if they have one."""
         posterior = self.any_posterior["posterior"]
         unit = posterior["x"].attrs.get("units", "1")
         return [
@@ -77,7 +77,7 @@ class ObservationResults:
 
     @property
     def reference_draws(self) -> np.ndarray | None:
-        """(draws, unknowns); None without a reference."""
+        """(draws, parameters); None without a reference."""
         if self.reference is None:
             return None
         return self.reference["posterior"]["x"].values.reshape(-1, self.unknowns)

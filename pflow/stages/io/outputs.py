@@ -1,4 +1,4 @@
-"""What training leaves behind: weights, provenance, history."""
+"""Output files of training: weights, provenance, history."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def write_flow(
     facts: dict[str, Any],
     record: dict[str, Any],
 ) -> None:
-    """history.csv, flow.safetensors (with its architecture), and flow.json, which knows the hash of
+    """history.csv, flow.safetensors (with its architecture), and flow.json, which holds the hash of
     the weights.
     """
     files = FlowFolder(folder)

@@ -1,6 +1,4 @@
-"""Draws of an amortised posterior where no operator is known: log q, and nothing that would need
-F.
-"""
+"""Draws of an amortised posterior without an operator: log q, and nothing that needs F."""
 
 from __future__ import annotations
 

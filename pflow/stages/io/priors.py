@@ -1,4 +1,4 @@
-"""From the setting `prior` and its file to the problem whose log p(x) is wanted."""
+"""The problem with the prior that the setting `prior` and its file describe."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ __all__ = ["FrozenFlow", "with_prior"]
 
 
 class FrozenFlow:
-    """The `Prior` that a flow is whose weights stay as they are, at one summary (which an
-    unconditional flow does not look at).
+    """The `Prior` of a flow with fixed weights at one summary (which an unconditional flow
+    ignores).
     """
 
     def __init__(self, flow: Flow, summary: Tensor) -> None:

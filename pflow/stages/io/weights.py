@@ -1,4 +1,4 @@
-"""Weights that know their architecture: settings to flow, file to flow."""
+"""Flows from settings and from weights files, which hold their architecture."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def load_flow(
 
 
 def _require_unchanged(path: Path) -> None:
-    """Weights of pflow lie beside a JSON file with their hash; weights from elsewhere may come
-    alone.
+    """Check weights against the hash in the JSON file beside them; weights from elsewhere may have
+    no such file.
     """
     about = path.with_suffix(".json")
     promised = read_json(about).get("weights_hash") if about.is_file() else None

@@ -1,4 +1,5 @@
-"""The parts between an affine model and a posterior: what they compute where the answer is known."""
+"""The parts between an affine model and a posterior: what they compute where the answer is
+known."""
 
 from __future__ import annotations
 

@@ -154,7 +154,8 @@ def test_a_nonlinear_operator_needs_the_flow(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "limit"), [("rosenbrock", 0.05), ("bimodal", 0.4)])
 def test_two_parameters_with_24_evaluations(name, limit, tmp_path):
-    """Both modes of the second: without one of them the divergence is infinite or log 2 and more."""
+    """Both modes of the second: without one of them the divergence is infinite or log 2 and
+    more."""
     problem = build_problem(name)
     y = torch.tensor([[1.3, 0.2]]) if name == "bimodal" else observation(problem)
     flow, _, _ = fine_tune(problem, y, 24, tmp_path / "state")
