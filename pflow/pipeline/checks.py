@@ -8,9 +8,10 @@ from pathlib import Path
 
 import yaml
 
+from pflow.config.experiment import ExperimentSettings
 from pflow.errors import PflowError
 
-__all__ = ["check_writable", "check_yaml"]
+__all__ = ["check_data_paths", "check_writable", "check_yaml"]
 
 ROOM = 10 * 2**20  # bytes
 
@@ -55,3 +56,24 @@ def check_writable(results: Path) -> None:
             f"`results` (={results}) must have room, and its disk has less than 10 MB left: free"
             " some space or choose another `results`"
         )
+
+
+def check_data_paths(name: str, experiment: ExperimentSettings) -> None:
+    """Whether Snakemake takes the paths of an experiment's data as they are.
+
+    Raises:
+        PflowError: a path has braces, which Snakemake reads as a wildcard.
+    """
+    where, problem = f"experiments.{name}", experiment.problem
+    paths = {
+        f"{where}.observations.{key}.file": observation.file
+        for key, observation in experiment.observations.items()
+    }
+    paths[f"{where}.problem.images"] = getattr(problem, "images", None)
+    paths[f"{where}.pairs.file"] = experiment.pairs and experiment.pairs.file
+    for key, path in paths.items():
+        if path and set("{}") & set(str(path)):
+            raise PflowError(
+                f"`{key}` (={path}) must have no braces, which are Snakemake's wildcards: rename"
+                " the file or its folder"
+            )
