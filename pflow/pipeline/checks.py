@@ -20,10 +20,13 @@ def check_yaml(path: str | Path) -> None:
     """Say where a configuration file is not YAML, before Snakemake says only that it is not.
 
     Raises:
-        PflowError: the file is missing or not YAML.
+        PflowError: the file is missing or not YAML, a key stands twice in a mapping, or an anchor
+            holds itself.
     """
     try:
-        yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        _check_nodes(path, yaml.compose(text, Loader=yaml.SafeLoader), (), set())
+        yaml.safe_load(text)
     except OSError as error:
         raise PflowError(
             f"{path} cannot be read ({error.strerror}): run snakemake in the folder of the"
@@ -35,6 +38,33 @@ def check_yaml(path: str | Path) -> None:
         raise PflowError(
             f"{path}{place}: not valid YAML: {getattr(error, 'problem', error)}"
         ) from error
+
+
+def _check_nodes(
+    path: str | Path, node: yaml.Node | None, above: tuple[int, ...], seen: set[int]
+) -> None:
+    """Walk a node, the ids of the nodes above it being given; a shared node is looked at once."""
+    if id(node) in above:
+        raise PflowError(
+            f"{path}, line {node.start_mark.line + 1}: an anchor holds itself: remove the alias"
+        )
+    if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+        return
+    seen.add(id(node))
+    children = node.value
+    if isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if isinstance(key, yaml.ScalarNode) and key.value in lines:
+                raise PflowError(
+                    f"{path}, line {line}: the key `{key.value}` stands here again, after line"
+                    f" {lines[key.value]}: remove one of them"
+                )
+            lines[str(key.value)] = line
+        children = [value for _, value in node.value]
+    for child in children:
+        _check_nodes(path, child, (*above, id(node)), seen)
 
 
 def check_writable(results: Path) -> None:
