@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pflow.errors import PflowError
 from pflow.execution.interruption import Interrupted, StopSignals
+from pflow.execution.threads import limit_threads
 from pflow.pipeline import project
 from pflow.pipeline.run_stage import process_count, run_stage
 from pflow.pipeline.stage import Stage
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _stage(stage: Stage, options: argparse.Namespace) -> int:
     """Run a stage; a signal and a mistake of the user's end in one line."""
     print("$ python -m pflow " + shlex.join(options.arguments), flush=True)
+    limit_threads(1 if process_count(options) > 1 else options.threads)
     with StopSignals() as signals:
         try:
             run_stage(stage, functools.partial(_function, stage), options)

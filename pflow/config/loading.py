@@ -10,6 +10,7 @@ from pflow.config.data import expand_observations
 from pflow.config.decoding import decode
 from pflow.config.experiment import Configuration, ExperimentSettings
 from pflow.config.problems import has_operator
+from pflow.config.results_folder import results_folder
 from pflow.errors import PflowError
 
 __all__ = ["load_configuration"]
@@ -32,6 +33,7 @@ def load_configuration(data: object, reserved: Collection[str] = ()) -> Configur
     configuration = decode(Configuration, data, "")
     configuration = dataclasses.replace(
         configuration,
+        results=results_folder(configuration.results),
         experiments={
             name: _completed(f"experiments.{name}", e)
             for name, e in configuration.experiments.items()

@@ -200,7 +200,8 @@ class ImportanceSettings(FinetuningSettings):
 @dataclass(frozen=True, kw_only=True)
 class AutoSettings(FinetuningSettings):
     """Chosen by operator.json: `surrogate` where F is expensive (`score_replay` up to 16 and
-    beyond 4096 parameters), path gradients where it is cheap, values alone where it has no gradient.
+    beyond 4096 parameters), path gradients where it is cheap, values alone where it has no
+    gradient.
     """
 
     tag_value: ClassVar[str] = "auto"

@@ -20,7 +20,7 @@ import zarr
 from torch import Tensor
 
 from pflow.errors import PflowError
-from pflow.storage.store import open_arrays, read_rows
+from pflow.storage.store import check_content, open_arrays, read_rows
 
 __all__ = ["PairStream", "TensorPairs"]
 
@@ -88,13 +88,15 @@ class PairStream:
             _seen_by_flows(open_arrays(path, ("x", "y"), optional=("summary",))) for path in paths
         ]
         self._require_alike()
+        for path, arrays in zip(paths, self.arrays, strict=True):
+            for array in arrays.values():
+                check_content(array, path, array.basename)
         self.row_bytes = sum(
             array.dtype.itemsize * int(np.prod(array.shape[1:]))
             for array in self.arrays[0].values()
         )
         self.rows_in_memory = max(2, memory_mb * 2**20 // self.row_bytes)
         self.blocks = list(self._cut())
-        self.checked: set[Block] = set()
         self.resident = (
             TensorPairs(*self._read(self.blocks)) if len(self) <= self.rows_in_memory else None
         )
@@ -212,10 +214,9 @@ class PairStream:
                         array.basename,
                         block.start,
                         block.stop,
-                        check=block not in self.checked,
+                        check=False,
                     )
                 )
-            self.checked.add(block)
         x, y = (torch.from_numpy(np.concatenate(part)).to(self.device) for part in parts.values())
         return x, y
 

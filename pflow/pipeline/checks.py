@@ -8,9 +8,10 @@ from pathlib import Path
 
 import yaml
 
+from pflow.config.experiment import ExperimentSettings
 from pflow.errors import PflowError
 
-__all__ = ["check_writable", "check_yaml"]
+__all__ = ["check_data_paths", "check_writable", "check_yaml"]
 
 ROOM = 10 * 2**20  # bytes
 
@@ -19,10 +20,13 @@ def check_yaml(path: str | Path) -> None:
     """Report where a configuration file is not valid YAML; Snakemake does not name the place.
 
     Raises:
-        PflowError: the file is missing or not YAML.
+        PflowError: the file is missing or not YAML, a key stands twice in a mapping, or an anchor
+            holds itself.
     """
     try:
-        yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        _check_nodes(path, yaml.compose(text, Loader=yaml.SafeLoader), (), set())
+        yaml.safe_load(text)
     except OSError as error:
         raise PflowError(
             f"{path} cannot be read ({error.strerror}): run snakemake in the folder of the"
@@ -34,6 +38,33 @@ def check_yaml(path: str | Path) -> None:
         raise PflowError(
             f"{path}{place}: not valid YAML: {getattr(error, 'problem', error)}"
         ) from error
+
+
+def _check_nodes(
+    path: str | Path, node: yaml.Node | None, above: tuple[int, ...], seen: set[int]
+) -> None:
+    """Walk a node, the ids of the nodes above it being given; a shared node is looked at once."""
+    if id(node) in above:
+        raise PflowError(
+            f"{path}, line {node.start_mark.line + 1}: an anchor holds itself: remove the alias"
+        )
+    if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+        return
+    seen.add(id(node))
+    children = node.value
+    if isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if isinstance(key, yaml.ScalarNode) and key.value in lines:
+                raise PflowError(
+                    f"{path}, line {line}: the key `{key.value}` stands here again, after line"
+                    f" {lines[key.value]}: remove one of them"
+                )
+            lines[str(key.value)] = line
+        children = [value for _, value in node.value]
+    for child in children:
+        _check_nodes(path, child, (*above, id(node)), seen)
 
 
 def check_writable(results: Path) -> None:
@@ -55,3 +86,24 @@ def check_writable(results: Path) -> None:
             f"`results` (={results}) must have room, and its disk has less than 10 MB left: free"
             " some space or choose another `results`"
         )
+
+
+def check_data_paths(name: str, experiment: ExperimentSettings) -> None:
+    """Whether Snakemake takes the paths of an experiment's data as they are.
+
+    Raises:
+        PflowError: a path has braces, which Snakemake reads as a wildcard.
+    """
+    where, problem = f"experiments.{name}", experiment.problem
+    paths = {
+        f"{where}.observations.{key}.file": observation.file
+        for key, observation in experiment.observations.items()
+    }
+    paths[f"{where}.problem.images"] = getattr(problem, "images", None)
+    paths[f"{where}.pairs.file"] = experiment.pairs and experiment.pairs.file
+    for key, path in paths.items():
+        if path and set("{}") & set(str(path)):
+            raise PflowError(
+                f"`{key}` (={path}) must have no braces, which are Snakemake's wildcards: rename"
+                " the file or its folder"
+            )

@@ -6,12 +6,12 @@ clone. Results, logs and Snakemake's records lie in the folder where the command
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from pflow.errors import PflowError
+from pflow.execution.controlled import run_controlled
 from pflow.pipeline.checks import check_yaml
 
 __all__ = ["new", "run"]
@@ -80,7 +80,7 @@ def run(configuration: Path, arguments: Sequence[str]) -> int:
         "alone=true",
         *arguments,
     ]
-    return subprocess.run(command, check=False).returncode
+    return run_controlled(command)
 
 
 def _snakefile() -> Path:

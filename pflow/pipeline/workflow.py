@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pflow.config.loading import load_configuration
-from pflow.pipeline.checks import check_writable
+from pflow.pipeline.checks import check_data_paths, check_writable
 from pflow.pipeline.inputs import JobInputs
 from pflow.pipeline.stages import STAGES, settings_for
 from pflow.provenance.planned import planned_code
@@ -42,7 +42,9 @@ class Pipeline(JobInputs):
     def __init__(self, config: dict[str, Any], folder: Path) -> None:
         super().__init__(load_configuration(config, reserved=(*STAGES, ALL)))
         check_writable(self.layout.results)
-        # A job needs its settings and its code, one after the other.
+        for name, experiment in self.configuration.experiments.items():
+            check_data_paths(name, experiment)
+        # A job asks for its settings and for its code, one after the other.
         self._text = lru_cache(maxsize=8)(self._settings_text)
 
     # --- params: what invalidates a job ---

@@ -2,13 +2,16 @@
 atomically.
 
 A checkpoint belongs to the settings, the code and the inputs that made it; under another `identity`
-it is not resumed. Nothing is ever unpickled.
+it is not resumed, and neither is a file whose tensors are not those that were saved. Nothing is
+unpickled.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +54,9 @@ class Checkpoint:
             bytearray(tree), dtype=torch.uint8
         )  # the header has a largest size, tensors have none
         with replacing(self.path) as temporary:
-            save_file(tensors, temporary, metadata={"identity": self.identity})
+            save_file(
+                tensors, temporary, metadata={"identity": self.identity, "hash": _hash(tensors)}
+            )
             if self.path.is_file():
                 os.replace(self.path, self.previous)
 
@@ -67,11 +72,15 @@ class Checkpoint:
             return None
         try:
             with safe_open(path, framework="pt") as file:
-                if (file.metadata() or {}).get("identity") != self.identity:
+                about = file.metadata() or {}
+                if about.get("identity") != self.identity:
                     return None
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if _hash(tensors) != about.get("hash"):
+                raise ValueError("its tensors are not those that were saved")
             return _restore(json.loads(tensors.pop("tree").numpy().tobytes()), tensors)
-        except (SafetensorError, OSError, KeyError, ValueError):
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            print(f"{path} is damaged and not resumed ({error})", file=sys.stderr)
             return None
 
     def remove(self) -> None:
@@ -83,6 +92,15 @@ class Checkpoint:
                 folder.rmdir()  # only empty folders go
             except OSError:
                 break
+
+
+def _hash(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:32]
 
 
 def _flatten(value: Any, tensors: dict[str, Tensor]) -> Any:

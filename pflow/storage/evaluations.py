@@ -1,28 +1,35 @@
 """The store of evaluations: what the expensive operator has already told, so that it is never asked
 twice.
 
-An append-only Zarr store of x, F(x), log-likelihood, log-prior, score, seconds and the round that drew
-the point. It belongs to one target (problem, observation, code); a killed run, or one with a larger
-budget, draws the same points from the same seed, finds them here, and asks the operator only for
-what is new. The result never depends on what the store held.
+An append-only Zarr store of x, F(x), log-likelihood, log-prior, score, seconds and the round that
+drew the point. It belongs to one target (problem, observation, code); a killed run, or one with a
+larger budget, draws the same points from the same seed, finds them here, and asks the operator only
+for what is new. The result never depends on what the store held: each row carries a hash, and rows
+that are not what was written are evaluated again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import zarr
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from pflow.errors import PflowError
 
 __all__ = ["FIELDS", "EvaluationStore", "finished_run"]
 
 FIELDS = ("x", "score", "log_likelihood", "log_prior", "prediction", "seconds", "round")
+HASH = "hash"  # of each row, (evaluations, HASH_BYTES)
+HASH_BYTES = 16
 RUN = "run"  # rows that the last completed run asked for, in its order
+RUN_HASH = "run_hash"
 CHUNK_ROWS = 256
 # Operator time that a kill may cost, at most (a batch that takes longer is written at once)
 FLUSH_SECONDS = 1.0
@@ -100,7 +107,9 @@ class EvaluationStore:
             return
         try:
             group = zarr.open_group(self.path, mode="a", zarr_format=3)
-            for name, values in self.rows.items():
+            new = {name: values[self._written :] for name, values in self.rows.items()}
+            new[HASH] = _hashes(new, self.identity)
+            for name, values in new.items():
                 if name not in group:
                     group.create_array(
                         name,
@@ -108,9 +117,10 @@ class EvaluationStore:
                         chunks=(CHUNK_ROWS, *values.shape[1:]),
                         dtype=values.dtype,
                         fill_value=0,
+                        compressors=(ZstdCodec(level=3), Crc32cCodec()),
                     )
                 group[name].resize((total, *values.shape[1:]))
-                group[name][self._written :] = values[self._written :]
+                group[name][self._written :] = values
             group.attrs.update(
                 {
                     "identity": self.identity,
@@ -131,24 +141,35 @@ class EvaluationStore:
         """
         self.flush()
         if self.path is not None and len(rows):
-            zarr.open_group(self.path, mode="a").create_array(
-                RUN, data=rows.astype(np.int64), overwrite=True
-            )
+            group = zarr.open_group(self.path, mode="a")
+            group.create_array(RUN, data=rows.astype(np.int64), overwrite=True)
+            group.attrs[RUN_HASH] = _hash_of_run(rows)
 
     def _open(self) -> None:
         if not self.path.exists():
             return
         try:
             group = zarr.open_group(self.path, mode="r")
-            count = int(group.attrs["count"])
             if group.attrs["identity"] != self.identity:
                 raise KeyError("another target")
-            self._memory = {name: group[name][:count] for name in FIELDS}
-        except (KeyError, ValueError, OSError):
+            stored, sound = _read(group)
+        except (KeyError, ValueError, TypeError, OSError):
             shutil.rmtree(self.path)
             return
-        self._count = self._written = self._room = count
-        self._index = {key: row for row, key in enumerate(_keys(self._memory["x"]))}
+        damaged = int((~sound).sum())
+        if damaged:
+            print(
+                f"{damaged} of {len(sound)} evaluations in {self.path} are damaged: they are"
+                " evaluated again",
+                file=sys.stderr,
+            )
+            shutil.rmtree(self.path)  # the sound ones are written anew
+        kept = {name: values[sound] for name, values in stored.items()}
+        self._memory, self._count = kept, len(kept["x"])
+        self._room = self._count
+        self._index = {key: row for row, key in enumerate(_keys(kept["x"]))}
+        self._written = 0 if damaged else self._count
+        self.flush()
 
 
 def finished_run(path: Path, identity: str) -> dict[str, np.ndarray]:
@@ -171,11 +192,51 @@ def finished_run(path: Path, identity: str) -> dict[str, np.ndarray]:
                 f" no scores: {way_out}"
             )
         rows = group[RUN][:]
-        return {name: group[name][:][rows] for name in FIELDS}
-    except (KeyError, ValueError, OSError) as error:
+        stored, sound = _read(group)
+        if _hash_of_run(rows) != group.attrs[RUN_HASH] or not sound[rows].all():
+            raise PflowError(f"the evaluations in {path} are damaged: {way_out}")
+        return {name: values[rows] for name, values in stored.items()}
+    except (KeyError, ValueError, TypeError, IndexError, OSError, RuntimeError) as error:
         raise PflowError(
             f"{path} holds no evaluations of a completed run to reuse: {way_out}"
         ) from error
+
+
+def _read(group: zarr.Group) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Every field, and which rows are as they were written."""
+    count = int(group.attrs["count"])
+    stored = {name: _read_chunks(group[name], count) for name in (*FIELDS, HASH)}
+    hashes = stored.pop(HASH)
+    return stored, (hashes == _hashes(stored, group.attrs["identity"])).all(axis=1)
+
+
+def _read_chunks(array: zarr.Array, count: int) -> np.ndarray:
+    """The first rows of an array; zero where a chunk cannot be read."""
+    values = np.zeros((count, *array.shape[1:]), dtype=array.dtype)
+    for first in range(0, count, CHUNK_ROWS):
+        rows = slice(first, min(first + CHUNK_ROWS, count))
+        try:
+            values[rows] = array[rows]
+        except Exception:  # zarr's codecs raise many types for damaged bytes
+            values[rows] = 0
+    return values
+
+
+def _hashes(rows: dict[str, np.ndarray], identity: str) -> np.ndarray:
+    """Hash of each row over all fields and the target, (rows, HASH_BYTES)."""
+    fields = [np.ascontiguousarray(rows[name]) for name in FIELDS]
+    start = hashlib.blake2b(identity.encode(), digest_size=HASH_BYTES)
+    hashes = np.empty((len(fields[0]), HASH_BYTES), dtype=np.uint8)
+    for row, values in enumerate(zip(*fields, strict=True)):
+        digest = start.copy()
+        for value in values:
+            digest.update(value.tobytes())
+        hashes[row] = np.frombuffer(digest.digest(), dtype=np.uint8)
+    return hashes
+
+
+def _hash_of_run(rows: np.ndarray) -> str:
+    return hashlib.sha256(rows.astype(np.int64).tobytes()).hexdigest()[:32]
 
 
 def _keys(x: np.ndarray) -> list[bytes]:

@@ -121,7 +121,9 @@ def open_array(path: Path, name: str) -> Iterator[Any]:
     elif suffix in ZARR:
         import zarr
 
-        yield zarr.open(path, mode="r") if not name else zarr.open_group(path, mode="r")[name]
+        array = zarr.open_group(path, mode="r")[name] if name else zarr.open(path, mode="r")
+        _require_chunks(array, path)
+        yield array
     elif suffix in NETCDF:
         import xarray
 
@@ -173,6 +175,17 @@ def _readable(path: Path) -> Iterator[None]:
             f" ({str(error).splitlines()[0] if str(error) else type(error).__name__}): is it"
             " damaged?"
         ) from error
+
+
+def _require_chunks(array: Any, path: Path) -> None:
+    """Zarr reads a missing chunk as its fill value, and nothing tells it from a lost one."""
+    missing = array.nchunks - array.nchunks_initialized
+    if missing:
+        raise PflowError(
+            f"{path}: {missing} of the {array.nchunks} chunks of `{array.basename}` are missing,"
+            f" and would be read as {array.fill_value}: restore them; where they are meant to be"
+            " empty, write the store with zarr.config.set({'array.write_empty_chunks': True})"
+        )
 
 
 def _numpy_headers(path: Path) -> dict[str, Header]:

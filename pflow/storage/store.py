@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
+    "check_content",
     "open_arrays",
     "read_arrays",
     "read_datatree",
@@ -137,6 +138,22 @@ def read_rows(
     return np.asarray(rows)
 
 
+def check_content(array: zarr.Array, path: str | Path, name: str) -> None:
+    """Read an array of a store once, file by file: it is finite and what was written.
+
+    Raises:
+        PflowError: the array is damaged, has NaN, or was changed after it was written.
+    """
+    root = _store_root(path)
+    written = zarr.open_group(root, mode="r").attrs.get("hashes", {}).get(name)
+    digest, step = hashlib.sha256(_description(name, array)), (array.shards or array.chunks)[0]
+    for start in range(0, array.shape[0], step):
+        rows = read_rows(array, root, name, start, min(start + step, array.shape[0]))
+        digest.update(np.ascontiguousarray(rows))
+    if digest.hexdigest()[:32] != written:
+        raise PflowError(f"{root}/{name} was changed after it was written: {_remedy(root)}")
+
+
 def _remedy(root: Path) -> str:
     return f"delete {root} and run snakemake again"
 
@@ -192,9 +209,13 @@ def _hash(arrays: Mapping[str, np.ndarray]) -> str:
     digest = hashlib.sha256()
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(_description(name, array))
         digest.update(array.tobytes())
     return digest.hexdigest()[:32]
+
+
+def _description(name: str, array: np.ndarray | zarr.Array) -> bytes:
+    return f"{name} {array.dtype} {array.shape}".encode()
 
 
 # --- posteriors in ArviZ's schema ---

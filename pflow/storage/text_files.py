@@ -45,11 +45,20 @@ def write_csv(path: str | Path, rows: list[Mapping[str, Any]], columns: tuple[st
 
 
 def read_csv(path: str | Path) -> dict[str, np.ndarray]:
-    """Columns of a table of numbers; empty cells are NaN."""
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
-    header, body = rows[0], rows[1:]
-    return {
-        name: np.array([float(row[i]) if row[i] else np.nan for row in body])
-        for i, name in enumerate(header)
-    }
+    """Columns of a table of numbers; empty cells are NaN.
+
+    Raises:
+        PflowError: the file is missing, or no table of numbers.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            header, *body = csv.reader(file)
+        return {
+            name: np.array([float(row[i]) if row[i] else np.nan for row in body])
+            for i, name in enumerate(header)
+        }
+    except (OSError, ValueError, IndexError, csv.Error) as error:
+        raise PflowError(
+            f"{path} cannot be read as a table of numbers ({error}): delete it and run snakemake"
+            " again"
+        ) from error

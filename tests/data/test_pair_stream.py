@@ -5,6 +5,7 @@ resumable.
 from __future__ import annotations
 
 import itertools
+import shutil
 import threading
 from pathlib import Path
 
@@ -178,3 +179,14 @@ def test_the_files_of_a_large_set_are_as_computed(tmp_path):
     store.write_arrays(tmp_path / "a.zarr", {"x": images}, {})
     written = sum(path.is_file() for path in (tmp_path / "a.zarr").rglob("*"))
     assert written == -(-2500 // store._layout(images)[1][0]) + 2
+
+
+@pytest.mark.parametrize("memory_mb", [1, 100])
+def test_a_chunk_of_another_shard_is_not_learnt_from(shards, tmp_path, memory_mb):
+    copies = [tmp_path / path.name for path in shards]
+    for path, copy in zip(shards, copies, strict=True):
+        shutil.copytree(path, copy)
+    chunk = Path("y/c/0/0")
+    shutil.copy(shards[1] / chunk, copies[2] / chunk)
+    with pytest.raises(PflowError, match="shard-2.zarr/y was changed after it was written"):
+        PairStream(copies, memory_mb)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from pflow.storage.checkpoint import Checkpoint
@@ -41,11 +42,42 @@ def test_another_identity_does_not_resume(tmp_path):
     assert Checkpoint(tmp_path / "state.safetensors", "new settings").load() is None
 
 
-def test_a_damaged_file_is_no_state(tmp_path):
+def cut(content: bytearray) -> bytearray:
+    return content[:100]
+
+
+def flip_a_bit(content: bytearray) -> bytearray:
+    content[-1] ^= 1
+    return content
+
+
+def zero_a_tensor(content: bytearray) -> bytearray:
+    moment = torch.ones(2).numpy().tobytes()
+    assert moment in content
+    return content.replace(moment, bytes(len(moment)))
+
+
+def swap_two_names(content: bytearray) -> bytearray:
+    return content.replace(b'"t0"', b'"t9"', 1)
+
+
+@pytest.mark.parametrize("damage", [cut, flip_a_bit, zero_a_tensor, swap_two_names])
+def test_a_damaged_file_is_told_and_no_state(tmp_path, capsys, damage):
     checkpoint = Checkpoint(tmp_path / "state.safetensors", "me")
     checkpoint.save(STATE)
-    checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:100])
+    checkpoint.path.write_bytes(damage(bytearray(checkpoint.path.read_bytes())))
     assert checkpoint.load() is None
+    told = capsys.readouterr().err
+    assert told.startswith(f"{checkpoint.path} is damaged and not resumed (")
+    assert told.count("\n") == 1
+
+
+def test_behind_a_damaged_file_the_state_before_it_is_resumed(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "state.safetensors", "me")
+    checkpoint.save(STATE)
+    checkpoint.save({"later": torch.ones(3)})
+    checkpoint.path.write_bytes(flip_a_bit(bytearray(checkpoint.path.read_bytes())))
+    assert same(checkpoint.load(), STATE)
 
 
 def test_remove_leaves_no_empty_folders(tmp_path):

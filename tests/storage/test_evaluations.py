@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from pflow.errors import PflowError
 from pflow.inference.target import Target
 from pflow.problems import build_problem
 from pflow.storage import evaluations
@@ -102,3 +103,81 @@ def test_a_damaged_store_costs_evaluations_and_nothing_else(tmp_path, points):
         ).evaluate(points),
         expected,
     )
+
+
+def remove(chunk):
+    chunk.unlink()
+
+
+def truncate(chunk):
+    chunk.write_bytes(chunk.read_bytes()[:-7])
+
+
+def flip_a_bit(chunk):
+    content = bytearray(chunk.read_bytes())
+    content[len(content) // 2] ^= 1
+    chunk.write_bytes(bytes(content))
+
+
+def replace_by_the_next(chunk):
+    folder = chunk.parent if chunk.parent.name != "0" else chunk.parents[1]
+    other = next(
+        file
+        for file in folder.rglob("*")
+        if file.is_file() and file.relative_to(folder).parts[0] == "1"
+    )
+    chunk.write_bytes(other.read_bytes())
+
+
+@pytest.mark.parametrize("damage", [remove, truncate, flip_a_bit, replace_by_the_next])
+@pytest.mark.parametrize("field", evaluations.FIELDS)
+def test_damaged_rows_are_told_and_evaluated_again(tmp_path, points, capsys, field, damage):
+    store = EvaluationStore(tmp_path / "e.zarr", "target")
+    for start in range(0, 700, 50):  # values of `round` that differ from chunk to chunk
+        Target(build_problem("rosenbrock"), Y, store=store).evaluate(
+            points[start : start + 50], round_number=1 + start
+        )
+    store.flush()
+    expected = Target(build_problem("rosenbrock"), Y).evaluate(points)
+    chunk = next(
+        file for file in sorted((tmp_path / "e.zarr" / field / "c").rglob("*")) if file.is_file()
+    )
+    damage(chunk)
+
+    problem = Counting()
+    again = Target(problem, Y, store=EvaluationStore(tmp_path / "e.zarr", "target"))
+    told = capsys.readouterr().err
+    assert told == (
+        f"256 of 700 evaluations in {tmp_path / 'e.zarr'} are damaged: they are evaluated again\n"
+    )
+    assert same(again.evaluate(points), expected) and problem.asked == 256
+    again.store.flush()
+    assert len(EvaluationStore(tmp_path / "e.zarr", "target")) == 700
+    assert not capsys.readouterr().err
+
+
+def test_all_chunks_of_another_target_are_not_taken(tmp_path, points):
+    for name, target in (("mine", "target"), ("other", "another target")):
+        store = EvaluationStore(tmp_path / name, target)
+        Target(
+            build_problem("rosenbrock", noise_std=0.4 if name == "mine" else 0.8), Y, store=store
+        ).evaluate(points)
+        store.flush()
+    (tmp_path / "other/zarr.json").write_bytes((tmp_path / "mine/zarr.json").read_bytes())
+    assert len(EvaluationStore(tmp_path / "other", "target")) == 0
+
+
+def test_a_damaged_run_is_not_reused(tmp_path, points):
+    store = EvaluationStore(tmp_path / "e.zarr", "target")
+    Target(build_problem("rosenbrock"), Y, store=store).evaluate(points)
+    store.finish(np.arange(300))
+    assert len(evaluations.finished_run(tmp_path / "e.zarr", "target")["x"]) == 300
+    for field in ("run", "score"):
+        chunk = next(
+            f for f in sorted((tmp_path / "e.zarr" / field / "c").rglob("*")) if f.is_file()
+        )
+        content = chunk.read_bytes()
+        chunk.unlink()
+        with pytest.raises(PflowError, match="are damaged: delete the weights of that method"):
+            evaluations.finished_run(tmp_path / "e.zarr", "target")
+        chunk.write_bytes(content)

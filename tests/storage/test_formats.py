@@ -145,3 +145,15 @@ def test_a_glob_becomes_one_observation_a_file(tmp_path, monkeypatch):
     write(tmp_path / "east" / "shot.1.npz"), write(tmp_path / "east" / "shot_1.npz")
     with pytest.raises(PflowError, match="two observations the same name"):
         expand_observations({"all": ObservationSettings(file="east/*.npz")}, "observations")
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_missing_chunk_is_refused_and_not_read_as_zero(tmp_path, zarr_format):
+    path = tmp_path / "a.zarr"
+    group = zarr.create_group(path, zarr_format=zarr_format)
+    group.create_array("y", data=np.ones((6, 3), dtype="f4"), chunks=(2, 3))
+    read_whole(path, "y")
+    next(path.glob("y/1.0" if zarr_format == 2 else "y/c/1/0")).unlink()
+    for read in (read_whole, lambda *names: list(slabs(*names, (6, 3)))):
+        with pytest.raises(PflowError, match="1 of the 3 chunks of `y` are missing"):
+            read(path, "y")

@@ -28,3 +28,12 @@ def test_csv_keeps_digits_and_blanks(tmp_path):
     write_csv(tmp_path / "h.csv", [{"step": 0, "loss": 0.1 + 0.2}, {"step": 1}], ("step", "loss"))
     columns = read_csv(tmp_path / "h.csv")
     assert columns["loss"][0] == 0.1 + 0.2 and np.isnan(columns["loss"][1])
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe\x00\x9c", b"a,b\n1\n", b"a\nx\n", b"a\n\x00\n"]
+)
+def test_what_is_no_table_is_told(tmp_path, content):
+    (tmp_path / "history.csv").write_bytes(content)
+    with pytest.raises(PflowError, match="history.csv cannot be read as a table of numbers"):
+        read_csv(tmp_path / "history.csv")

@@ -25,7 +25,7 @@ rule simulate_shard:
     message:
         "simulate {wildcards.experiment}: {wildcards.split} pairs, shard {wildcards.shard}"
     shell:
-        "python -m pflow simulate --settings {params.settings:q} --out {output} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} > {log} 2>&1"
+        "python -m pflow simulate --settings {params.settings:q} --out {output:q} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} > {log:q} 2>&1"
 
 
 rule observe_data:
@@ -51,7 +51,7 @@ rule observe_data:
     message:
         "observe {wildcards.experiment}: {wildcards.observation}"
     shell:
-        "python -m pflow observe --settings {params.settings:q} --out {output} --threads {threads} --attempt {resources.attempt} > {log} 2>&1"
+        "python -m pflow observe --settings {params.settings:q} --out {output:q} --threads {threads} --attempt {resources.attempt} > {log:q} 2>&1"
 
 
 rule check_forward_operator:
@@ -76,7 +76,7 @@ rule check_forward_operator:
     message:
         "check the operator of {wildcards.experiment}"
     shell:
-        "python -m pflow check_operator --settings {params.settings:q} --out {output} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} > {log} 2>&1"
+        "python -m pflow check_operator --settings {params.settings:q} --out {output:q} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} > {log:q} 2>&1"
 
 
 rule estimate_spectrum:
@@ -102,7 +102,7 @@ rule estimate_spectrum:
     message:
         "spectrum of the training images of {wildcards.experiment}"
     shell:
-        "python -m pflow spectrum --settings {params.settings:q} --train-shards {input.train} --out {output} --threads {threads} --attempt {resources.attempt} > {log} 2>&1"
+        "python -m pflow spectrum --settings {params.settings:q} --train-shards {input.train:q} --out {output:q} --threads {threads} --attempt {resources.attempt} > {log:q} 2>&1"
 
 
 rule reference_posterior:
@@ -114,7 +114,7 @@ rule reference_posterior:
     params:
         settings=pipeline.settings("reference"),
         code=pipeline.code("reference"),
-        prior=lambda wildcards, input: f"--prior {input.prior}" if input.prior else "",
+        prior=lambda wildcards, input: ["--prior", *input.prior] if input.prior else [],
     log:
         EXPERIMENT.log("reference", "{observation}"),
     benchmark:
@@ -132,5 +132,5 @@ rule reference_posterior:
     message:
         "reference posterior of {wildcards.experiment}: {wildcards.observation}"
     shell:
-        "python -m pflow reference --settings {params.settings:q} {params.prior} --observation {input.observation}"
-        " --out {output} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} > {log} 2>&1"
+        "python -m pflow reference --settings {params.settings:q} {params.prior:q} --observation {input.observation:q}"
+        " --out {output:q} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} > {log:q} 2>&1"

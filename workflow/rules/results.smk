@@ -11,7 +11,7 @@ rule sample_posterior:
     params:
         settings=pipeline.settings("sample"),
         code=pipeline.code("sample"),
-        prior=lambda wildcards, input: f"--prior {input.prior}" if input.prior else "",
+        prior=lambda wildcards, input: ["--prior", *input.prior] if input.prior else [],
     log:
         EXPERIMENT.run_log("sample", "{observation}", "{method}", "{seed}"),
     benchmark:
@@ -30,8 +30,8 @@ rule sample_posterior:
     message:
         "sample {wildcards.experiment}/{wildcards.observation}: {wildcards.method}, seed {wildcards.seed}"
     shell:
-        "python -m pflow sample --settings {params.settings:q} --flow {input.flow} {params.prior} --observation {input.observation}"
-        " --out {output} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} > {log} 2>&1"
+        "python -m pflow sample --settings {params.settings:q} --flow {input.flow:q} {params.prior:q} --observation {input.observation:q}"
+        " --out {output:q} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} > {log:q} 2>&1"
 
 
 rule calibrate_flow:
@@ -61,8 +61,8 @@ rule calibrate_flow:
     message:
         "calibrate {wildcards.experiment}: flow {wildcards.flow}"
     shell:
-        "python -m pflow calibrate --settings {params.settings:q} --flow {input.flow} --train-shards {input.train}"
-        " --test-shards {input.test} --observations {input.observations} --out {output.numbers} --threads {threads} --attempt {resources.attempt} > {log} 2>&1"
+        "python -m pflow calibrate --settings {params.settings:q} --flow {input.flow:q} --train-shards {input.train:q}"
+        " --test-shards {input.test:q} --observations {input.observations:q} --out {output.numbers:q} --threads {threads} --attempt {resources.attempt} > {log:q} 2>&1"
 
 
 rule calibrate_fine_tuning:
@@ -89,8 +89,8 @@ rule calibrate_fine_tuning:
     message:
         "calibrate {wildcards.experiment}: method {wildcards.method}"
     shell:
-        "python -m pflow calibrate_method --settings {params.settings:q} --flows {input.flows} --observations {input.observations}"
-        " --out {output} --threads {threads} --attempt {resources.attempt} > {log} 2>&1"
+        "python -m pflow calibrate_method --settings {params.settings:q} --flows {input.flows:q} --observations {input.observations:q}"
+        " --out {output:q} --threads {threads} --attempt {resources.attempt} > {log:q} 2>&1"
 
 
 rule evaluate_posterior:
@@ -106,9 +106,12 @@ rule evaluate_posterior:
     params:
         settings=pipeline.settings("evaluate"),
         code=pipeline.code("evaluate"),
-        optional=lambda wildcards, input: " ".join(
-            f"--{name.replace('_', '-')} {input[name]}" for name in ("prior", "reference", "calibration", "method_calibration") if input[name]
-        ),
+        optional=lambda wildcards, input: [
+            word
+            for name in ("prior", "reference", "calibration", "method_calibration")
+            if input[name]
+            for word in (f"--{name.replace('_', '-')}", *input[name])
+        ],
     log:
         EXPERIMENT.run_log("evaluate", "{observation}", "{method}", "{seed}"),
     benchmark:
@@ -124,8 +127,8 @@ rule evaluate_posterior:
     message:
         "evaluate {wildcards.experiment}/{wildcards.observation}: {wildcards.method}, seed {wildcards.seed}"
     shell:
-        "python -m pflow evaluate --settings {params.settings:q} --posterior {input.posterior} --flow {input.flow}"
-        " {params.optional} --out {output} --threads {threads} --attempt {resources.attempt} > {log} 2>&1"
+        "python -m pflow evaluate --settings {params.settings:q} --posterior {input.posterior:q} --flow {input.flow:q}"
+        " {params.optional:q} --out {output:q} --threads {threads} --attempt {resources.attempt} > {log:q} 2>&1"
 
 
 rule draw_figures:
@@ -160,8 +163,8 @@ rule draw_figures:
     message:
         "figures of {wildcards.experiment}"
     shell:
-        "python -m pflow figures --settings {params.settings:q} --results {params.source} --out {params.folder}"
-        " --threads {threads} --attempt {resources.attempt} > {log} 2>&1"
+        "python -m pflow figures --settings {params.settings:q} --results {params.source:q} --out {params.folder:q}"
+        " --threads {threads} --attempt {resources.attempt} > {log:q} 2>&1"
 
 
 rule write_report:
@@ -190,4 +193,4 @@ rule write_report:
     message:
         "report"
     shell:
-        "python -m pflow report --settings {params.settings:q} --results {params.results} --out {output} --threads {threads} --attempt {resources.attempt} > {log} 2>&1"
+        "python -m pflow report --settings {params.settings:q} --results {params.results:q} --out {output:q} --threads {threads} --attempt {resources.attempt} > {log:q} 2>&1"

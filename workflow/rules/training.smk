@@ -37,9 +37,9 @@ rule pretrain_flow:
     message:
         "pretrain {wildcards.experiment}: flow {wildcards.flow}"
     shell:
-        "python -m pflow pretrain --settings {params.settings:q} --train-shards {input.train}"
-        " --validation-shards {input.validation} --out {params.folder} --checkpoint {params.checkpoint}"
-        " --threads {threads} --devices {resources.devices} --nodes {resources.nodes} --attempt {resources.attempt} > {log} 2>&1"
+        "python -m pflow pretrain --settings {params.settings:q} --train-shards {input.train:q}"
+        " --validation-shards {input.validation:q} --out {params.folder:q} --checkpoint {params.checkpoint:q}"
+        " --threads {threads} --devices {resources.devices} --nodes {resources.nodes} --attempt {resources.attempt} > {log:q} 2>&1"
 
 
 rule finetune_flow:
@@ -56,10 +56,10 @@ rule finetune_flow:
     params:
         settings=pipeline.settings("finetune"),
         code=pipeline.code("finetune"),
-        start=lambda wildcards, input: f"--pretrained {input.start}" if input.start else "",
-        prior=lambda wildcards, input: f"--prior {input.prior}" if input.prior else "",
-        reuse=lambda wildcards, input: f"--reuse {input.reused}" if input.reused else "",
-        cost=lambda wildcards, input: f"--operator {input.checked}" if pipeline.wants_cost(wildcards) else "",
+        start=lambda wildcards, input: ["--pretrained", *input.start] if input.start else [],
+        prior=lambda wildcards, input: ["--prior", *input.prior] if input.prior else [],
+        reuse=lambda wildcards, input: ["--reuse", *input.reused] if input.reused else [],
+        cost=lambda wildcards, input: ["--operator", *input.checked] if pipeline.wants_cost(wildcards) else [],
         folder=str(RUN.folder),
         checkpoint=str(EXPERIMENT.run_checkpoint("{observation}", "{method}", "{seed}").state),
     log:
@@ -81,5 +81,5 @@ rule finetune_flow:
     message:
         "finetune {wildcards.experiment}/{wildcards.observation}: {wildcards.method}, seed {wildcards.seed}"
     shell:
-        "python -m pflow finetune --settings {params.settings:q} {params.start} {params.prior} {params.reuse} {params.cost} --observation {input.observation}"
-        " --out {params.folder} --checkpoint {params.checkpoint} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} > {log} 2>&1"
+        "python -m pflow finetune --settings {params.settings:q} {params.start:q} {params.prior:q} {params.reuse:q} {params.cost:q} --observation {input.observation:q}"
+        " --out {params.folder:q} --checkpoint {params.checkpoint:q} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} > {log:q} 2>&1"

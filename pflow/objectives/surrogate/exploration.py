@@ -196,7 +196,7 @@ class Exploration:
         """Fit every kind of model to all evaluations, those near the posterior foremost."""
         if not self.few:
             for _ in range(2):
-                affine, weights = self._affine()
+                affine, _ = self._affine()
                 self.frame = gauss_newton(OperatorModel(self.low, affine), self.frame.mean)
         self.fitted_in = self.frame
         self.models = self._compete(*self._affine())
