@@ -151,6 +151,8 @@ def _nuts(
     )
     found = convergence(chains)
     told = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+    if chains.rejected:
+        told += f", {chains.rejected} points rejected (the first: {chains.first_failure})"
     progress.close(f"{target.ledger.evaluations} evaluations, {told}")
     require_convergence(found, choice, f"experiments.{settings.experiment}.reference")
     units = {"x": problem.model_unit}
@@ -163,6 +165,7 @@ def _nuts(
     return groups, {
         "evaluations": target.ledger.evaluations,
         "divergences": chains.divergences,
+        "rejected_points": chains.rejected,
         **found,
     }
 
