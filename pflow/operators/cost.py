@@ -36,9 +36,9 @@ def measure_cost(
 
     Arguments:
         operator: F.
-        x: at least two models; their number is the first batch size. What is timed lies on the lines
-            between them, and no model is asked for twice, so that an operator that keeps its last
-            factorisation does not look free.
+        x: at least two models; their number is the first batch size. What is timed lies on the
+            lines between them, and no model is asked for twice, so that an operator that keeps its
+            last factorisation does not look free.
         v: as many vectors of data; repeated for other batch sizes.
         batches: other batch sizes.
 

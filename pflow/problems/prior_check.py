@@ -32,8 +32,8 @@ def check_prior(problem: Problem, generator: torch.Generator) -> dict[str, float
 
     Returns:
         `prior_scale_error`, |E[x . grad log p] + D| / D, and `prior_shift_standard_errors`, the
-        largest |E[grad log p]| of an unknown in its standard errors; None where the problem has no density, no gradient of it, or a density with bounds, of which the identities
-        do not hold.
+        largest |E[grad log p]| of an unknown in its standard errors; None where the problem has no
+        density, no gradient of it, or a density with bounds, of which the identities do not hold.
 
     Raises:
         PflowError: one of them is neither small nor explained by its standard error.
