@@ -5,21 +5,24 @@ samples, take expectations.
 
     # every seed is a chain
     posterior = load_posterior("results/rosenbrock/posteriors/y1/preconditioned")
-    mean = expectation(posterior, posterior["posterior"]["x"])  # importance-weighted
+    mean = expectation(posterior, posterior["posterior"]["x"])
     draws = resample(posterior, 1000)  # equally weighted
 
 With x_i ~ q and log_weight_i = log p~(x_i) - log q(x_i), the weighted mean of f is sum_i w_i f(x_i)
-/ sum_i w_i: it corrects the flow where the weights can be trusted (`pareto_k` below 0.7 in
-metrics.json).
+/ sum_i w_i: it corrects the flow where the weights are supported (`pflow.diagnostics.pareto`).
+Where they have collapsed it rests on a few draws, and the draws as they are stand in, with a
+warning. The attribute `weights` of what comes back says which, "importance" or "equal".
 """
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pflow.diagnostics.pareto import weight_support
 from pflow.errors import PflowError
 from pflow.storage.layout import MethodFolder, RunFolder, root_file, whole
 from pflow.storage.store import read_datatree
@@ -133,8 +136,13 @@ def normalised_weights(posterior: "xr.DataTree") -> "xr.DataArray":
 
 
 def expectation(posterior: "xr.DataTree", values: "xr.DataArray") -> "xr.DataArray":
-    """The importance-weighted mean over (chain, draw) of `values`, any function of the draws with
-    these two dims.
+    """The mean over (chain, draw) of `values`, any function of the draws with these two dims:
+    importance-weighted, or over the draws as they are where the weights have collapsed.
+
+    Its attributes are `weights` ("importance" or "equal"), `pareto_k` and `effective_sample_size`.
+
+    Raises:
+        PflowError: no draw has a positive weight.
 
     Example:
         >>> import xarray as xr
@@ -143,15 +151,21 @@ def expectation(posterior: "xr.DataTree", values: "xr.DataArray") -> "xr.DataArr
         ...     "posterior": xr.Dataset({"x": (dims, [[1.0, 4.0]])}),
         ...     "sample_stats": xr.Dataset({"log_weight": (dims, np.log([[2.0, 1.0]]))}),
         ... })
-        >>> float(expectation(posterior, posterior["posterior"]["x"]).round(6))
-        2.0
+        >>> mean = expectation(posterior, posterior["posterior"]["x"])
+        >>> float(mean.round(6)), mean.attrs["weights"]
+        (2.0, 'importance')
     """
-    return (normalised_weights(posterior) * values).sum(("chain", "draw"))
+    weight, facts = _supported_weights(posterior)
+    mean = (weight * values).sum(("chain", "draw"))
+    mean.attrs = facts
+    return mean
 
 
 def resample(posterior: "xr.DataTree", n: int, seed: int = 0) -> "xr.DataArray":
     """n equally weighted draws of x, taken with replacement in proportion to their weights
-    (systematic resampling).
+    (systematic resampling); all draws weigh the same where the weights have collapsed.
+
+    Attributes as those of `expectation`, and `distinct_draws`: how many different ones were taken.
 
     Raises:
         PflowError: if `n` is not positive, or no draw has a positive weight.
@@ -168,26 +182,53 @@ def resample(posterior: "xr.DataTree", n: int, seed: int = 0) -> "xr.DataArray":
     """
     if n < 1:
         raise PflowError(f"`n` (={n}) must be at least 1")
-    log_weight = log_weights(posterior)
-    if not np.isfinite(log_weight.values).any():
-        raise PflowError(
-            "no draw has a positive weight: the posterior has no mass where the flow has its draws;"
-            " read verdict_reasons in metrics.json"
-        )
     generator = np.random.default_rng(seed)
-    weight = normalised_weights(posterior).stack(sample=("chain", "draw"))
+    weights, facts = _supported_weights(posterior)
+    weight = weights.stack(sample=("chain", "draw"))
     total = np.cumsum(weight.values)
     places = (np.arange(n) + generator.random()) / n * total[-1]
     chosen = generator.permutation(
         np.searchsorted(total, places, side="right").clip(max=len(total) - 1)
     )
     draws = posterior["posterior"]["x"].stack(sample=("chain", "draw")).isel(sample=chosen)
-    return (
+    draws = (
         draws.reset_index("sample", drop=True)
         .transpose("sample", ...)
         .rename(sample="draw")
         .drop_vars(("chain", "draw"), errors="ignore")
     )
+    draws.attrs = draws.attrs | facts | {"distinct_draws": len(np.unique(chosen))}
+    return draws
+
+
+def _supported_weights(posterior: "xr.DataTree") -> "tuple[xr.DataArray, dict[str, Any]]":
+    """Weights that sum to one, and which they are: importance weights, or equal ones of all draws
+    with a finite posterior density.
+    """
+    log_weight = log_weights(posterior)
+    finite = np.isfinite(log_weight)
+    if not finite.any():
+        raise PflowError(
+            "no draw has a positive weight: the posterior has no mass where the flow has its draws;"
+            " read verdict_reasons in metrics.json"
+        )
+    log_weight = log_weight.where(finite, -np.inf)
+    support = weight_support(log_weight.values.reshape(-1))
+    facts = {
+        "weights": "importance" if support.supported else "equal",
+        "effective_sample_size": support.effective_sample_size,
+        **({} if support.pareto_k is None else {"pareto_k": support.pareto_k}),
+    }
+    if not support.supported:
+        warnings.warn(
+            f"the importance weights have collapsed ({support}): the draws of the flow are used as"
+            " they are, with equal weights; read verdict_reasons in metrics.json, or fine-tune"
+            " longer",
+            stacklevel=3,
+        )
+        return finite / finite.sum(), facts
+    weight = np.exp(log_weight - log_weight.max())
+    return weight / weight.sum(), facts
 
 
 def _stores(path: Path) -> list[Path]:

@@ -43,7 +43,7 @@ FLOORS: dict[int, dict[str, str]] = {
         " provenance storage"
     },
     8: {"stages": "*"},
-    9: {"cli": "stages pipeline config provenance execution", "posterior": "storage"},
+    9: {"cli": "stages pipeline config provenance execution", "posterior": "diagnostics storage"},
     10: {"__main__": "cli"},
 }
 ROOMS = {name: allowed for rooms in FLOORS.values() for name, allowed in rooms.items()}

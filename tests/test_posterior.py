@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 from pflow.errors import PflowError
-from pflow.posterior import expectation, load_posterior, resample
+from pflow.posterior import expectation, load_posterior, normalised_weights, resample
 from pflow.storage.arviz_schema import draws_dataset, point_dataset
 from pflow.storage.store import write_datatree
 
@@ -93,6 +93,60 @@ def test_weights_correct_the_mean_and_resampling_agrees(method: Path):
     np.testing.assert_array_equal(draws, resample(pooled, 2000, seed=1))
     assert not np.array_equal(draws, resample(pooled, 2000, seed=2))
     np.testing.assert_allclose(expectation(pooled, x**2), 1, atol=0.1)
+
+
+def in_eight_unknowns(spread: float, draws: int = DRAWS) -> xr.DataTree:
+    """q = N(0, spread^2 I) against the posterior N(0, I): with a spread well below 1 its mean is
+    right and the weights have collapsed.
+    """
+    x = spread * np.random.default_rng(0).standard_normal((draws, 8))
+    log_q = -0.5 * ((x / spread) ** 2).sum(1) - 8 * np.log(spread)
+    stats = {"log_q": log_q, "log_weight": -0.5 * (x**2).sum(1) - log_q}
+    return xr.DataTree.from_dict(
+        {
+            "posterior": draws_dataset({"x": x}, [f"x{i}" for i in range(8)]),
+            "sample_stats": draws_dataset(stats),
+        }
+    )
+
+
+def test_collapsed_weights_give_way_to_the_draws_as_they_are():
+    posterior = in_eight_unknowns(0.3)
+    x = posterior["posterior"]["x"]
+    raw = (normalised_weights(posterior) * x).sum(("chain", "draw"))
+    assert float(abs(raw).max()) > 0.1  # what the weights would make of a mean that is right
+    with pytest.warns(UserWarning, match=r"collapsed \(k-hat .* effective draws of 3000\)"):
+        mean = expectation(posterior, x)
+    np.testing.assert_allclose(mean, x.mean(("chain", "draw")), atol=1e-12)
+    assert mean.attrs["weights"] == "equal" and mean.attrs["pareto_k"] > 0.7
+    with pytest.warns(UserWarning, match="equal weights"):
+        draws = resample(posterior, 500)
+    assert draws.attrs["weights"] == "equal" and draws.attrs["distinct_draws"] == 500
+    assert len(np.unique(draws.values, axis=0)) == 500
+
+
+def test_weights_that_carry_are_used_and_say_so():
+    posterior = in_eight_unknowns(1.1)
+    mean = expectation(posterior, posterior["posterior"]["x"] ** 2)
+    np.testing.assert_allclose(mean, 1, atol=0.15)
+    assert mean.attrs["weights"] == "importance" and mean.attrs["effective_sample_size"] > 1000
+    draws = resample(posterior, 500)
+    assert draws.attrs["weights"] == "importance"
+    assert draws.attrs["distinct_draws"] == len(np.unique(draws.values, axis=0))
+
+
+def test_few_effective_draws_are_too_few_whatever_k_hat_says():
+    posterior = in_eight_unknowns(1.1)
+    stats = posterior["sample_stats"]
+    stats["log_weight"] = stats["log_weight"].where(stats["draw"] < 80, -np.inf)
+    with pytest.warns(UserWarning, match="collapsed"):
+        mean = expectation(posterior, posterior["posterior"]["x"])
+    # draws without posterior density stay out of equal weights too
+    expected = posterior["posterior"]["x"].isel(draw=slice(80)).mean(("chain", "draw"))
+    np.testing.assert_allclose(mean, expected, atol=1e-12)
+    stats["log_weight"] = stats["log_weight"] * 0 - np.inf
+    with pytest.raises(PflowError, match="no draw has a positive weight"):
+        expectation(posterior, posterior["posterior"]["x"])
 
 
 def test_what_cannot_be_pooled_or_found_says_so(method: Path, tmp_path: Path):

@@ -54,7 +54,7 @@ def judge(
         *weights,
         *_score(metrics, rules),
         *_missed(metrics, rules, unknowns),
-        *_predictive(metrics, rules),
+        *_predictive(metrics, rules, bool(against_reference)),
     ]
     decided = bool(against_reference) or any(e.level >= 0 for e in weights)
     if (
@@ -205,7 +205,12 @@ def _missed(
     )
 
 
-def _predictive(metrics: Mapping[str, Any], rules: Mapping[str, float]) -> list[Evidence]:
+def _predictive(
+    metrics: Mapping[str, Any], rules: Mapping[str, float], compared: bool
+) -> list[Evidence]:
+    """Above 1 the draws may be wrong. Below 1 exact draws of noise-free data are too: that is with
+    care at worst, and a remark where the draws were compared with a reference.
+    """
     value, p = metrics.get("predictive_chi_square"), metrics.get("predictive_p_value")
     if value is None or p is None:
         return []
@@ -218,14 +223,20 @@ def _predictive(metrics: Mapping[str, Any], rules: Mapping[str, float]) -> list[
         p >= rules["significance"] or deviation <= rules["predictive_trustworthy"]
     ):  # with very many data every deviation is significant
         return [Evidence(0, shown)]
-    cause = (
-        "the draws do not explain the data"
-        if value > 1
-        else "the draws follow the noise of the data"
-    )
+    if value < 1:
+        return [
+            Evidence(
+                REMARK if compared else 1,
+                f"{shown}: the data fit better than the assumed noise allows; they have less noise,"
+                " or the draws follow it",
+            )
+        ]
     proof = p < rules["significance"] ** 2 and deviation > rules["predictive_usable"]
     return [
-        Evidence(2 if proof else 1, f"{shown}: {cause}, or noise and operator are not as assumed")
+        Evidence(
+            2 if proof else 1,
+            f"{shown}: the draws do not explain the data, or noise and operator are not as assumed",
+        )
     ]
 
 

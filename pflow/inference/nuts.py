@@ -36,12 +36,17 @@ class Chains:
         divergences: number of divergent steps.
         evaluations: that each chain had cost up to each draw, its adaptation included, (chain,
             draw).
+        rejected: points at which the operator raised an exception, or value or gradient were NaN
+            or infinite; NUTS rejects them.
+        first_failure: what the first of them was; empty without one.
     """
 
     x: np.ndarray
     lp: np.ndarray
     divergences: int
     evaluations: np.ndarray
+    rejected: int = 0
+    first_failure: str = ""
 
 
 def run_nuts(
@@ -56,6 +61,9 @@ def run_nuts(
 ) -> Chains:
     """Chains of the posterior, one after the other, in float64; every step costs evaluations,
     counted by the target's ledger.
+
+    A point at which the operator raises an exception, or where value or gradient are NaN or
+    infinite, is rejected and counted.
 
     With many unknowns they run in the coordinates of `pflow.inference.laplace`, where steps can be
     long in all directions.
@@ -76,8 +84,12 @@ def run_nuts(
     nutpie = _require_nutpie()  # before anything is spent
     space = _Space.of(target, seed)
     places = space.of_models(torch.from_numpy(np.asarray(start, dtype=np.float64)))
-    model = _compiled_model(nutpie, target, space, places, tell, chains * (tune + draws))
-    trace = _sample(nutpie, model, draws=draws, tune=tune, chains=chains, seed=seed)
+    density = _Density(target, space)
+    model = _compiled_model(nutpie, density, places, tell, chains * (tune + draws))
+    try:
+        trace = _sample(nutpie, model, draws=draws, tune=tune, chains=chains, seed=seed)
+    except Exception as error:  # nutpie raises what its Rust side says
+        raise PflowError(_why_stopped(error, density)) from error
     stats = trace.sample_stats
     adapting = np.asarray(trace.warmup_sample_stats["n_steps"].values).sum(1, keepdims=True)
     return Chains(
@@ -85,6 +97,8 @@ def run_nuts(
         np.asarray(stats["logp"].values),
         int(np.asarray(stats["diverging"].values).sum()),
         adapting + np.asarray(stats["n_steps"].values).cumsum(1),
+        density.rejected,
+        density.first_failure,
     )
 
 
@@ -119,6 +133,31 @@ class _Space:
         return score if self.coordinates is None else self.coordinates.pull(score)
 
 
+class _Density:
+    """log p~ and its gradient at one point of a chain; counts the points that must be rejected."""
+
+    def __init__(self, target: Target, space: _Space) -> None:
+        self.target, self.space = target, space
+        self.calls, self.rejected, self.first_failure = 0, 0, ""
+
+    def __call__(self, flat: np.ndarray) -> tuple[float, np.ndarray]:
+        self.calls += 1
+        try:
+            evaluated = self.target.evaluate(self.space.model(flat))
+            score = self.space.pull(evaluated.score)
+        except Exception as error:  # whatever the user's operator raises at an extreme point
+            raise self._reject(f"{type(error).__name__}: {error}") from error
+        value, gradient = float(evaluated.log_density), score.numpy().reshape(-1)
+        if not (math.isfinite(value) and np.isfinite(gradient).all()):
+            raise self._reject("the density or its gradient is NaN or infinite")
+        return value, gradient
+
+    def _reject(self, reason: str) -> _Recoverable:
+        self.rejected += 1
+        self.first_failure = self.first_failure or reason
+        return _Recoverable(reason)
+
+
 def _require_nutpie() -> ModuleType:
     try:
         with warnings.catch_warnings():
@@ -134,24 +173,16 @@ def _require_nutpie() -> ModuleType:
 
 def _compiled_model(
     nutpie: ModuleType,
-    target: Target,
-    space: _Space,
+    density: _Density,
     places: np.ndarray,
     tell: Callable[[int, int], None],
     total_steps: int,
 ) -> Any:
     """The posterior as nutpie wants it: functions of flat arrays."""
-    steps = itertools.count(1)
+    steps, space = itertools.count(1), density.space
 
-    def make_log_density(**_: object):
-        def log_density(flat: np.ndarray) -> tuple[float, np.ndarray]:
-            evaluated = target.evaluate(space.model(flat))
-            if not bool(evaluated.valid):
-                raise _Recoverable("the posterior density is not finite here")
-            score = space.pull(evaluated.score)
-            return float(evaluated.log_density), score.numpy().reshape(-1)
-
-        return log_density
+    def make_log_density(**_: object) -> _Density:
+        return density
 
     def make_expand(seed1: int, seed2: int, chain: int, **_: object):
         def expand(flat: np.ndarray, **_: object) -> dict[str, np.ndarray]:
@@ -179,24 +210,29 @@ def _sample(
     nutpie: ModuleType, model: Any, *, draws: int, tune: int, chains: int, seed: int
 ) -> Any:
     """One chain after the other, as ArviZ's groups of draws."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return nutpie.sample(
-                model,
-                draws=draws,
-                tune=tune,
-                chains=chains,
-                cores=1,
-                seed=seed,
-                save_warmup=True,
-                progress_bar=False,
-            )
-    except Exception as error:  # nutpie raises what its Rust side says
-        raise PflowError(
-            f"NUTS stopped ({str(error).splitlines()[0]}): check the operator's gradient, or set"
-            " `reference.kind: none`"
-        ) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return nutpie.sample(
+            model,
+            draws=draws,
+            tune=tune,
+            chains=chains,
+            cores=1,
+            seed=seed,
+            save_warmup=True,
+            progress_bar=False,
+        )
+
+
+def _why_stopped(error: Exception, density: _Density) -> str:
+    """One line from what nutpie's Rust side said, and what the operator did."""
+    way_out = "check the operator and its gradient, or set `reference.kind: none`"
+    if density.rejected:
+        return (
+            f"NUTS stopped: {density.rejected} of {density.calls} points were rejected, the first"
+            f" because of {density.first_failure}: {way_out}"
+        )
+    return f"NUTS stopped ({str(error).splitlines()[0]}): {way_out}"
 
 
 class _Recoverable(ValueError):

@@ -256,7 +256,15 @@ def _check_derivative(
     scale = torch.maximum(slope.abs(), weight * dot(change, change).sqrt() / 2).clamp_min(
         torch.finfo(slope.dtype).tiny
     )
-    error = (((forwards - backwards) / (2 * h) - slope).abs() / scale).amin(0).median().item()
+    differences = (forwards - backwards) / (2 * h)
+    error, opposite = (
+        ((differences - sign * slope).abs() / scale).amin(0).median().item() for sign in (1, -1)
+    )
+    if error > DIFFERENCES[x.dtype] and opposite <= DIFFERENCES[x.dtype]:
+        raise PflowError(
+            f"`{operator.name}.vjp` must be the gradient of `forward`, and the gradient has the"
+            " opposite sign: return `-` of what `vjp` returns now"
+        )
     if error > DIFFERENCES[x.dtype]:
         raise PflowError(
             f"`{operator.name}.vjp` must be the gradient of `forward`, and it differs from finite"

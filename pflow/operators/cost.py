@@ -36,8 +36,10 @@ def measure_cost(
 
     Arguments:
         operator: F.
-        x: models; their number is the first batch size, and they are repeated to make the others.
-        v: as many vectors of data.
+        x: at least two models; their number is the first batch size. What is timed lies on the
+            lines between them, and no model is asked for twice, so that an operator that keeps its
+            last factorisation does not look free.
+        v: as many vectors of data; repeated for other batch sizes.
         batches: other batch sizes.
 
     Returns:
@@ -47,34 +49,54 @@ def measure_cost(
         not tell), all at the first batch size; in `costs` for every batch size. What needs a
         gradient is None where there is none.
     """
-    first = _cost(operator, x, v)
+    models = _DistinctModels(x)
+    first = _cost(operator, models, v)
     slowest = first["seconds_per_gradient"] or first["seconds_per_forward"]
     others = [
         size for size in sorted(set(batches)) if size != len(x) and size * slowest <= LONGEST_S
     ]
     costs = [
         first,
-        *(_cost(operator, *(_repeat(values, size) for values in (x, v))) for size in others),
+        *(_cost(operator, models, _repeat(v, size)) for size in others),
     ]
     return {key: value for key, value in first.items() if key != "batch"} | {
         "costs": sorted(costs, key=lambda cost: cost["batch"])
     }
 
 
-def _cost(operator: Operator, x: Tensor, v: Tensor) -> Cost:
-    def forward() -> None:
+class _DistinctModels:
+    """Models on the lines between neighbours, never the same one twice."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x, self.given = x, 0
+
+    def __call__(self, size: int) -> Tensor:
+        place = torch.arange(size, device=self.x.device)
+        first, second = self.x[place % len(self.x)], self.x[(place + 1) % len(self.x)]
+        # multiples of the golden ratio, modulo 1, neither repeat nor cluster
+        share = ((place + self.given + 1).double() * (math.sqrt(5) - 1) / 2) % 1
+        self.given += size
+        return first + share.to(self.x).reshape(-1, *[1] * (self.x.ndim - 1)) * (second - first)
+
+
+def _cost(operator: Operator, models: _DistinctModels, v: Tensor) -> Cost:
+    def new() -> Tensor:
+        return models(len(v))
+
+    def forward(x: Tensor) -> None:
         with torch.no_grad():
             operator(x)
 
-    def evaluate() -> None:
+    def evaluate(x: Tensor) -> None:
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
             torch.autograd.grad(operator(leaf), leaf, v)
 
+    x = new()
     cost: Cost = {
-        "batch": len(x),
-        "peak_bytes_forward": _peak_bytes(forward, x.device),
-        "seconds_per_forward": _seconds(forward, x.device) / len(x),
+        "batch": len(v),
+        "peak_bytes_forward": _peak_bytes(lambda: forward(x), x.device),
+        "seconds_per_forward": _seconds(forward, new) / len(v),
     }
     if not operator.differentiable:
         return cost | {
@@ -82,6 +104,7 @@ def _cost(operator: Operator, x: Tensor, v: Tensor) -> Cost:
             "bytes_saved_for_gradient": None,
             "seconds_per_gradient": None,
         }
+    x = new()
     saved: dict[int, int] = {}
 
     def count(tensor: Tensor) -> Tensor:
@@ -90,11 +113,11 @@ def _cost(operator: Operator, x: Tensor, v: Tensor) -> Cost:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        peak = _peak_bytes(evaluate, x.device)
+        peak = _peak_bytes(lambda: evaluate(x), x.device)
     return cost | {
         "peak_bytes_gradient": peak,
         "bytes_saved_for_gradient": sum(saved.values()),
-        "seconds_per_gradient": _seconds(evaluate, x.device) / len(x),
+        "seconds_per_gradient": _seconds(evaluate, new) / len(v),
     }
 
 
@@ -102,14 +125,17 @@ def _repeat(values: Tensor, size: int) -> Tensor:
     return values[torch.arange(size, device=values.device) % len(values)]
 
 
-def _seconds(call: Callable[[], object], device: torch.device) -> float:
-    """The shortest of a few runs: the others were disturbed. A long one is not repeated."""
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+def _seconds(call: Callable[[Tensor], object], new: Callable[[], Tensor]) -> float:
+    """The shortest of a few runs, each at new models: the others were disturbed. A long one is not
+    repeated.
+    """
     shortest = math.inf
     for _ in range(REPEATS):
+        x = new()
+        wait = torch.cuda.synchronize if x.device.type == "cuda" else lambda: None
         wait()
         start = time.perf_counter()
-        call()
+        call(x)
         wait()
         shortest = min(shortest, time.perf_counter() - start)
         if shortest > LONGEST_S / REPEATS:

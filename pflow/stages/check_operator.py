@@ -1,4 +1,4 @@
-"""check_operator: tests of the high-fidelity operator before any training."""
+"""check_operator: tests of the high-fidelity operator and of the prior before any training."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pflow.config.jobs import CheckOperatorJobSettings
 from pflow.execution.device import select_device
 from pflow.execution.seeds import generator_for
 from pflow.operators.checks import check_operator as run_checks
+from pflow.problems.prior_check import check_prior
 from pflow.stages.io.inputs import problem_from
 from pflow.storage.text_files import write_json
 
@@ -30,4 +31,5 @@ def check_operator(
     generator = generator_for(0, "check_operator")
     x = problem.sample_prior(8, generator)
     results = run_checks(problem.high_fidelity, x, generator, BATCHES)
+    results |= check_prior(problem, generator_for(0, "check_prior"))
     write_json(out, {**results, "provenance": record})

@@ -151,6 +151,8 @@ def _nuts(
     )
     measured = convergence(chains)
     statistics = ", ".join(f"{name} {value:.4g}" for name, value in measured.items())
+    if chains.rejected:
+        statistics += f", {chains.rejected} points rejected (the first: {chains.first_failure})"
     progress.close(f"{target.ledger.evaluations} evaluations, {statistics}")
     require_convergence(measured, choice, f"experiments.{settings.experiment}.reference")
     units = {"x": problem.model_unit}
@@ -163,6 +165,7 @@ def _nuts(
     return groups, {
         "evaluations": target.ledger.evaluations,
         "divergences": chains.divergences,
+        "rejected_points": chains.rejected,
         **measured,
     }
 

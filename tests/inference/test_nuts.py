@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from pflow.diagnostics.two_sample import two_sample
 from pflow.errors import PflowError
 from pflow.inference.nuts import Chains, convergence, run_nuts
 from pflow.inference.target import Target
+from pflow.operators import Operator
 from pflow.problems import Gaussian, Rosenbrock
 from pflow.stages.reference import require_convergence
 
@@ -58,6 +61,47 @@ def test_chains_agree_with_the_exact_posterior(problem):
     expected = problem.log_likelihood(y, problem.high_fidelity(x)) + problem.log_prior(x)
     np.testing.assert_allclose(chains.lp[0], expected, rtol=1e-9)
     assert target.ledger.evaluations > 4 * 800  # at least one for each step
+
+
+class Fragile(Gaussian):
+    """Fails in one of three ways wherever |x| exceeds `limit`."""
+
+    def __init__(self, failure: str, limit: float) -> None:
+        super().__init__(side=2)
+        inner = self.high_fidelity
+
+        class Breaks(Operator):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                if float(x.detach().norm()) <= limit:
+                    return inner(x)
+                if failure == "exception":
+                    raise RuntimeError("no convergence")
+                return inner(x) * {"nan": math.nan, "infinity": math.inf}[failure]
+
+        self.high_fidelity = Breaks(inner.model_shape, inner.data_shape)
+
+
+def chains_of(problem: Gaussian) -> Chains:
+    y = Gaussian(side=2).simulate(1, torch.Generator().manual_seed(0), "high", torch.float64)[1]
+    return run_nuts(Target(problem, y), draws=60, tune=60, chains=2, seed=1, start=np.zeros((1, 4)))
+
+
+@pytest.mark.parametrize("failure", ["exception", "nan", "infinity"])
+def test_points_where_the_operator_fails_are_rejected_and_counted(failure: str):
+    pytest.importorskip("nutpie", reason="optional extra `reference`", exc_type=ImportError)
+    chains = chains_of(Fragile(failure, 2.5))
+    assert chains.rejected > 0 and np.isfinite(chains.x).all()
+    assert (np.linalg.norm(chains.x, axis=-1) <= 2.5).all()
+    assert ("no convergence" if failure == "exception" else "NaN") in chains.first_failure
+    sound = chains_of(Gaussian(side=2))
+    assert sound.rejected == 0 and sound.first_failure == ""
+    np.testing.assert_array_equal(chains_of(Fragile(failure, 1e9)).x, sound.x)
+
+
+def test_an_operator_that_fails_everywhere_stops_with_its_own_words():
+    pytest.importorskip("nutpie", reason="optional extra `reference`", exc_type=ImportError)
+    with pytest.raises(PflowError, match="the first because of RuntimeError: no convergence"):
+        chains_of(Fragile("exception", -1.0))
 
 
 def test_convergence_sees_chains_that_disagree():

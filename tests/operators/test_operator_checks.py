@@ -249,6 +249,11 @@ class GradientMissesATerm(OwnGradient):
         return v @ MATRIX.to(x)
 
 
+class OppositeGradient(OwnGradient):
+    def vjp(self, x, v):
+        return -super().vjp(x, v)
+
+
 class GradientSlightlyScaled(OwnGradient):
     def vjp(self, x, v):
         return (1 + 1e-4) * super().vjp(x, v)
@@ -298,6 +303,7 @@ BROKEN = {
         r"`PartlyDetached.vjp` must be the gradient of `forward`.*detached from autograd"
     ),
     GradientMissesATerm: r"`GradientMissesATerm.vjp` must be the gradient of `forward`.*leaves out",
+    OppositeGradient: r"`OppositeGradient.vjp` must be the gradient.*has the opposite sign",
     GradientSlightlyScaled: r"`GradientSlightlyScaled.vjp` must be the gradient of `forward`",
 }
 

@@ -8,6 +8,7 @@ import time
 import torch
 
 from pflow.operators import MatrixOperator, check_operator
+from pflow.operators.cost import measure_cost
 
 MATRIX = torch.tensor([[2.0, -1.0, 0.3], [0.5, 1.0, 4.0], [-0.7, 0.2, 1.0]], dtype=torch.float64)
 
@@ -34,6 +35,23 @@ def test_costs_are_measured_at_every_batch_size():
         assert cost["peak_bytes_forward"] > 0.9 * cost["batch"] * 2**21
     assert results["seconds_per_gradient"] == results["costs"][1]["seconds_per_gradient"]
     assert json.loads(json.dumps(results)) == results
+
+
+def test_no_model_is_timed_twice():
+    """An operator that keeps its last factorisation would look free."""
+    asked: list[torch.Tensor] = []
+
+    class Recording(MatrixOperator):
+        def forward(self, x):
+            asked.append(x.detach().clone())
+            return super().forward(x)
+
+    x = models(4)
+    measure_cost(Recording(MATRIX), x, x, batches=(1, 16))
+    rows = torch.cat(asked)
+    assert len(asked) == 3 * (1 + 3 + 1 + 3)  # forward and gradient: memory once, time three times
+    assert len(torch.unique(rows, dim=0)) == len(rows)
+    assert (rows <= x.max(0).values).all() and (rows >= x.min(0).values).all()
 
 
 def test_batches_that_would_take_minutes_are_left_out():
