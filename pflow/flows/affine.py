@@ -31,6 +31,11 @@ class AffineFlow(Flow):
             leaves a Gaussian.
     """
 
+    mean: Tensor
+    root: Tensor
+    whitening: Tensor
+    log_determinant: Tensor
+
     def __init__(
         self,
         model_shape: Sequence[int],
@@ -48,9 +53,9 @@ class AffineFlow(Flow):
         self.register_buffer("root", torch.eye(size))
         self.register_buffer("whitening", torch.eye(size))
         self.register_buffer("log_determinant", torch.zeros(()))
-        self.initialised.fill_(True)
+        self.initialised = torch.tensor(True)
         if base is not None:
-            base.initialised.fill_(True)
+            base.initialised = torch.tensor(True)
 
     def set_gaussian(self, mean: Float[Tensor, " size"], root: Float[Tensor, "size size"]) -> None:
         """m and S, any square root of the covariance."""

@@ -44,7 +44,7 @@ def _check_nodes(
     path: str | Path, node: yaml.Node | None, above: tuple[int, ...], seen: set[int]
 ) -> None:
     """Walk a node, the ids of the nodes above it being given; a shared node is looked at once."""
-    if id(node) in above:
+    if node is not None and id(node) in above:
         raise PflowError(
             f"{path}, line {node.start_mark.line + 1}: an anchor holds itself: remove the alias"
         )
@@ -95,7 +95,7 @@ def check_data_paths(name: str, experiment: ExperimentSettings) -> None:
         PflowError: a path has braces, which Snakemake reads as a wildcard.
     """
     where, problem = f"experiments.{name}", experiment.problem
-    paths = {
+    paths: dict[str, object] = {
         f"{where}.observations.{key}.file": observation.file
         for key, observation in experiment.observations.items()
     }

@@ -38,7 +38,7 @@ class WhitenedModel:
         self.size = math.prod(self.shape)
         prior = getattr(problem, "prior", None)
         self.gaussian = isinstance(prior, Normal)
-        if self.gaussian:
+        if isinstance(prior, Normal):
             self.mean, self.root = prior.mean.double(), prior.root.double()
         else:
             draws = (

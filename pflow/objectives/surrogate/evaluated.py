@@ -42,6 +42,14 @@ class Evaluated:
     low_gradient: Tensor
 
     @classmethod
+    def none(cls, parameters: int, data: int) -> Evaluated:
+        """Before the first evaluation."""
+        points, predictions = (
+            torch.zeros(0, size, dtype=torch.float64) for size in (parameters, data)
+        )
+        return cls(points, predictions, points, predictions, points[:, 0], predictions, points)
+
+    @classmethod
     def at(
         cls,
         v: Tensor,

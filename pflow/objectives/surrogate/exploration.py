@@ -52,7 +52,7 @@ class Exploration:
         evaluate: valid evaluations of F at points v, (n, D); each point is paid for.
 
     Attributes:
-        evaluated: all valid evaluations; None before the first.
+        evaluated: all valid evaluations.
         posterior: the model's posterior.
         frame: its Gaussian.
         errors: mean squared error of each kind of model at new points, in noise variances.
@@ -63,7 +63,7 @@ class Exploration:
         self.low, self.evaluate = low, evaluate
         self.model = low.model
         self.few = self.model.size <= FEW_PARAMETERS
-        self.evaluated: Evaluated | None = None
+        self.evaluated = Evaluated.none(self.model.size, low.data.size)
         self.search = ModeSearch.start(self.model.size)
         self.posterior = OperatorModel(low, None)
         self.models: dict[str, OperatorModel] = {}
@@ -79,13 +79,13 @@ class Exploration:
     @property
     def known(self) -> int:
         """Valid evaluations."""
-        return 0 if self.evaluated is None else len(self.evaluated)
+        return len(self.evaluated)
 
     def advance(self, budget: int, generator: torch.Generator) -> None:
         """One step of the mode search, or one round of at most `budget` points."""
         if self.few:
             self._round(min(budget, self._round_size()), generator)
-        elif self.evaluated is None:
+        elif not self.known:
             self._begin(budget, generator)
         elif not self.search.finished:
             self._search_mode()
@@ -114,7 +114,7 @@ class Exploration:
             misfit = (self.low.data.observed - evaluated.w).square().mean(1)
             if float(misfit[1]) > max(FITS, 0.01 * float(misfit[0])):
                 evaluated = evaluated.take(torch.tensor([0]))
-        self.evaluated = evaluated if len(evaluated) else None
+        self.evaluated = evaluated
 
     def _search_mode(self) -> None:
         v, predicted = self.search.propose(self.evaluated, self.low)
@@ -126,8 +126,7 @@ class Exploration:
         self.search = self.search.judge(
             predicted, gained, float((v - self.evaluated.v[best]).norm())
         )
-        if len(new):
-            self.evaluated = self.evaluated + new
+        self.evaluated = self.evaluated + new
         if self.search.finished:
             self._linearise()
 
@@ -140,7 +139,7 @@ class Exploration:
 
     def conclude(self, generator: torch.Generator) -> None:
         """The budget is spent: with what is known, the model and its Gaussian."""
-        if self.evaluated is None:
+        if not self.known:
             raise PflowError(
                 "F is NaN or infinite at every point that was evaluated: check the operator on"
                 " draws of the prior (python -m pflow check_operator)"
@@ -160,9 +159,8 @@ class Exploration:
                 self.errors[name] = FORGET * self.errors.get(name, error) + (1 - FORGET) * error
         if self.models and len(new):
             self._calibrate(new)
-        if len(new):
-            self.evaluated = new if self.evaluated is None else self.evaluated + new
-        if self.evaluated is not None:
+        self.evaluated = self.evaluated + new
+        if self.known:
             self.refit()
 
     def _calibrate(self, new: Evaluated) -> None:
@@ -170,7 +168,9 @@ class Exploration:
         points are.
         """
         model = self.models["affine"]
-        along, beside = (part.mean(0) for part in model.affine.variance(new.v))
+        along, beside = (
+            part.mean(0) for part in OperatorModel(self.low, model.affine).variance(new.v)
+        )
         size = self.low.data.size
         expected = float(along.sum() + (size - len(along)) * beside) / size
         ratio = min(1.0, self.errors["affine"] / max(expected, 1e-12))
@@ -189,8 +189,11 @@ class Exploration:
             noise = torch.randn(CHAINS, self.model.size, generator=generator, dtype=torch.float64)
             self.chains = Particles(self.frame.place(noise))
             self.chains.move(self.posterior, self.frame, BURN_IN, generator)
-        self.chains.move(self.posterior, self.frame, TRANSITIONS, generator)
-        return self.chains.choose(count, generator)
+        return self._move_on(self.chains, generator).choose(count, generator)
+
+    def _move_on(self, chains: Particles, generator: torch.Generator) -> Particles:
+        chains.move(self.posterior, self.frame, TRANSITIONS, generator)
+        return chains
 
     def refit(self) -> None:
         """Fit every kind of model to all evaluations, those near the posterior foremost."""
@@ -238,10 +241,11 @@ class Exploration:
         if draws < 8 * self.model.size:
             return None
         self.draw(1, generator)
-        kept = []
-        for _ in range(max(4, draws // CHAINS)):
-            self.chains.move(self.posterior, self.frame, TRANSITIONS, generator)
-            kept.append(self.chains.points)
+        if self.chains is None:
+            return None
+        kept = [
+            self._move_on(self.chains, generator).points for _ in range(max(4, draws // CHAINS))
+        ]
         pool = torch.cat(kept[len(kept) // 4 :])
         u = self.frame.whiten(pool)
         away = max(
@@ -266,7 +270,7 @@ class Exploration:
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain numbers; models are fitted again on loading."""
         return {
-            "evaluated": None if self.evaluated is None else dict(vars(self.evaluated)),
+            "evaluated": dict(vars(self.evaluated)),
             "search": [self.search.radius, float(self.search.finished), self.search.predicted],
             "frames": [*vars(self.frame).values(), *vars(self.fitted_in).values()],
             "errors": dict(self.errors),

@@ -39,12 +39,14 @@ class FlowTraining:
 
     def __init__(self, summary: Tensor, pool: Tensor | None = None) -> None:
         self.summary, self.pool = summary, pool
-        self.best_loss, self.best_weights = math.inf, {}
+        self.best_loss = math.inf
+        self.best_weights: dict[str, Tensor] = {}
 
     def likelihood_loss(self, flow: Flow, step: int, generator: torch.Generator) -> Tensor:
         """-E_p^[log q] over a batch of the draws."""
         if step % CHECK_EVERY == 1:
             self._see_held_out(flow)
+        assert self.pool is not None, "maximum likelihood needs draws"
         learnt = self.pool[len(self.pool) // HELD_OUT :]
         chosen = torch.randint(len(learnt), (LIKELIHOOD_BATCH,), generator=generator)
         return -flow.log_prob(learnt[chosen.to(learnt.device)], self.summary).mean()
@@ -75,6 +77,7 @@ class FlowTraining:
 
     @torch.no_grad()
     def _see_held_out(self, flow: Flow) -> None:
+        assert self.pool is not None, "held-out draws are an eighth of the pool"
         held_out = self.pool[: len(self.pool) // HELD_OUT]
         loss = float(-flow.log_prob(held_out, self.summary).mean())
         if loss < self.best_loss:

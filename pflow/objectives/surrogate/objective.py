@@ -44,6 +44,7 @@ FEW_STEPS = 3000  # in few dimensions, where a step takes a millisecond
 LARGE = 256  # parameters beyond which a posterior that a Gaussian describes is left to it
 POOL, SETTLED = 4096, 2560  # draws of p^ to learn from, in few dimensions and in more
 CHECKED, SMALLEST_CHECK = 8, 16  # an eighth of the budget for the check; the fewest draws for one
+FAR_OFF = 1.0  # noise standard deviations of error at new points; beyond, likewise
 MISPREDICTED = 1.0  # nats of error of the model's log-likelihood beyond which there is a warning
 
 
@@ -211,13 +212,21 @@ class Surrogate(TargetObjective):
 
     @property
     def warning(self) -> str:
+        way_out = "more evaluations, or a better low fidelity, would change the posterior"
+        exploration = self.exploration
+        at_new_points = exploration.errors.get(exploration.kind, 0.0) ** 0.5
+        if at_new_points > FAR_OFF:
+            return (
+                f"the model of F mispredicts new data by {at_new_points:.2g} noise standard"
+                f" deviations: {way_out}"
+            )
         error = self.findings.get("model_error_nats", 0.0)
-        if error <= MISPREDICTED:
-            return ""
-        return (
-            f"the model of F mispredicts the log-likelihood of fresh draws by {error:.2g} nats:"
-            " more evaluations, or a better low fidelity, would change the posterior"
-        )
+        if error > MISPREDICTED:
+            return (
+                "the model of F mispredicts the log-likelihood of fresh draws by"
+                f" {error:.2g} nats: {way_out}"
+            )
+        return ""
 
     @property
     def outcome(self) -> dict[str, float | str]:

@@ -31,6 +31,7 @@ class LowFidelity:
         self.calls = 0
         self.linear = operator is None or operator.linear
         self._jacobian: Tensor | None = None
+        self._zero: Tensor | None = None
 
     def __call__(self, v: Tensor) -> Tensor:
         """w_low(v), (batch, m), differentiable."""
@@ -43,12 +44,10 @@ class LowFidelity:
 
     @property
     def _at_zero(self) -> Tensor:
-        if not hasattr(self, "_zero"):
-            self._zero = self.data.whiten(
-                self.operator(
-                    self.model.model(torch.zeros(1, self.model.size, dtype=torch.float64))
-                )
-            )[0].detach()
+        if self._zero is None:
+            origin = self.model.model(torch.zeros(1, self.model.size, dtype=torch.float64))
+            self._zero = self(origin) if self.operator is None else self.operator(origin)
+            self._zero = self.data.whiten(self._zero)[0].detach()
         return self._zero
 
     def jacobian(self, v: Tensor) -> Tensor:
@@ -57,13 +56,13 @@ class LowFidelity:
             return torch.zeros(self.data.size, self.model.size, dtype=torch.float64)
         if self.linear and self._jacobian is not None:
             return self._jacobian
-        m = self.data.size
+        operator, m = self.operator, self.data.size
         self.calls += m
         rows = []
         with torch.enable_grad():
             for part in torch.eye(m, dtype=torch.float64).split(256):
                 points = v.detach().expand(len(part), -1).clone().requires_grad_()
-                w = self.data.whiten(self.operator(self.model.model(points)))
+                w = self.data.whiten(operator(self.model.model(points)))
                 rows.append(torch.autograd.grad((w * part).sum(), points)[0])
         jacobian = torch.cat(rows)
         if self.linear:
@@ -141,6 +140,7 @@ class OperatorModel:
         """Var delta along each vector of the affine part's basis, (batch, k), and beside them,
         (batch,).
         """
+        assert self.affine is not None, "delta has a variance once it is fitted"
         along, beside = self.affine.variance(v)
         return self.spread * along, self.spread * beside
 
