@@ -6,8 +6,8 @@
     python benchmarks/league.py --table     table and figure of the rows that are there
 
 Each finished cell is appended to benchmarks/results/league.csv; a rerun does what is missing. One
-ledger counts for all: an evaluation is F with its gradient at one x, a product with the Jacobian and
-its adjoint, or one row of the Jacobian. Judging costs no evaluation.
+ledger counts for all: an evaluation is F with its gradient at one x, a product with the Jacobian
+and its adjoint, or one row of the Jacobian. Judging costs no evaluation.
 """
 
 from __future__ import annotations

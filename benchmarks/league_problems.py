@@ -22,7 +22,7 @@ from torch import Tensor
 from pflow.diagnostics.moments import mean_error, std_error
 from pflow.problems import Problem, build_problem
 
-__all__ = ["CACHE", "PROBLEMS", "LeagueProblem", "Moments", "QUICK", "Setting", "league_problem"]
+__all__ = ["CACHE", "PROBLEMS", "QUICK", "LeagueProblem", "Moments", "Setting", "league_problem"]
 
 HERE = Path(__file__).parent
 CACHE = HERE / "results" / ".league"  # references and pretrained weights that a rerun reads

@@ -75,6 +75,8 @@ def laplace_score_fit(given: LeagueProblem, seed: int, budget: int) -> Rows:
     while posterior.spent + batch <= budget:
         u = mean + torch.randn(batch, size, generator=generator).double() @ root.T
         gradient = posterior.value_and_gradient(mode + u @ frame.T)[1]
+        if not bool(gradient.isfinite().all()):
+            return  # the fit has left where F can be computed
         points = torch.cat([points, u])
         targets = torch.cat([targets, u - gradient @ frame])
         mean, root = _fitted(points, targets)
@@ -84,8 +86,8 @@ def laplace_score_fit(given: LeagueProblem, seed: int, budget: int) -> Rows:
 def mgvi(given: LeagueProblem, seed: int, budget: int) -> Rows:
     """Metric Gaussian variational inference (Knollmueller and Ensslin 2019, arXiv 1901.11033).
 
-    Antithetic samples of N(0, M^{-1}), M = I + J^T J at the position, whose mean energy the position
-    minimises. Judged by N(position, M^{-1}) with the exact M, which it is not charged for.
+    Antithetic samples of N(0, M^{-1}), M = I + J^T J at the position, whose mean energy the
+    position minimises. Judged by N(position, M^{-1}) with the exact M, which it is not charged for.
     """
     began = time.perf_counter()
     posterior, generator = Whitened(given), generator_for(seed, "mgvi")

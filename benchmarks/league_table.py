@@ -1,4 +1,4 @@
-"""Rows of the league: CSV in and out, medians over seeds, and in how many cells ours is the best."""
+"""Rows of the league: CSV in and out, medians over seeds, and where ours is the best."""
 
 from __future__ import annotations
 
@@ -18,6 +18,13 @@ ERRORS = ("kl_reverse_nats", "mean_error_posterior_std", "std_error", "sliced_wa
 COLUMNS = (*KEY, "evaluations", *ERRORS, "seconds")
 OURS = "surrogate"  # with low fidelity, from random weights: what stands against the rivals
 FAMILY = ("surrogate", "surrogate_no_low", "surrogate_pretrained")
+RESTARTED = (
+    *FAMILY,
+    "score_replay",
+    "score_replay_random",
+    "path_gradient",
+    "path_gradient_random",
+)
 KL_ERROR = 0.01  # nats, of the judging draws
 MOMENT_ERROR = 0.015  # of the judging draws and of the references
 TOLERANCE = 1.1  # or this factor, which two seeds of one method differ by
@@ -66,10 +73,10 @@ def medians(rows: list[dict[str, Any]]) -> dict[tuple[str, str, int], dict[str, 
         for budget in BUDGETS:
             paid = [row for row in points if row["evaluations"] <= budget]
             # our methods start anew for each budget: a budget that was not run has no entry
-            if method not in FAMILY or any(row["evaluations"] > budget / 2 for row in paid):
-                if paid:
-                    last = max(paid, key=lambda row: row["evaluations"])
-                    found[problem, method, budget].append(last)
+            own = method not in RESTARTED or any(row["evaluations"] > budget / 2 for row in paid)
+            if paid and own:
+                last = max(paid, key=lambda row: row["evaluations"])
+                found[problem, method, budget].append(last)
     return {
         key: {
             name: median(_worst_if_nan(row[name]) for row in group) for name in (*ERRORS, "seconds")
@@ -95,7 +102,8 @@ def ranked(
 ) -> list[tuple[float, str, dict[str, float]]]:
     """(score, method, errors) of a cell, the best first.
 
-    Methods without a density have no KL; a cell ranks by KL where ours has one, and they stand last.
+    Methods without a density have no KL; a cell ranks by KL where ours has one, and they
+    stand last.
     """
     cell = {m: e for (p, m, b), e in found.items() if (p, b) == (problem, budget)}
     by_kl = math.isfinite(cell.get(OURS, {}).get("kl_reverse_nats", math.inf))

@@ -1,5 +1,5 @@
-"""A posterior in the coordinates of its prior, x = mu + L v with v ~ N(0, I), and what the rivals ask
-of it, each counted by the target's ledger: gradients, products with J^T J, the Jacobian J of the
+"""A posterior in the coordinates of its prior, x = mu + L v with v ~ N(0, I), and what the rivals
+ask of it, each counted by the target's ledger: gradients, products with J^T J, the Jacobian J of the
 whitened data w(v).
 """
 
@@ -23,6 +23,7 @@ DIFFERENCE = 1e-4  # prior standard deviations, of central differences in float6
 PRIOR_DRAWS = 20_000
 ROWS = 64  # of the Jacobian at once
 STEPS, PRODUCTS = 50, 100
+LOOSEST = 0.1  # relative residual of conjugate gradients
 DECREMENT = 1e-3  # nats that a Newton step still promises, at which the mode is found
 ARMIJO, HALVINGS = 1e-4, 20
 
@@ -92,8 +93,8 @@ class Whitened:
     def precision(self, v: Tensor) -> Tensor:
         """Of the Laplace approximation, (D, D).
 
-        The Hessian of U in few dimensions, where it is positive definite (one product a column, here
-        by central differences of gradients); else I + J^T J.
+        The Hessian of U in few dimensions, where it is positive definite (one product a column,
+        here by central differences of gradients); else I + J^T J.
         """
         if self.given.few:
             step = DIFFERENCE * torch.eye(self.size, dtype=torch.float64)
@@ -163,7 +164,7 @@ def _gauss_newton(posterior: Whitened) -> Tensor:
         def metric(t: Tensor, v: Tensor = v) -> Tensor:
             return t + posterior.product(v, t)
 
-        tolerance = min(0.5, math.sqrt(float(gradient.norm()) / first))
+        tolerance = min(LOOSEST, math.sqrt(float(gradient.norm()) / first))
         step = conjugate_gradients(metric, -gradient, tolerance)
         slope = float((gradient * step).sum())
         if -slope < DECREMENT:

@@ -3,8 +3,8 @@
     python benchmarks/references.py poisson      (20 minutes of one core)
     python benchmarks/references.py darcy
     python benchmarks/references.py darcy --chain 2      (that chain alone: several at a time)
-    python benchmarks/references.py traveltime --store results/traveltime/posteriors/y1/reference.zarr
-                                                         (of a run of the default configuration)
+    python benchmarks/references.py traveltime --store reference.zarr
+                     (results/traveltime/posteriors/y1 of a run of the default configuration)
     python benchmarks/references.py darcy --existing     (the summary of the chains made so far)
 
 Each chain that has ended lies in benchmarks/references/.<problem>/, so that the command can be
