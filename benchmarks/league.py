@@ -76,7 +76,7 @@ def cells(options: argparse.Namespace) -> Iterator[Cell]:
                     if method in RIVALS and budget != options.budgets[0]:
                         continue
                     spent = max(options.budgets) if method in RIVALS else budget
-                    for problem_seed in setting.seeds:
+                    for problem_seed in setting.seeds[: 1 if options.quick else None]:
                         yield Cell(name, problem_seed, seed, method, spent)
 
 

@@ -120,7 +120,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Medians as Markdown, then the cells that ours wins, and every loss."""
     found = medians(rows)
     problems = list(dict.fromkeys(row["problem"] for row in rows))
-    lines, losses, won, cells = [], [], 0, 0
+    lines, losses, won, cells, alone = [], [], 0, 0, 0
     lines += ["| problem | budget | method | KL | mean | std | sliced W | s |", "|" + "---|" * 8]
     for problem in problems:
         for budget in BUDGETS:
@@ -131,6 +131,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             mine = next((entry for entry in ranking if entry[1] == OURS), None)
             rivals = [entry for entry in ranking if entry[1] not in FAMILY]
             if mine is None or not rivals:
+                alone += mine is not None  # no rival has an answer for so few evaluations
                 continue
             cells += 1
             error = score(mine[2])[1]
@@ -142,5 +143,6 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines += ["", f"{OURS} is the best or within the error of the best in {won} of {cells} cells"]
     if cells:
         lines[-1] += f" ({won / cells:.0%})"
+    lines.append(f"no rival has an answer in {alone} more cells")
     lines += ["losses:" if losses else "no losses", *(f"- {loss}" for loss in losses)]
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """A posterior in the coordinates of its prior, x = mu + L v with v ~ N(0, I), and what the rivals
-ask of it, each counted by the target's ledger: gradients, products with J^T J, the Jacobian J of the
-whitened data w(v).
+ask of it, each counted by the target's ledger: gradients, products with J^T J, the Jacobian J of
+the whitened data w(v).
 """
 
 from __future__ import annotations
