@@ -3,6 +3,8 @@
     python benchmarks/references.py poisson      (20 minutes of one core)
     python benchmarks/references.py darcy
     python benchmarks/references.py darcy --chain 2      (that chain alone: several at a time)
+    python benchmarks/references.py traveltime --store reference.zarr
+                     (results/traveltime/posteriors/y1 of a run of the default configuration)
     python benchmarks/references.py darcy --existing     (the summary of the chains made so far)
 
 Each chain that has ended lies in benchmarks/references/.<problem>/, so that the command can be
@@ -16,7 +18,7 @@ benchmarks/references/<problem>.npz:
     r_hat, ess_bulk, ess_tail   the worst over all unknowns; ess, of each unknown, (D,)
     chains, divergences, draws, evaluations   of all chains together, adaptation and coordinates
                        included
-    seconds            of all chains
+    seconds            of all chains, where they were made here
     settings           of the problem, as JSON
 """
 
@@ -31,6 +33,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import xarray as xr
 from arviz_stats.base import array_stats
 from torch import Tensor
 
@@ -53,6 +56,7 @@ class Run:
         draws, tune, chains: of NUTS.
         start: chains begin at this multiple of a draw of the prior, which keeps them from where
             float64 ends.
+        fast: whether `DiffusionTarget` knows the problem.
     """
 
     problem: str
@@ -62,6 +66,7 @@ class Run:
     tune: int = 500
     chains: int = 4
     start: float = 0.1
+    fast: bool = True
 
 
 RUNS = {
@@ -69,6 +74,14 @@ RUNS = {
         "poisson", data=HERE.parent / "config" / "poisson_data.npz", draws=2500, chains=8
     ),
     "darcy": Run("darcy", chains=3, tune=300),
+    "traveltime": Run(
+        "traveltime",
+        {"side": 16, "sources": 8, "receivers": 16, "std": 0.2, "length_m": 10, "noise_std": 1},
+        draws=600,
+        tune=250,
+        start=1.0,
+        fast=False,
+    ),
 }
 
 
@@ -120,7 +133,7 @@ def chain(name: str, number: int) -> dict[str, np.ndarray]:
     run, path = RUNS[name], path_of(name, number)
     if not path.exists():
         problem = build_problem(run.problem, **run.settings)
-        target = DiffusionTarget(problem, observation(run, problem))
+        target = (DiffusionTarget if run.fast else Target)(problem, observation(run, problem))
         generator = generator_for(number, "start")
         start = run.start * problem.sample_prior(100, generator, torch.float64).numpy()
         began = time.perf_counter()
@@ -143,10 +156,24 @@ def chain(name: str, number: int) -> dict[str, np.ndarray]:
 
 def collect(name: str, numbers: list[int]) -> dict[str, np.ndarray]:
     """These chains as the arrays of the module's docstring."""
-    run = RUNS[name]
     parts = [chain(name, number) for number in numbers]
-    x = np.stack([part["x"] for part in parts])
-    total = {key: sum(part[key] for part in parts) for key in ("divergences", "evaluations")}
+    total = {
+        key: sum(part[key] for part in parts) for key in ("divergences", "evaluations", "seconds")
+    }
+    return summary(name, np.stack([part["x"] for part in parts]), total)
+
+
+def stored(name: str, store: Path) -> dict[str, np.ndarray]:
+    """The chains of a pipeline's reference with the same problem and observation, `store`."""
+    tree = xr.open_datatree(store, engine="zarr", consolidated=False)
+    x = tree["posterior"]["x"].values
+    total = {key: tree.attrs[key] for key in ("divergences", "evaluations")}
+    return summary(name, x.reshape(*x.shape[:2], -1).astype(float), total)
+
+
+def summary(name: str, x: np.ndarray, total: dict[str, float]) -> dict[str, np.ndarray]:
+    """Moments and diagnostics of chains x, (chains, draws, D), with their cost `total`."""
+    run = RUNS[name]
     judged = convergence(Chains(x, x[..., 0], int(total["divergences"]), x[..., 0]))
     half = x.shape[1] // 2
     halves = [x[:, :half].reshape(-1, x.shape[-1]), x[:, half:].reshape(-1, x.shape[-1])]
@@ -162,7 +189,6 @@ def collect(name: str, numbers: list[int]) -> dict[str, np.ndarray]:
         **total,
         "chains": x.shape[0],
         "draws": x.shape[0] * x.shape[1],
-        "seconds": sum(part["seconds"] for part in parts),
         "settings": json.dumps({"name": run.problem, **run.settings}),
     }
 
@@ -172,6 +198,7 @@ def main() -> None:
     parser.add_argument("problem", choices=sorted(RUNS))
     parser.add_argument("--chain", type=int, help="make this chain alone, without the summary")
     parser.add_argument("--existing", action="store_true", help="no new chains")
+    parser.add_argument("--store", type=Path, help="reference.zarr of a pipeline's run instead")
     asked = parser.parse_args()
     name = asked.problem
     torch.set_num_threads(1)
@@ -183,7 +210,7 @@ def main() -> None:
         for number in range(RUNS[name].chains)
         if not asked.existing or path_of(name, number).exists()
     ]
-    found = collect(name, numbers)
+    found = stored(name, asked.store) if asked.store else collect(name, numbers)
     np.savez(FOLDER / f"{name}.npz", **found)
     print({key: value for key, value in found.items() if np.ndim(value) == 0})
 
