@@ -29,8 +29,7 @@ from pflow.objectives.surrogate.tempering import gaussian_of, tempered_draws
 __all__ = ["FEW_PARAMETERS", "Exploration"]
 
 FEW_PARAMETERS = 16  # up to which all modes are looked for
-MANY_DRAWS, CHAINS = 2048, 64
-BURN_IN, TRANSITIONS = 10, 4
+MANY_DRAWS, CHAINS, BURN_IN, TRANSITIONS = 2048, 64, 10, 4
 FORGET = 0.7  # weight of the past in the error of a model at new points
 SMALLEST_ROUND, GROWTH = 4, 32  # points in a round: 4, or a 32nd of those known
 DEEP = (
