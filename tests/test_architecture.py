@@ -36,7 +36,7 @@ FLOORS: dict[int, dict[str, str]] = {
         "data": "config storage",
         "pipeline": "config provenance storage execution",
     },
-    5: {"objectives": "flows problems inference"},
+    5: {"objectives": "flows operators problems inference"},
     6: {"training": "flows objectives storage execution"},
     7: {
         "finetuning": "config flows inference objectives training problems execution diagnostics"

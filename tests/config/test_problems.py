@@ -93,7 +93,7 @@ def test_the_schema_has_descriptions_bounds_and_defaults():
     )
     assert gaussian["properties"]["side"] == {
         "type": ["integer", "string"],
-        "description": "Points along each side of the grid: the model has side * side unknowns.",
+        "description": "Points along each side of the grid: the model has side * side parameters.",
         "minimum": 1,
         "maximum": 64,
         "default": 8,
