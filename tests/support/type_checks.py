@@ -6,14 +6,14 @@ code says about wrong settings, or meet with small stand-ins.
 
 from __future__ import annotations
 
-import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import UnionType
 from typing import Any
 
 from beartype import beartype
-from jaxtyping import AbstractArray
+from jaxtyping import AbstractArray, config
 
 __all__ = ["checked", "unchecked"]
 
@@ -27,9 +27,15 @@ def checked(function: Callable) -> Callable:
     return beartype(function)
 
 
-def unchecked(function: Callable) -> Callable:
-    """`function` without the check, to see what it says itself about another shape."""
-    return inspect.unwrap(function)
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """Without the check: to see what code says itself about another shape."""
+    before = config.jaxtyping_disable
+    config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        config.update("jaxtyping_disable", before)
 
 
 def _is_array(declared: Any) -> bool:
