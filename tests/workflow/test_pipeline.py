@@ -19,7 +19,8 @@ from pflow.config.loading import load_configuration
 from pflow.figures.posterior import posterior_2d
 from pflow.pipeline.stages import settings_for
 from pflow.report.numbers import format_number
-from pflow.stages import figures as stage
+from pflow.stages.figures import figures
+from pflow.stages.io import observation_figures
 from pflow.storage.text_files import read_csv
 from tests.support.project import TINY, Project
 
@@ -229,11 +230,11 @@ def test_figures_are_redrawn_from_the_stores_alone_and_say_the_numbers_of_the_pa
     )
     seen = {}
     monkeypatch.setattr(
-        stage,
+        observation_figures,
         "posterior_2d",
         lambda *draws, **look: seen.update(look["remarks"]) or posterior_2d(*draws, **look),
     )
-    stage.figures(settings, {}, results=finished.folder / "results/tiny", out=tmp_path / "figures")
+    figures(settings, {}, results=finished.folder / "results/tiny", out=tmp_path / "figures")
     for picture in (tmp_path / "figures").iterdir():
         assert (
             picture.read_bytes()
