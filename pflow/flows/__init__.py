@@ -33,10 +33,10 @@ __all__ = [
 # By name, and by the number of spatial dimensions of the model where that matters.
 FLOWS: dict[str, type[Flow] | dict[int, type[Flow]]] = {
     "coupling": {0: ConditionalCouplingFlow, 2: ImageCouplingFlow},
-    "affine": AffineFlow,
     "chint": {0: ConditionalHint, 2: ImageConditionalHint},
     "latent_gaussian": LatentGaussian,
     "unconditional": Unconditional,
+    "affine": AffineFlow,
 }
 
 

@@ -32,7 +32,7 @@ from pflow.objectives.best_state import BestState
 from pflow.objectives.stopping import Stopping
 from pflow.objectives.target_objective import TargetObjective
 
-__all__ = ["ReverseKL", "require_valid"]
+__all__ = ["ReverseKL", "log_prob_through_x", "require_valid"]
 
 
 class ReverseKL(TargetObjective):
@@ -111,9 +111,7 @@ class ReverseKL(TargetObjective):
         """log q(x) for the chosen gradient: differentiated through all, or through x alone."""
         if self.gradient == "total":
             return log_q
-        frozen = {name: parameter.detach() for name, parameter in flow.named_parameters()}
-        z, log_determinant = functional_call(flow, frozen, (x, self.target.summary))
-        return standard_normal_log_density(z) + log_determinant
+        return log_prob_through_x(flow, x, self.target.summary)
 
     def _tempered(self, log_target: Tensor, x: Tensor, drawn: Evaluation) -> Tensor:
         weight = min(1.0, 0.01 + 0.99 * self.fraction() / self.anneal) if self.anneal else 1.0
@@ -136,6 +134,13 @@ class ReverseKL(TargetObjective):
         self.target.ledger.load_state_dict(state["ledger"])
         self.stopping.load_state_dict(state["stopping"])
         self.best.load_state_dict(state["best"])
+
+
+def log_prob_through_x(flow: Flow, x: Tensor, summary: Tensor) -> Tensor:
+    """log q(x), (batch,), with a gradient through x alone: the weights are constants."""
+    frozen = {name: parameter.detach() for name, parameter in flow.named_parameters()}
+    z, log_determinant = functional_call(flow, frozen, (x, summary))
+    return standard_normal_log_density(z) + log_determinant
 
 
 def require_valid(valid: Tensor) -> None:

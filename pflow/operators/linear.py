@@ -33,7 +33,7 @@ class MatrixOperator(Operator):
 
     linear = True
 
-    def __init__(self, matrix: Float[Tensor, "..."]) -> None:
+    def __init__(self, matrix: Float[Tensor, "data model"]) -> None:
         if matrix.ndim != 2:
             raise PflowError(
                 f"`matrix` must have two axes (data, model), and has shape {tuple(matrix.shape)}:"

@@ -140,7 +140,7 @@ def test_too_few_points_correct_nothing(problem, points):
         x,
         *(
             getattr(evaluated, name)[:points]
-            for name in ("log_likelihood", "log_prior", "score", "valid")
+            for name in ("log_likelihood", "log_prior", "score", "valid", "prediction")
         ),
     )
     assert fit_latent(flow, target.summary, cut) == []

@@ -15,7 +15,15 @@ def record(stopping: Stopping, log_weight: torch.Tensor) -> None:
     n = len(log_weight)
     zero = torch.zeros(n)
     stopping.record(
-        Evaluation(zero[:, None], log_weight, zero, zero[:, None], torch.isfinite(log_weight)), zero
+        Evaluation(
+            x=zero[:, None],
+            log_likelihood=log_weight,
+            log_prior=zero,
+            score=zero[:, None],
+            valid=torch.isfinite(log_weight),
+            prediction=zero[:, None],
+        ),
+        zero,
     )
 
 

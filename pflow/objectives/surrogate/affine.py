@@ -68,6 +68,9 @@ class AffineDelta:
         products: h_i, (n, D).
         weights: om_i, (n,).
         hyperparameters: None for those of the largest evidence.
+        use_products: False for values alone.
+        product_weights: om_i of the products, where they differ from those of the values.
+        at: the point at which delta is exact; None for the weighted mean of all.
     """
 
     def __init__(
@@ -78,7 +81,6 @@ class AffineDelta:
         products: Tensor,
         weights: Tensor,
         hyperparameters: Hyperparameters | None = None,
-        start: Hyperparameters | None = None,
         use_products: bool = True,
         product_weights: Tensor | None = None,
         at: int | None = None,
@@ -106,7 +108,7 @@ class AffineDelta:
         self.norms = (float(d.square().sum()), float(h.square().sum()))
         # the centre takes one observation of the values
         self.counts = ((len(points) - 1) * self.size[1], len(r) * self.size[0])
-        self.hyperparameters = hyperparameters or self._most_likely(start)
+        self.hyperparameters = hyperparameters or self._most_likely()
         self._solve()
 
     def _terms(self, log: Tensor) -> tuple[Tensor, ...]:
@@ -131,22 +133,12 @@ class AffineDelta:
         misfit = self.norms[0] / s2 + self.norms[1] / t2 - explained
         return misfit + volume + self.counts[0] * s2.log() + self.counts[1] * t2.log()
 
-    def _most_likely(self, start: Hyperparameters | None) -> Hyperparameters:
-        if start is None:
-            scale = math.sqrt(max(self.norms[0], 1e-12) / max(1, self.counts[0]))
-            log = torch.tensor(
-                [
-                    math.log(max(scale, 1e-6) / math.sqrt(self.size[0]) + 1e-9),
-                    math.log(0.3 * scale + 1e-6),
-                    math.log(0.3 * scale + 1e-6),
-                ],
-                dtype=torch.float64,
-            )
-        else:
-            log = torch.tensor(
-                [math.log(start.tau), math.log(start.value), math.log(start.product)],
-                dtype=torch.float64,
-            )
+    def _most_likely(self) -> Hyperparameters:
+        """By L-BFGS over the logarithms, from the scale of the values."""
+        scale = math.sqrt(max(self.norms[0], 1e-12) / max(1, self.counts[0]))
+        tau = max(scale, 1e-6) / math.sqrt(self.size[0]) + 1e-9
+        noise = 0.3 * scale + 1e-6
+        log = torch.tensor([tau, noise, noise], dtype=torch.float64).log()
         log.requires_grad_()
         optimiser = torch.optim.LBFGS(
             [log], max_iter=60, line_search_fn="strong_wolfe", tolerance_change=1e-7
@@ -178,9 +170,11 @@ class AffineDelta:
         self.right = (self.dv_out / s2) / (sigma + ridge)
 
     def matrix(self) -> Tensor:
+        """The posterior mean of A, (m, D)."""
         return self.outputs.basis @ self.left + self.right @ self.inputs.basis.T
 
     def mean(self, v: Tensor) -> Tensor:
+        """delta(v), (batch, m), differentiable."""
         u = v - self.centre
         return (
             self.offset

@@ -90,7 +90,7 @@ class Evaluated:
         """The point of largest posterior density."""
         return int(self.log_density.argmax())
 
-    def fit(self, weights: Tensor, with_gradients: bool = True) -> AffineDelta:
+    def fit(self, weights: Tensor) -> AffineDelta:
         """delta over the region that the weights describe."""
         kept = weights > 1e-8
         directions, products = self._products
@@ -100,10 +100,9 @@ class Evaluated:
             directions[kept],
             products[kept],
             weights[kept],
-            use_products=with_gradients,
         )
 
-    def fit_around(self, index: int, with_gradients: bool = True) -> AffineDelta:
+    def fit_around(self, index: int) -> AffineDelta:
         """delta near one point: exact there, with errors of the others that grow with the square of
         the distance.
         """
@@ -121,5 +120,4 @@ class Evaluated:
             hyperparameters=Hyperparameters(CHANGE, 1.0, 1.0),
             product_weights=1 / (EXACT + GROWTH * distance).square(),
             at=index,
-            use_products=with_gradients,
         )

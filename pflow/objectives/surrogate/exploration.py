@@ -39,7 +39,7 @@ SKEWED = (
     0.2  # difference of moments, in standard deviations, beyond which a Gaussian is a poor start
 )
 FITS = 10.0  # mean squared residual, in noise variances, of a place that F_low fits
-AROUND_MODE = "affine around the mode"
+AROUND_MODE, AFFINE, ADDITIVE = "affine around the mode", "affine", "affine and additive"
 REACHED = 1e-8  # weight below which a point takes no part
 
 
@@ -166,13 +166,13 @@ class Exploration:
         """Var delta is what the evidence of the affine fit says, but no more than the errors at new
         points are.
         """
-        model = self.models["affine"]
+        model = self.models[AFFINE]
         along, beside = (
             part.mean(0) for part in OperatorModel(self.low, model.affine).variance(new.v)
         )
         size = self.low.data.size
         expected = float(along.sum() + (size - len(along)) * beside) / size
-        ratio = min(1.0, self.errors["affine"] / max(expected, 1e-12))
+        ratio = min(1.0, self.errors[AFFINE] / max(expected, 1e-12))
         self.spread = FORGET * self.spread + (1 - FORGET) * ratio
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
@@ -204,7 +204,7 @@ class Exploration:
         self.models = self._compete(*self._affine())
         self.errors = {name: error for name, error in self.errors.items() if name in self.models}
         judged = [name for name in self.models if name in self.errors]
-        self.kind = min(judged, key=self.errors.__getitem__) if judged else "affine"
+        self.kind = min(judged, key=self.errors.__getitem__) if judged else AFFINE
         self.posterior = self.models[self.kind]
 
     def _affine(self) -> tuple[AffineDelta, Tensor]:
@@ -226,10 +226,10 @@ class Exploration:
 
     def _compete(self, affine: AffineDelta, weights: Tensor) -> dict[str, OperatorModel]:
         """The kinds of model that the evaluations allow."""
-        models = {"affine": OperatorModel(self.low, affine, spread=self.spread)}
+        models = {AFFINE: OperatorModel(self.low, affine, spread=self.spread)}
         additive = self._additive(affine, weights)
         if additive.error < additive.before:
-            models["affine and additive"] = OperatorModel(self.low, affine, additive, self.spread)
+            models[ADDITIVE] = OperatorModel(self.low, affine, additive, self.spread)
         return models
 
     def settle(self, draws: int, generator: torch.Generator) -> Tensor | None:
@@ -288,13 +288,12 @@ class Exploration:
         self.errors, self.kind = dict(state["errors"]), state["kind"]
         self.spread = state["spread"]
         self.chains = None if state["chains"] is None else Particles.from_state(state["chains"])
-        if state["evaluated"] is not None:
-            self.evaluated = Evaluated(**state["evaluated"])
-            if self.kind in ("affine", "affine and additive"):
-                self.models = self._compete(*self._affine())
-                self.posterior = self.models[self.kind]
-            elif self.kind == AROUND_MODE:
-                best = self.evaluated.best()
-                self.posterior = OperatorModel(self.low, self.evaluated.fit_around(best))
+        self.evaluated = Evaluated(**state["evaluated"])
+        if self.kind in (AFFINE, ADDITIVE):
+            self.models = self._compete(*self._affine())
+            self.posterior = self.models[self.kind]
+        elif self.kind == AROUND_MODE:
+            best = self.evaluated.best()
+            self.posterior = OperatorModel(self.low, self.evaluated.fit_around(best))
         self.frame = frame
         self.low.calls = state["calls"]

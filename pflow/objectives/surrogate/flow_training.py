@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from pflow.flows.base import Flow, standard_normal_log_density
+from pflow.objectives.reverse_kl import log_prob_through_x
 from pflow.objectives.surrogate.operator_model import OperatorModel
 
 __all__ = ["FlowTraining"]
@@ -61,9 +61,7 @@ class FlowTraining:
         value, score = posterior.value_and_score(coordinates.whiten(x.detach()))
         finite = value.isfinite()
         score = coordinates.push(score).to(x).reshape(x.shape)
-        frozen = {name: parameter.detach() for name, parameter in flow.named_parameters()}
-        latent, log_volume = functional_call(flow, frozen, (x, self.summary))
-        log_q = standard_normal_log_density(latent) + log_volume
+        log_q = log_prob_through_x(flow, x, self.summary)
         difference = (log_q - (x * score).flatten(1).sum(1))[finite].mean()
         log_density = value - coordinates.log_determinant
         drawn = (standard_normal_log_density(z) - log_determinant).detach()

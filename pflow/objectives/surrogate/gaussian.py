@@ -23,9 +23,14 @@ class PosteriorGaussian:
     mean: Tensor
     factor: Tensor
 
+    def __post_init__(self) -> None:
+        # One layout in memory, also after a checkpoint: products round alike.
+        object.__setattr__(self, "factor", self.factor.contiguous())
+
     def place(self, u: Tensor) -> Tensor:
         """v = mean + R^{-T} u."""
-        return self.mean + torch.linalg.solve_triangular(self.factor.T, u.T, upper=True).T
+        v = torch.linalg.solve_triangular(self.factor.T, u.T, upper=True).T
+        return (self.mean + v).contiguous()
 
     def whiten(self, v: Tensor) -> Tensor:
         """u = R^T (v - mean)."""
@@ -34,9 +39,6 @@ class PosteriorGaussian:
     def pull(self, score: Tensor) -> Tensor:
         """grad_u = R^{-1} grad_v."""
         return torch.linalg.solve_triangular(self.factor, score.T, upper=False).T
-
-    def covariance(self) -> Tensor:
-        return torch.cholesky_inverse(self.factor)
 
 
 def gauss_newton(model: OperatorModel, start: Tensor) -> PosteriorGaussian:
