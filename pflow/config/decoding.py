@@ -63,7 +63,7 @@ def encode(value: Any) -> Any:
     """The inverse of `decode`: dataclasses to plain dicts (the tag of a union included)."""
     if dataclasses.is_dataclass(value):
         plain = {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        if isinstance(value, TaggedUnion):
+        if isinstance(value, TaggedUnion) and value.tag_value:
             plain = {value.tag_key: value.tag_value, **plain}
         return plain
     if isinstance(value, dict):
@@ -74,6 +74,8 @@ def encode(value: Any) -> Any:
 
 
 def _decode(kind: Any, data: Any, where: str, mistakes: list[str], rules: dict) -> Any:
+    if kind is Any:
+        return data
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (Union, types.UnionType):
         if data is None and type(None) in arguments:

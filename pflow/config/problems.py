@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Union
 
 from pflow.config.decoding import TaggedUnion
 from pflow.config.signature import fields_of, given_arguments, lineage
+from pflow.config.umbridge import UMBridgeProblemSettings
 from pflow.config.user_problems import PairsOnlyProblemSettings, UserProblemSettings
 from pflow.provenance.modules import module_path
 from pflow.provenance.user_code import Definition, find_definition, parse
@@ -94,9 +95,16 @@ def _shape_rule(definition: Definition) -> CodeType:
 _BUILT_IN = _read_built_in(module_path("pflow.problems"))
 
 if TYPE_CHECKING:
-    ProblemSettings = BuiltInProblemSettings | UserProblemSettings | PairsOnlyProblemSettings
+    ProblemSettings = (
+        BuiltInProblemSettings
+        | UserProblemSettings
+        | UMBridgeProblemSettings
+        | PairsOnlyProblemSettings
+    )
 else:
-    ProblemSettings = Union[*_BUILT_IN.values(), UserProblemSettings, PairsOnlyProblemSettings]
+    ProblemSettings = Union[
+        *_BUILT_IN.values(), UserProblemSettings, UMBridgeProblemSettings, PairsOnlyProblemSettings
+    ]
 
 
 def problem_settings(name: str, **settings: Any) -> BuiltInProblemSettings:

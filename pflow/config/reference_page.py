@@ -24,7 +24,14 @@ wrong type and an impossible value stop everything before anything runs, each wi
 Numbers may be written as `1e-3` or `5e3`. Paths start in the folder where you run. `snakemake --configfile CHANGES.yaml` overrides
 `config.yaml` key by key.
 """
-NAMES = {float: "number", int: "whole number", bool: "true / false", str: "text", Path: "path"}
+NAMES = {
+    float: "number",
+    int: "whole number",
+    bool: "true / false",
+    str: "text",
+    Path: "path",
+    Any: "any value",
+}
 SIGNS = {"minimum": "≥", "above": ">", "maximum": "≤", "below": "<"}
 
 
@@ -72,7 +79,11 @@ def page() -> str:
 
 def _user_keys(options: list[Any]) -> str:
     keys = [o.user_key for o in options if getattr(o, "user_key", "")]
-    return "".join(f"; or, with the key `{key}`, your own" for key in keys)
+    return (
+        "; or, with the key " + " or ".join(f"`{key}`" for key in keys) + ", your own"
+        if keys
+        else ""
+    )
 
 
 def _text(kind: Any) -> str:

@@ -48,6 +48,8 @@ def _of(kind: Any) -> dict[str, Any]:
             if len(described) == 1 and not nullable
             else {"anyOf": [*described, *nullable]}
         )
+    if kind is Any:
+        return {}
     if kind is Path:
         return {"type": "string"}
     if origin is Literal:

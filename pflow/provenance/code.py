@@ -45,7 +45,10 @@ REGISTRY = ("pflow.problems", "BUILT_IN")  # of which a job uses the problem of 
 FROM_SIGNATURES = ("pflow.config.problems", "_BUILT_IN")
 IN_COMMON = "BuiltInProblemSettings"
 # Definitions that a job reaches only if its settings hold this word.
-CHOSEN = {("pflow.finetuning.automatic", "_choose"): "auto"}
+CHOSEN = {
+    ("pflow.finetuning.automatic", "_choose"): "auto",
+    ("pflow.stages.io.umbridge", "UMBridgeProblem"): "umbridge",
+}
 
 
 class Node(NamedTuple):

@@ -1,0 +1,144 @@
+"""A UM-Bridge server in a process of its own: `python -m tests.support.umbridge_server PORT`.
+
+Models:
+    forward     (a, b), (c) -> (k (a^3 + b), k b c), (k sin c), with `scale` k in its configuration
+    values      the same without a gradient
+    moody       raises an exception for a > 50, sleeps for b > 50, ends the server for c > 50 once
+    linear      (a, b) -> (a + b, a - b, k a), with its gradient
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+def start(port: int, folder: Path) -> subprocess.Popen:
+    """A server process; `folder` is where it notes that it has ended once."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.support.umbridge_server", str(port), str(folder)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """The URL of a server that answers."""
+    port = free_port()
+    process = start(port, folder)
+    try:
+        for _ in range(300):
+            with socket.socket() as client:
+                if client.connect_ex(("localhost", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield f"http://localhost:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def main(port: int, folder: Path) -> None:
+    import umbridge
+
+    class Forward(umbridge.Model):
+        has_gradient = True
+
+        def get_input_sizes(self, config):
+            return [2, 1]
+
+        def get_output_sizes(self, config):
+            return [2, 1]
+
+        def __call__(self, inputs, config):
+            (a, b), (c,) = inputs
+            k = config.get("scale", 1.0)
+            return [[k * (a**3 + b), k * b * c], [k * math.sin(c)]]
+
+        def gradient(self, output, i, inputs, sens, config):
+            (a, b), (c,) = inputs
+            k = config.get("scale", 1.0)
+            jacobian = {
+                (0, 0): [[3 * a * a, 1], [0, c]],
+                (0, 1): [[0], [b]],
+                (1, 0): [[0, 0]],
+                (1, 1): [[math.cos(c)]],
+            }[output, i]
+            columns = range(len(jacobian[0]))
+            return [k * sum(row[j] * s for row, s in zip(jacobian, sens)) for j in columns]  # noqa: B905
+
+        def supports_evaluate(self):
+            return True
+
+        def supports_gradient(self):
+            return self.has_gradient
+
+    class Values(Forward):
+        has_gradient = False
+
+    class Moody(Forward):
+        def __call__(self, inputs, config):
+            (a, b), (c,) = inputs
+            if a > 50:
+                raise ValueError("no convergence")
+            if b > 50:
+                time.sleep(3)
+            if c > 50 and not (folder / "ended").exists():
+                (folder / "ended").touch()
+                os._exit(1)
+            return super().__call__(inputs, config)
+
+    class Short(Forward):
+        def __call__(self, inputs, config):
+            return [[0.0], [0.0]]
+
+    class Linear(umbridge.Model):
+        def get_input_sizes(self, config):
+            return [2]
+
+        def get_output_sizes(self, config):
+            return [3]
+
+        def __call__(self, inputs, config):
+            ((a, b),) = inputs
+            return [[a + b, a - b, config.get("scale", 1.0) * a]]
+
+        def gradient(self, output, i, inputs, sens, config):
+            u, v, w = sens
+            return [u + v + config.get("scale", 1.0) * w, u - v]
+
+        def supports_evaluate(self):
+            return True
+
+        def supports_gradient(self):
+            return True
+
+    models = [
+        Forward("forward"),
+        Values("values"),
+        Moody("moody"),
+        Short("short"),
+        Linear("linear"),
+    ]
+    umbridge.serve_models(models, port, max_workers=4, error_checks=False)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))
