@@ -89,6 +89,9 @@ def method_row(runs: Sequence[Run]) -> dict[str, Any]:
         "stop_reasons": sorted(
             {run.flow["stop_reason"] for run in finished if run.flow.get("stop_reason")}
         ),
+        "starts": sorted(
+            {run.flow["start_note"] for run in finished if run.flow.get("start_note")}
+        ),
         "skipped": sum(run.flow.get("skipped_steps") or 0 for run in finished),
     }
 

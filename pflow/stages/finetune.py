@@ -140,6 +140,7 @@ def _notes(result: FinetuneResult) -> dict[str, Any]:
     free_seconds = (result.state.seconds - ledger.seconds) / max(1, ledger.points)
     notes = {
         "seconds_per_step": result.seconds_per_step,
+        "start_note": result.start_note or None,
         "diagnosis": result.diagnosis,
         "warning": result.warning,
         "latent_correction": result.latent_correction or None,

@@ -164,6 +164,11 @@ class ExperimentFolder:
         return self.folder / "operator.json"
 
     @property
+    def checked(self) -> Path:
+        """Empty; exists once the operator and the measured data have passed their checks."""
+        return self.folder / "checked"
+
+    @property
     def spectrum(self) -> Path:
         """Store of the average spectrum of the training images."""
         return self.folder / "prior" / "spectrum.zarr"

@@ -79,6 +79,30 @@ rule check_forward_operator:
         "python -m pflow check_operator --settings {params.settings:q} --out {output:q} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} > {log:q} 2>&1"
 
 
+# Pretraining waits for this file and not for the ones above it, so that another observation or a repeated check reruns no training.
+localrules:
+    check_inputs,
+
+
+rule check_inputs:
+    input:
+        operator=ancient(lambda wildcards: pipeline.files(wildcards.experiment).operator()),
+        measured=lambda wildcards: pipeline.files(wildcards.experiment).measured_observations(),
+    output:
+        EXPERIMENT.checked,
+    params:
+        settings=pipeline.settings("check_operator"),
+        code=pipeline.code("check_operator"),
+    log:
+        EXPERIMENT.log("check_inputs"),
+    conda:
+        "../../envs/pflow.yaml"
+    message:
+        "operator and measured data of {wildcards.experiment}: checked"
+    shell:
+        "touch {output:q} > {log:q} 2>&1"
+
+
 rule estimate_spectrum:
     input:
         train=lambda wildcards: pipeline.files(wildcards.experiment).shards("train"),

@@ -5,6 +5,7 @@ rule pretrain_flow:
     input:
         train=lambda wildcards: pipeline.files(wildcards.experiment).shards("train"),
         validation=lambda wildcards: pipeline.files(wildcards.experiment).shards("validation"),
+        checked=ancient(EXPERIMENT.checked),
     output:
         weights=FLOW.weights,
         about=FLOW.about,
