@@ -20,9 +20,25 @@ from pflow.pipeline.inputs import JobInputs
 from pflow.pipeline.stages import STAGES, settings_for
 from pflow.provenance.planned import planned_code
 
-__all__ = ["Pipeline", "offer_this_python"]
+__all__ = ["RULES", "Pipeline", "offer_this_python"]
 
-ALL = "all"
+# Names of the rules, which are targets as experiments are.
+RULES = (
+    "all",
+    "simulate_shard",
+    "observe_data",
+    "check_forward_operator",
+    "estimate_spectrum",
+    "reference_posterior",
+    "pretrain_flow",
+    "finetune_flow",
+    "sample_posterior",
+    "calibrate_flow",
+    "calibrate_fine_tuning",
+    "evaluate_posterior",
+    "draw_figures",
+    "write_report",
+)
 
 
 def offer_this_python() -> None:
@@ -40,7 +56,7 @@ class Pipeline(JobInputs):
     """
 
     def __init__(self, config: dict[str, Any], folder: Path) -> None:
-        super().__init__(load_configuration(config, reserved=(*STAGES, ALL)))
+        super().__init__(load_configuration(config, reserved=(*STAGES, *RULES)))
         check_writable(self.layout.results)
         for name, experiment in self.configuration.experiments.items():
             check_data_paths(name, experiment)
