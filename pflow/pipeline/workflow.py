@@ -17,6 +17,7 @@ from typing import Any
 from pflow.config.loading import load_configuration
 from pflow.pipeline.checks import check_data_paths, check_writable
 from pflow.pipeline.inputs import JobInputs
+from pflow.pipeline.long_arguments import files_argument, settings_argument
 from pflow.pipeline.stages import STAGES, settings_for
 from pflow.provenance.planned import planned_code
 
@@ -66,8 +67,14 @@ class Pipeline(JobInputs):
     # --- params: what invalidates a job ---
 
     def settings(self, stage: str) -> Callable[[Any], str]:
-        """The settings text of a job, as a function of its wildcards."""
-        return lambda wildcards: self._text(stage, tuple(wildcards.items()))
+        """The settings of a job as its command takes them, as a function of its wildcards."""
+        return lambda wildcards: settings_argument(
+            self._text(stage, tuple(wildcards.items())), self.layout.results
+        )
+
+    def listed(self, name: str) -> Callable[..., list[str]]:
+        """The inputs `name` of a job as its command takes them."""
+        return lambda wildcards, input: files_argument(input[name], self.layout.results)
 
     def code(self, stage: str) -> Callable[[Any], str]:
         """Fingerprint of the code that a job can reach, as a function of its wildcards."""
