@@ -18,6 +18,7 @@ from pflow.config.jobs import with_workers
 from pflow.errors import PflowError
 from pflow.execution.finished import keep_finished, made, restore_finished
 from pflow.execution.job import job
+from pflow.pipeline.long_arguments import expanded, settings_text
 from pflow.pipeline.stage import Stage
 from pflow.provenance.planned import load_planned_code
 from pflow.provenance.record import identity, provenance
@@ -40,8 +41,12 @@ def run_stage(
         PflowError: a setting or an input is invalid, or the code was changed after the job was
             planned.
     """
-    text = _settings_text(options.settings)
+    text = settings_text(options.settings)
     load_planned_code(stage.name, text)
+    for argument in stage.arguments:
+        if argument.kind == "inputs":
+            given = getattr(options, argument.parameter)
+            setattr(options, argument.parameter, expanded(given, f"--{argument.name}"))
     settings = _with_execution(decode(stage.settings, json.loads(text), ""), options)
     record = provenance(stage.name, text, _inputs(stage, options))
     paths = {
@@ -113,19 +118,3 @@ def _inputs(stage: Stage, options: argparse.Namespace) -> dict[str, Path]:
             if path.is_file():
                 inputs[f"{argument.name}-{i}" if many else argument.name] = path
     return inputs
-
-
-def _settings_text(given: str) -> str:
-    """The JSON text itself, or the content of the file that `given` names."""
-    text = given
-    if not given.lstrip().startswith(("{", "[")):
-        try:
-            text = Path(given).read_text(encoding="utf-8")
-        except OSError as error:
-            raise PflowError(
-                f"--settings (={given}) must be JSON text or a readable file: {error.strerror}"
-            ) from error
-    try:
-        return json.dumps(json.loads(text), sort_keys=True)
-    except json.JSONDecodeError as error:
-        raise PflowError(f"--settings is not valid JSON: {error}") from error

@@ -17,12 +17,29 @@ from typing import Any
 from pflow.config.loading import load_configuration
 from pflow.pipeline.checks import check_data_paths, check_writable
 from pflow.pipeline.inputs import JobInputs
+from pflow.pipeline.long_arguments import files_argument, settings_argument
 from pflow.pipeline.stages import STAGES, settings_for
 from pflow.provenance.planned import planned_code
 
-__all__ = ["Pipeline", "offer_this_python"]
+__all__ = ["RULES", "Pipeline", "offer_this_python"]
 
-ALL = "all"
+# Names of the rules, which are targets as experiments are.
+RULES = (
+    "all",
+    "simulate_shard",
+    "observe_data",
+    "check_forward_operator",
+    "estimate_spectrum",
+    "reference_posterior",
+    "pretrain_flow",
+    "finetune_flow",
+    "sample_posterior",
+    "calibrate_flow",
+    "calibrate_fine_tuning",
+    "evaluate_posterior",
+    "draw_figures",
+    "write_report",
+)
 
 
 def offer_this_python() -> None:
@@ -40,7 +57,7 @@ class Pipeline(JobInputs):
     """
 
     def __init__(self, config: dict[str, Any], folder: Path) -> None:
-        super().__init__(load_configuration(config, reserved=(*STAGES, ALL)))
+        super().__init__(load_configuration(config, reserved=(*STAGES, *RULES)))
         check_writable(self.layout.results)
         for name, experiment in self.configuration.experiments.items():
             check_data_paths(name, experiment)
@@ -50,8 +67,14 @@ class Pipeline(JobInputs):
     # --- params: what invalidates a job ---
 
     def settings(self, stage: str) -> Callable[[Any], str]:
-        """The settings text of a job, as a function of its wildcards."""
-        return lambda wildcards: self._text(stage, tuple(wildcards.items()))
+        """The settings of a job as its command takes them, as a function of its wildcards."""
+        return lambda wildcards: settings_argument(
+            self._text(stage, tuple(wildcards.items())), self.layout.results
+        )
+
+    def listed(self, name: str) -> Callable[..., list[str]]:
+        """The inputs `name` of a job as its command takes them."""
+        return lambda wildcards, input: files_argument(input[name], self.layout.results)
 
     def code(self, stage: str) -> Callable[[Any], str]:
         """Fingerprint of the code that a job can reach, as a function of its wildcards."""

@@ -268,7 +268,12 @@ class Layout:
 
     def finished(self) -> list[Path]:
         """All results kept until the controller has recorded the end of their jobs."""
-        return list(self.results.glob(f"*/{CHECKPOINTS}/**/{FINISHED}"))
+        any_experiment = Layout(Path()).experiment("*")
+        places = (
+            any_experiment.pretraining_checkpoint("*").finished,
+            any_experiment.run_checkpoint("*", "*", "*").finished,
+        )
+        return [kept for place in places for kept in self.results.glob(str(place))]
 
 
 def _named(folder: Path, suffix: str, *names: str) -> Path:

@@ -46,6 +46,7 @@ rule calibrate_flow:
     params:
         settings=pipeline.settings("calibrate"),
         code=pipeline.code("calibrate"),
+        observations=pipeline.listed("observations"),
     log:
         EXPERIMENT.log("calibrate", "{flow}"),
     benchmark:
@@ -62,7 +63,7 @@ rule calibrate_flow:
         "calibrate {wildcards.experiment}: flow {wildcards.flow}"
     shell:
         "python -m pflow calibrate --settings {params.settings:q} --flow {input.flow:q} --train-shards {input.train:q}"
-        " --test-shards {input.test:q} --observations {input.observations:q} --out {output.numbers:q} --threads {threads} --attempt {resources.attempt} > {log:q} 2>&1"
+        " --test-shards {input.test:q} --observations {params.observations:q} --out {output.numbers:q} --threads {threads} --attempt {resources.attempt} > {log:q} 2>&1"
 
 
 rule calibrate_fine_tuning:
@@ -74,6 +75,8 @@ rule calibrate_fine_tuning:
     params:
         settings=pipeline.settings("calibrate_method"),
         code=pipeline.code("calibrate_method"),
+        flows=pipeline.listed("flows"),
+        observations=pipeline.listed("observations"),
     log:
         EXPERIMENT.log("calibrate_method", "{method}"),
     benchmark:
@@ -89,7 +92,7 @@ rule calibrate_fine_tuning:
     message:
         "calibrate {wildcards.experiment}: method {wildcards.method}"
     shell:
-        "python -m pflow calibrate_method --settings {params.settings:q} --flows {input.flows:q} --observations {input.observations:q}"
+        "python -m pflow calibrate_method --settings {params.settings:q} --flows {params.flows:q} --observations {params.observations:q}"
         " --out {output:q} --threads {threads} --attempt {resources.attempt} > {log:q} 2>&1"
 
 
