@@ -121,6 +121,7 @@ def run_finetuning(
         inputs.pretrained,
         inputs.operator_facts,
         inputs.choice_file,
+        progress.say,
     )
     target = build_target(
         settings,
