@@ -124,6 +124,7 @@ def run_finetuning(
         inputs.pretrained,
         inputs.operator_facts,
         inputs.choice_file,
+        progress.say,
     )
     if start.note:
         progress.say(start.note)

@@ -8,7 +8,7 @@ prior has nothing to teach: such a method starts from random weights that cover 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,12 @@ import torch
 from torch import Tensor
 
 from pflow.config.jobs import FinetuneJobSettings
-from pflow.config.methods import AutoSettings, MethodSettings, ScoreReplaySettings
+from pflow.config.methods import (
+    AutoSettings,
+    MethodSettings,
+    ScoreReplaySettings,
+    SurrogateSettings,
+)
 from pflow.errors import PflowError
 from pflow.execution.seeds import generator_for
 from pflow.finetuning.automatic import resolve, step_seconds
@@ -57,6 +62,7 @@ def load_start(
     pretrained: Flow | None,
     operator_facts: Mapping[str, Any] | None,
     choice_file: Path | None,
+    say: Callable[[str], None],
 ) -> Start:
     """The flow with pretrained or random weights, under a Gaussian latent where the method has
     one.
@@ -70,6 +76,7 @@ def load_start(
         pretrained: the flow of stage 1; None for a start from random weights.
         operator_facts: content of operator.json, for `objective: auto`.
         choice_file: where the choice of `objective: auto` is kept.
+        say: takes what `objective: auto` chose, in words.
 
     Raises:
         PflowError: pretrained weights or the cost of F are needed and not given.
@@ -86,7 +93,12 @@ def load_start(
         flow = pretrained
     size = math.prod(problem.model_shape)
     method = resolve(
-        method, operator_facts, lambda: step_seconds(flow, summary), choice_file, parameters=size
+        method,
+        operator_facts,
+        lambda: step_seconds(flow, summary),
+        choice_file,
+        parameters=size,
+        say=say,
     )
     note = ""
     if method.start == "pretrained" and trains_given_weights(method, problem.model_shape):
@@ -125,13 +137,14 @@ def _with_random_weights(
     architecture: dict[str, Any],
     cover_prior: bool = False,
 ) -> Flow:
-    """A flow with random weights. For score replay, or where asked, it is wide enough to cover the
-    prior; for path gradients it is initialised as in the paper.
+    """A flow with random weights. For methods that learn from kept evaluations, or where asked, it
+    is wide enough to cover the prior; for path gradients it is initialised as in the paper.
     """
     torch.manual_seed(_weights_seed(settings))
     flow = build_flow(**architecture).to(y.device)
     prior_draws = None
-    if cover_prior or isinstance(settings.method, (AutoSettings, ScoreReplaySettings)):
+    learns_from_kept = (AutoSettings, ScoreReplaySettings, SurrogateSettings)
+    if cover_prior or isinstance(settings.method, learns_from_kept):
         random = generator_for(settings.seed, "initialise", "prior")
         prior_draws = problem.sample_prior(PRIOR_DRAWS, random).to(y)
     flow.initialise_inverse(
