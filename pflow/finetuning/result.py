@@ -126,8 +126,6 @@ def run_finetuning(
         inputs.choice_file,
         progress.say,
     )
-    if start.note:
-        progress.say(start.note)
     target = build_target(
         settings,
         start.method,

@@ -104,6 +104,7 @@ def load_start(
     if method.start == "pretrained" and trains_given_weights(method, problem.model_shape):
         note = _departure(flow, posterior_problem, summary)
         if note:
+            say(note)
             flow = _with_random_weights(settings, problem, y, architecture, cover_prior=True)
     torch.manual_seed(_weights_seed(settings))
     flow, architecture = wrap(flow, architecture, method)

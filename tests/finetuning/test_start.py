@@ -79,7 +79,8 @@ def start(method: MethodSettings, far: float) -> tuple[Start, Tensor]:
     """The start of a method from a flow at `far`, and draws of it."""
     problem = Bounded()
     y, pretrained = observation(problem), amortised(problem, far)
-    found = load_start(job(method), problem, problem, y, ARCHITECTURE, pretrained, None, None)
+    given = (problem, problem, y, ARCHITECTURE, pretrained, None, None)
+    found = load_start(job(method), *given, say=lambda message: None)
     random = torch.Generator().manual_seed(5)
     return found, found.flow.sample(problem.summary(y), 500, random).detach()
 
