@@ -32,7 +32,7 @@ FLOORS: dict[int, dict[str, str]] = {
         "execution": "provenance storage",
     },
     4: {
-        "inference": "problems storage",
+        "inference": "problems storage execution",
         "data": "config storage",
         "pipeline": "config provenance storage execution",
     },

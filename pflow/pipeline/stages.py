@@ -101,6 +101,7 @@ _ALL = (
             OBSERVATION,
             Argument("prior", "optional input", "spectrum of a Gaussian reference"),
             STORE,
+            Argument("points", "output", "file that holds the evaluations of a killed NUTS run"),
         ),
         ExperimentFiles.references,
         option="workers",

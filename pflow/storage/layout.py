@@ -226,6 +226,10 @@ class ExperimentFolder:
         folder = self.folder / CHECKPOINTS / observation / method / f"{SEED}{seed}"
         return CheckpointFolder(folder)
 
+    def kept_points(self, observation: str) -> Path:
+        """Evaluations of a reference by NUTS that has not ended."""
+        return self.folder / CHECKPOINTS / observation / "reference" / "points"
+
     def log(self, stage: str, *names: str) -> Path:
         """The log of a job; `names` distinguish the jobs of a stage."""
         return _named(self.folder / "logs", "log", stage, *names)

@@ -139,12 +139,13 @@ rule reference_posterior:
         settings=pipeline.settings("reference"),
         code=pipeline.code("reference"),
         prior=lambda wildcards, input: ["--prior", *input.prior] if input.prior else [],
+        points=str(EXPERIMENT.kept_points("{observation}")),
     log:
         EXPERIMENT.log("reference", "{observation}"),
     benchmark:
         EXPERIMENT.benchmark("reference", "{observation}")
     priority: 1
-    threads: 1
+    threads: pipeline.chains
     resources:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,
         runtime=pipeline.runtime("reference"),
@@ -157,4 +158,4 @@ rule reference_posterior:
         "reference posterior of {wildcards.experiment}: {wildcards.observation}"
     shell:
         "python -m pflow reference --settings {params.settings:q} {params.prior:q} --observation {input.observation:q}"
-        " --out {output:q} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} > {log:q} 2>&1"
+        " --out {output:q} --points {params.points:q} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} > {log:q} 2>&1"
