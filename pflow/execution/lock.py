@@ -34,7 +34,7 @@ from typing import Any
 from pflow.errors import PassingError
 from pflow.storage.atomic import way_out
 
-__all__ = ["JobLock"]
+__all__ = ["JobLock", "running_owner"]
 
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
@@ -167,6 +167,14 @@ class JobLock:
                     os._exit(1)
             except OSError:
                 continue  # a network file system may be unreachable for a moment
+
+
+def running_owner(path: Path) -> str:
+    """Who holds the lock `path`; empty if nobody does, or a process of this machine that has
+    ended.
+    """
+    owner = _read(path)
+    return "" if not path.is_file() or _lives_here(owner) is False else _describe(owner)
 
 
 def _this_process() -> dict[str, Any]:

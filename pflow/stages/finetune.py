@@ -127,6 +127,7 @@ def _facts(settings: FinetuneJobSettings, result: FinetuneResult) -> dict[str, A
         "own_evaluations": own,
         "reused_evaluations": reused,
         "recalled_evaluations": ledger.recalled,
+        "checked_evaluations": ledger.checked,
         "invalid_evaluations": ledger.invalid,
         "operator_seconds": round(ledger.seconds, 3),
     }

@@ -45,6 +45,9 @@ class EvaluationStore:
     Arguments:
         path: the store; None keeps evaluations in memory alone.
         identity: fingerprint of the target; what lies at `path` under another one is replaced.
+
+    Attributes:
+        loaded: how many of its rows an earlier process has written.
     """
 
     def __init__(self, path: Path | None, identity: str = "") -> None:
@@ -58,6 +61,7 @@ class EvaluationStore:
         self._written = 0
         self._unsaved_seconds = 0.0
         self.identity = identity
+        self.loaded = 0
         if path is not None:
             self._open()
 
@@ -169,6 +173,7 @@ class EvaluationStore:
         self._memory, self._count = kept, len(kept["x"])
         self._room = self._count
         self._index = {key: row for row, key in enumerate(_keys(kept["x"]))}
+        self.loaded = self._count
         self._written = 0 if damaged else self._count
         self.flush()
 

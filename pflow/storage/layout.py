@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = [
+    "ABOUT",
     "CHECKPOINTS",
     "FLOW_FILES",
     "CheckpointFolder",

@@ -64,6 +64,7 @@ COSTS = {
     "operator_seconds",
     "seconds",
     "recalled_evaluations",
+    "checked_evaluations",
     "operator_free_seconds_per_evaluation",
 }
 
