@@ -64,7 +64,8 @@ LIBRARIES = {
 
 # `pflow --help`, the Snakefile and a dry run import these, and must not wait for heavy libraries.
 LIGHT = (
-    "__init__ __main__ cli config settings pipeline provenance storage.formats storage.layout"
+    "__init__ __main__ cli config settings pipeline provenance storage.atomic storage.formats"
+    " storage.layout storage.origins execution.origin"
     " execution.job execution.lock"
     " execution.interruption execution.finished"
 )

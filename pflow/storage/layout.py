@@ -21,6 +21,10 @@ __all__ = [
     "MethodFolder",
     "PretrainedFolder",
     "RunFolder",
+    "calibration_results",
+    "figure_results",
+    "flow_results",
+    "one_result",
     "root_file",
     "whole",
 ]
@@ -29,6 +33,8 @@ ROOT_FILE = "zarr.json"
 CHECKPOINTS = ".checkpoints"
 FINISHED = "finished"
 SEED = "seed-"
+STORE = ".zarr"
+FIGURE_INDEX = "index.json"
 HISTORY, ABOUT, WEIGHTS = FLOW_FILES = ("history.csv", "flow.json", "flow.safetensors")
 POSTERIOR = "posterior.zarr"
 
@@ -41,6 +47,28 @@ def root_file(store: Path) -> Path:
 def whole(path: Path) -> Path:
     """The store that a root file belongs to; any other path is returned unchanged."""
     return path.parent if path.name == ROOT_FILE else path
+
+
+def one_result(out: Path) -> list[Path]:
+    """The result of a job that writes a file, or a store, which may be named by its folder."""
+    return [root_file(out) if out.suffix == STORE else out]
+
+
+def flow_results(out: Path) -> list[Path]:
+    """The results of a training, the weights first."""
+    flow = FlowFolder(out)
+    return [flow.weights, flow.about, flow.history]
+
+
+def calibration_results(out: Path) -> list[Path]:
+    """The numbers of a calibration, and the ranks beside them."""
+    return [out, root_file(PretrainedFolder(out.parent).ranks)]
+
+
+def figure_results(out: Path) -> list[Path]:
+    """The index of the figures, and the figures that are there."""
+    index = out / FIGURE_INDEX
+    return [index, *sorted(set(out.glob("[!.]*")) - {index})]
 
 
 @dataclass(frozen=True)
@@ -186,7 +214,7 @@ class ExperimentFolder:
     @property
     def figure_index(self) -> Path:
         """The figures' captions."""
-        return self.figures / "index.json"
+        return self.figures / FIGURE_INDEX
 
     def shard(self, split: str, shard: int | str) -> Path:
         """Store of one shard of pairs."""
