@@ -67,7 +67,8 @@ SIZED = [*MODULES, *sorted((PFLOW.parent / "benchmarks").glob("*.py"))]
 
 # `pflow --help`, the Snakefile and a dry run import these, and must not wait for heavy libraries.
 LIGHT = (
-    "__init__ __main__ cli config settings pipeline provenance storage.formats storage.layout"
+    "__init__ __main__ cli config settings pipeline provenance storage.atomic storage.formats"
+    " storage.layout storage.origins execution.origin"
     " execution.job execution.lock"
     " execution.interruption execution.finished"
 )

@@ -21,8 +21,8 @@ from pflow.inference.recall import RecallCheck
 from pflow.inference.target import Target
 from pflow.problems.base import Problem
 from pflow.provenance.code import entry_fingerprint
-from pflow.provenance.record import file_hash
 from pflow.storage.evaluations import EvaluationStore, finished_run
+from pflow.storage.origins import file_hash
 
 __all__ = ["build_target", "evaluations_to_reuse", "target_identity"]
 

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,9 @@ class Pipeline(JobInputs):
         check_writable(self.layout.results)
         for name, experiment in self.configuration.experiments.items():
             check_data_paths(name, experiment)
-        # A job asks for its settings and for its code, one after the other.
-        self._text = lru_cache(maxsize=8)(self._settings_text)
+        # Asked for by the comparison of results, by the rules and by Snakemake.
+        self._text = cache(self._settings_text)
+        self._code = cache(self._code_text)
 
     # --- params: what invalidates a job ---
 
@@ -78,22 +79,22 @@ class Pipeline(JobInputs):
 
     def code(self, stage: str) -> Callable[[Any], str]:
         """Fingerprint of the code that a job can reach, as a function of its wildcards."""
-        return lambda wildcards: (
-            f"code-{planned_code(stage, self._text(stage, tuple(wildcards.items())))}"
-        )
+        return lambda wildcards: self._code(stage, tuple(wildcards.items()))
 
     def _settings_text(self, stage: str, wildcards: tuple[tuple[str, str], ...]) -> str:
         return settings_for(self.configuration, stage, **dict(wildcards))
 
-    def pretraining_code(self, wildcards: Any) -> str:
-        """The same for a pretraining; constant with `track_code: false`, so that no change of code
+    def _code_text(self, stage: str, wildcards: tuple[tuple[str, str], ...]) -> str:
+        kept = self._kept_code(**dict(wildcards)) if stage == "pretrain" else None
+        return f"code-{kept or planned_code(stage, self._text(stage, wildcards))}"
+
+    def _kept_code(self, experiment: str, flow: str) -> str | None:
+        """The code that made a pretrained flow with `track_code: false`, so that no change of code
         reruns it.
         """
-        made_by = None
-        if not self.experiment(wildcards.experiment).flows[wildcards.flow].pretrain.track_code:
-            folder = self.layout.experiment(wildcards.experiment)
-            made_by = _recorded_code(folder.pretrained(wildcards.flow).about)
-        return f"code-{made_by}" if made_by else self.code("pretrain")(wildcards)
+        if self.experiment(experiment).flows[flow].pretrain.track_code:
+            return None
+        return _recorded_code(self.layout.experiment(experiment).pretrained(flow).about)
 
     # --- targets ---
 

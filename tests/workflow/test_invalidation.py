@@ -57,7 +57,7 @@ def calibrated(*flows: str) -> set[str]:
 FIGURES, REPORT = {"figures of tiny"}, {"report"}
 OBSERVE, CHECK, REFERENCE = (
     {"observe tiny: y1"},
-    {"check the operator of tiny", "operator and measured data of tiny: checked"},
+    {"check the operator of tiny"},
     {"reference posterior of tiny: y1"},
 )
 SHOWN = FIGURES | REPORT

@@ -3,7 +3,7 @@
 
 rule simulate_shard:
     input:
-        pairs=pipeline.pairs_files,
+        unpack(inputs("simulate")),
     output:
         root_file(EXPERIMENT.shard("{split}", "{shard}")),
     params:
@@ -30,7 +30,7 @@ rule simulate_shard:
 
 rule observe_data:
     input:
-        measured=pipeline.measured_files,
+        unpack(inputs("observe")),
     output:
         root_file(EXPERIMENT.observation("{observation}")),
     params:
@@ -55,6 +55,8 @@ rule observe_data:
 
 
 rule check_forward_operator:
+    input:
+        unpack(inputs("check_operator")),
     output:
         EXPERIMENT.operator,
     params:
@@ -79,33 +81,9 @@ rule check_forward_operator:
         "python -m pflow check_operator --settings {params.settings:q} --out {output:q} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} > {log:q} 2>&1"
 
 
-# Pretraining waits for this file and not for the ones above it, so that another observation or a repeated check reruns no training.
-localrules:
-    check_inputs,
-
-
-rule check_inputs:
-    input:
-        operator=ancient(lambda wildcards: pipeline.files(wildcards.experiment).operator()),
-        measured=lambda wildcards: pipeline.files(wildcards.experiment).measured_observations(),
-    output:
-        EXPERIMENT.checked,
-    params:
-        settings=pipeline.settings("check_operator"),
-        code=pipeline.code("check_operator"),
-    log:
-        EXPERIMENT.log("check_inputs"),
-    conda:
-        "../../envs/pflow.yaml"
-    message:
-        "operator and measured data of {wildcards.experiment}: checked"
-    shell:
-        "touch {output:q} > {log:q} 2>&1"
-
-
 rule estimate_spectrum:
     input:
-        train=lambda wildcards: pipeline.files(wildcards.experiment).shards("train"),
+        unpack(inputs("spectrum")),
     output:
         root_file(EXPERIMENT.spectrum),
     params:
@@ -131,8 +109,7 @@ rule estimate_spectrum:
 
 rule reference_posterior:
     input:
-        observation=root_file(EXPERIMENT.observation("{observation}")),
-        prior=pipeline.reference_prior,
+        unpack(inputs("reference")),
     output:
         root_file(EXPERIMENT.reference("{observation}")),
     params:

@@ -3,9 +3,7 @@
 
 rule sample_posterior:
     input:
-        flow=RUN.weights,
-        prior=pipeline.prior_file,
-        observation=root_file(EXPERIMENT.observation("{observation}")),
+        unpack(inputs("sample")),
     output:
         root_file(RUN.posterior),
     params:
@@ -36,10 +34,7 @@ rule sample_posterior:
 
 rule calibrate_flow:
     input:
-        flow=FLOW.weights,
-        train=lambda wildcards: pipeline.files(wildcards.experiment).shards("train")[:1],
-        test=lambda wildcards: pipeline.files(wildcards.experiment).shards("test")[:1],
-        observations=lambda wildcards: pipeline.files(wildcards.experiment).observations(),
+        unpack(inputs("calibrate")),
     output:
         numbers=FLOW.calibration,
         ranks=root_file(FLOW.ranks),
@@ -68,8 +63,7 @@ rule calibrate_flow:
 
 rule calibrate_fine_tuning:
     input:
-        flows=pipeline.replicate_flows,
-        observations=pipeline.replicate_observations,
+        unpack(inputs("calibrate_method")),
     output:
         EXPERIMENT.method_calibration("{method}"),
     params:
@@ -98,12 +92,7 @@ rule calibrate_fine_tuning:
 
 rule evaluate_posterior:
     input:
-        posterior=root_file(RUN.posterior),
-        flow=RUN.weights,
-        prior=pipeline.prior_file,
-        reference=pipeline.reference_of,
-        calibration=pipeline.calibration_of,
-        method_calibration=pipeline.method_calibration,
+        unpack(inputs("evaluate")),
     output:
         RUN.metrics,
     params:
@@ -136,14 +125,7 @@ rule evaluate_posterior:
 
 rule draw_figures:
     input:
-        pairs=lambda wildcards: pipeline.files(wildcards.experiment).all_shards(),
-        observations=lambda wildcards: pipeline.files(wildcards.experiment).observations(),
-        references=lambda wildcards: pipeline.files(wildcards.experiment).references(),
-        training=lambda wildcards: pipeline.files(wildcards.experiment).flows(lambda flow: flow.history),
-        histories=lambda wildcards: pipeline.files(wildcards.experiment).runs(lambda run: run.history),
-        calibrations=lambda wildcards: pipeline.files(wildcards.experiment).flows(lambda flow: flow.calibration),
-        metrics=lambda wildcards: pipeline.files(wildcards.experiment).runs(lambda run: run.metrics),
-        posteriors=lambda wildcards: pipeline.files(wildcards.experiment).runs(lambda run: root_file(run.posterior)),
+        unpack(inputs("figures")),
     output:
         EXPERIMENT.figure_index,
     params:
@@ -172,9 +154,7 @@ rule draw_figures:
 
 rule write_report:
     input:
-        metrics=[f for name in pipeline.configuration.experiments for f in pipeline.files(name).runs(lambda run: run.metrics)],
-        figures=[f for name in pipeline.configuration.experiments for f in pipeline.files(name).figures()],
-        operators=[f for name in pipeline.configuration.experiments for f in pipeline.files(name).operator()],
+        unpack(inputs("report")),
     output:
         REPORT,
     params:
