@@ -71,6 +71,10 @@ class _Comparing:
         self.there = [job for job in self.jobs.values() if os.path.isfile(job.result)]
         found = ((job.result, read_origin(Path(job.result))) for job in self.there)
         self.origins = {result: origin for result, origin in found if origin is not None}
+        self.inputs = {
+            result: pipeline.inputs_of(self.jobs[result].stage, self.jobs[result].wildcards)
+            for result in self.origins
+        }
 
     def result(self) -> Comparison:
         comparison = Comparison()
@@ -104,7 +108,7 @@ class _Comparing:
 
     def _changed_inputs(self, job: PlannedJob, origin: Origin) -> Iterator[str]:
         folder, wanted = _folder(job.result), set()
-        for name, files in self.pipeline.inputs_of(job.stage, job.wildcards).items():
+        for name, files in self.inputs[job.result].items():
             if name in ONLY_THERE:
                 continue
             for path in files:
@@ -146,7 +150,7 @@ class _Comparing:
         """No right result is older than its inputs, as in a copy that lost its times: Snakemake
         would make it again.
         """
-        inputs = {result: self._results_read(self.jobs[result]) for result in right}
+        inputs = {result: self._results_read(result) for result in right}
         for result in TopologicalSorter(inputs).static_order():
             if result in right:
                 times = [state.mtime_ns for state in map(self._state, inputs[result]) if state]
@@ -154,10 +158,10 @@ class _Comparing:
                 for path in (*outputs, self.jobs[result].benchmark) if times else ():
                     self.states.set_earliest(path, max(times))
 
-    def _results_read(self, job: PlannedJob) -> list[str]:
-        """The inputs whose time counts, as main results of their jobs."""
-        inputs = self.pipeline.inputs_of(job.stage, job.wildcards)
-        return [path for name, files in inputs.items() if name not in UNTIMED for path in files]
+    def _results_read(self, result: str) -> list[str]:
+        """The inputs whose time counts."""
+        inputs = self.inputs[result].items()
+        return [path for name, files in inputs if name not in UNTIMED for path in files]
 
     def _state(self, path: str) -> FileState | None:
         return self.states.state(path, self._written.get(path))
