@@ -11,6 +11,7 @@ from pflow.errors import PflowError
 from pflow.execution.finished import forget_finished
 from pflow.pipeline.checks import check_yaml
 from pflow.pipeline.failures import summary_of_failures
+from pflow.pipeline.reruns import Reruns
 from pflow.pipeline.stages import STAGES
 from pflow.pipeline.workflow import Pipeline, offer_this_python
 from pflow.provenance.planned import forget_plan
@@ -32,6 +33,8 @@ try:
     pipeline = Pipeline(config, Path(workflow.basedir))
 except PflowError as error:
     raise WorkflowError(f"the configuration is not valid:\n{error}")
+
+inputs = Reruns(workflow, pipeline).inputs
 
 # Paths of the rules, with their wildcards.
 REPORT = str(pipeline.layout.report)

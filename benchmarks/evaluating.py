@@ -14,6 +14,7 @@ import argparse
 import os
 import tempfile
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from pflow.cli import main as pflow
@@ -46,36 +47,32 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
 }
 
 
+@dataclass(frozen=True)
+class Pipeline:
+    """The stages of one experiment, run in this process and the present folder."""
+
+    configuration: Any
+    experiment: str
+
+    def run(self, stage: str, wildcards: dict[str, Any], **paths: str | list[str]) -> float:
+        """Process seconds of a stage; `paths` are options of its command."""
+        options: list[str] = []
+        for option, value in paths.items():
+            values = [value] if isinstance(value, str) else value
+            options += [f"--{option.replace('_', '-')}", *values]
+        settings = settings_for(self.configuration, stage, self.experiment, **wildcards)
+        began = time.process_time()
+        if pflow([stage, "--settings", settings, *options]) != 0:
+            raise SystemExit(f"{stage} failed")
+        return time.process_time() - began
+
+
 def seconds_of_evaluation(name: str) -> float:
     """Run the stages before `evaluate` in the present folder, and time it."""
     configuration = load_configuration({"experiments": {name: EXPERIMENTS[name] | {"seeds": [0]}}})
+    stage = Pipeline(configuration, name).run
     run = {"observation": "y1", "method": "method", "seed": "0"}
     e, here = f"results/{name}", f"results/{name}/posteriors/y1/method/seed-0"
-
-    def stage(which: str, wildcards: dict[str, Any], **paths: str | list[str]) -> float:
-        options = [
-            part
-            for option, value in paths.items()
-            for part in (
-                f"--{option.replace('_', '-')}",
-                *([value] if isinstance(value, str) else value),
-            )
-        ]
-        began = time.process_time()
-        if (
-            pflow(
-                [
-                    which,
-                    "--settings",
-                    settings_for(configuration, which, name, **wildcards),
-                    *options,
-                ]
-            )
-            != 0
-        ):
-            raise SystemExit(f"{which} failed")
-        return time.process_time() - began
-
     shards = {
         split: f"{e}/pairs/{split}/shard-0.zarr/zarr.json" for split in ("train", "validation")
     }

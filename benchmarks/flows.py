@@ -129,6 +129,31 @@ class Contestant:
 def measure(
     python: Path, kind: str, starts: int, rounds: int, names: list[str]
 ) -> list[dict[str, object]]:
+    facts, milliseconds = run_contests(python, kind, starts, rounds, names)
+    base = names[0]
+    rows = []
+    for name in names:
+        pairs = zip(milliseconds[name], milliseconds[base], strict=True)
+        row = {
+            "step": kind,
+            "flow": name,
+            **facts[name],
+            "milliseconds": round(median(milliseconds[name]), 3),
+            "time_ratio": round(median(mine / theirs for mine, theirs in pairs), 3),
+        }
+        rows.append(
+            {**row, "memory_ratio": round(facts[name]["memory_mb"] / facts[base]["memory_mb"], 3)}
+        )
+    print_rows(rows)
+    print_aims(kind, names, milliseconds)
+    print(flush=True)
+    return rows
+
+
+def run_contests(
+    python: Path, kind: str, starts: int, rounds: int, names: list[str]
+) -> tuple[dict[str, dict[str, float]], dict[str, list[float]]]:
+    """Facts of every contestant, and milliseconds of its steps: all take turns."""
     facts: dict[str, dict[str, float]] = {}
     milliseconds: dict[str, list[float]] = {name: [] for name in names}
     for start in range(starts):
@@ -147,39 +172,30 @@ def measure(
             milliseconds[name] += contestant.milliseconds
             contestant.close()
         print(f"  start {start + 1} of {starts} done", flush=True)
-    base = names[0]
-    rows = []
-    for name in names:
-        ratios = [
-            mine / theirs
-            for mine, theirs in zip(milliseconds[name], milliseconds[base], strict=True)
-        ]
-        row = {
-            "step": kind,
-            "flow": name,
-            **facts[name],
-            "milliseconds": round(median(milliseconds[name]), 3),
-            "time_ratio": round(median(ratios), 3),
-        }
-        rows.append(
-            {**row, "memory_ratio": round(facts[name]["memory_mb"] / facts[base]["memory_mb"], 3)}
-        )
+    return facts, milliseconds
+
+
+def print_rows(rows: list[dict[str, object]]) -> None:
     print(
         f"\n{'step':8}{'flow':28}{'parameters':>11}{'hidden':>8}{'ms':>10}"
         f"{'x time':>9}{'MB':>9}{'x memory':>10}"
     )
+    shown = [
+        "step",
+        "flow",
+        "parameters",
+        "hidden",
+        "milliseconds",
+        "time_ratio",
+        "memory_mb",
+        "memory_ratio",
+    ]
     for row in rows:
-        columns = (
-            row["step"],
-            row["flow"],
-            row["parameters"],
-            row["hidden"],
-            row["milliseconds"],
-            row["time_ratio"],
-            row["memory_mb"],
-            row["memory_ratio"],
-        )
+        columns = (row[name] for name in shown)
         print("{:8}{:28}{:>11}{:>8}{:>10.2f}{:>9.2f}{:>9.2f}{:>10.2f}".format(*columns))
+
+
+def print_aims(kind: str, names: list[str], milliseconds: dict[str, list[float]]) -> None:
     for (of_kind, name), peers in AIMS.items():
         for peer, least in peers.items() if of_kind == kind and name in names else ():
             if peer in names:
@@ -190,8 +206,6 @@ def measure(
                     f"  {name} against {peer}: {ratio:.2f} times as fast (aim {least:.2f}):"
                     f" {'met' if ratio >= least else 'MISSED'}"
                 )
-    print(flush=True)
-    return rows
 
 
 def kept(path: Path, only: str | None) -> list[dict[str, object]]:

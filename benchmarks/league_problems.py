@@ -1,6 +1,6 @@
 """The problems of the league: what is asked, the observation, and what a posterior is judged by.
 
-Exact posteriors and two-dimensional ones come from `evaluations.posterior`, with KL and a sliced
+Exact posteriors and two-dimensional ones come from `evaluation_runs`, with KL and a sliced
 Wasserstein distance. Problems whose reference is a kept file (benchmarks/references/<file>.npz) are
 judged by their moments alone.
 """
@@ -14,9 +14,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import evaluations
+import evaluation_cases
 import numpy as np
 import torch
+from evaluation_runs import posterior
 from torch import Tensor
 
 from pflow.diagnostics.moments import mean_error, std_error
@@ -36,7 +37,7 @@ class Setting:
 
     Attributes:
         seeds: of operator and observation.
-        file: of its kept reference; empty where `evaluations.posterior` computes it.
+        file: of its kept reference; empty where `evaluation_runs.posterior` computes it.
         changes: of the kept reference's settings.
         hidden: of the flow.
     """
@@ -62,8 +63,8 @@ PROBLEMS = {
 }
 QUICK = ("rosenbrock", "gaussian-64")
 for strength in (1.0, 1.5):
-    evaluations.CASES[f"lognormal-64-{strength}"] = evaluations.Case(
-        {"side": 8, "strength": strength}, (3,), evaluations.LARGE, 30, (), ()
+    evaluation_cases.CASES[f"lognormal-64-{strength}"] = evaluation_cases.Case(
+        {"side": 8, "strength": strength}, (3,), evaluation_cases.LARGE, 30, (), ()
     )
 
 
@@ -124,7 +125,7 @@ def league_problem(name: str, seed: int) -> LeagueProblem:
         y = torch.from_numpy(kept["y"]).float().reshape(1, *problem.data_shape)
         judge = Moments(kept["mean"].flatten(), kept["std"].flatten())
     else:
-        judge = evaluations.posterior(name, seed, CACHE)
+        judge = posterior(name, seed, CACHE)
         problem, y = judge.problem, judge.y
     few = math.prod(problem.model_shape) <= FEW
     flow = {"name": "coupling", "depth": 8 if few else 6, "hidden": setting.hidden}

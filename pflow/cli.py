@@ -1,4 +1,5 @@
-"""`python -m pflow STAGE ...`: one subcommand a stage, and `new`, `run` and `status` of a project.
+"""`python -m pflow STAGE ...`: one subcommand a stage, and `new`, `run`, `status` and `forget` of a
+project.
 
 Each rule of the pipeline calls exactly this, so the first line of every job's log is a command that
 reruns the job. A stage is imported when it runs: `--help` and a wrong argument answer at once.
@@ -17,7 +18,7 @@ from pathlib import Path
 from pflow.errors import PflowError
 from pflow.execution.interruption import Interrupted, StopSignals
 from pflow.execution.threads import limit_threads
-from pflow.pipeline import project
+from pflow.pipeline import forget, project
 from pflow.pipeline.run_stage import process_count, run_stage
 from pflow.pipeline.stage import Stage
 from pflow.pipeline.stages import STAGES
@@ -94,6 +95,18 @@ def _run(options: argparse.Namespace) -> int:
     return project.run(options.configuration, options.further)
 
 
+def _forget(options: argparse.Namespace) -> int:
+    folder = project.results_of(options.configuration).experiment(options.experiment)
+    found = forget.find(folder, options.method)
+    print(*(path for path in found.paths), sep="\n")
+    if not options.yes:
+        print(f"These cost {found.cost}. Nothing is deleted yet: repeat the command with --yes.")
+        return 1
+    forget.forget(folder, found)
+    print(f"Deleted. What is missing is made again by `snakemake`: {found.cost}.")
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pflow",
@@ -152,6 +165,23 @@ def _add_project_commands(commands: argparse._SubParsersAction) -> None:
         help="arguments of Snakemake, such as -n, a target, or --workflow-profile slurm",
     )
     run.set_defaults(call=_run)
+    _add_forget(commands)
+
+
+def _add_forget(commands: argparse._SubParsersAction) -> None:
+    about = "delete everything that was made for an experiment or a method, kept evaluations too"
+    parser = commands.add_parser("forget", help=about, description=f"{about.capitalize()}.")
+    parser.add_argument("experiment", metavar="EXPERIMENT", help="a folder of the results")
+    parser.add_argument("method", nargs="?", metavar="METHOD", help="of `finetune` (default: all)")
+    parser.add_argument(
+        "--configuration",
+        type=Path,
+        default=Path("config.yaml"),
+        metavar="FILE",
+        help="the configuration that names the folder of results (default: config.yaml)",
+    )
+    parser.add_argument("--yes", action="store_true", help="delete; without it only tell")
+    parser.set_defaults(call=_forget)
 
 
 def _add_stage(commands: argparse._SubParsersAction, stage: Stage) -> None:

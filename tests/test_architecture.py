@@ -1,5 +1,5 @@
-"""Who may import whom: rooms on floors, held by reading the source of every module (nothing is
-imported here).
+"""Who may import whom: rooms on floors; and how long modules and functions may be. Held by reading
+the source of every module (nothing is imported here).
 
 A room is a package or a module directly under pflow/. Data goes down the floors: a room imports
 rooms of lower floors only, never its own floor or a higher one. A new room needs a row in FLOORS:
@@ -32,7 +32,7 @@ FLOORS: dict[int, dict[str, str]] = {
         "execution": "provenance storage",
     },
     4: {
-        "inference": "problems storage",
+        "inference": "problems storage execution",
         "data": "config storage",
         "pipeline": "config provenance storage execution",
     },
@@ -62,9 +62,13 @@ LIBRARIES = {
     "figures": "numpy xarray matplotlib",
 }
 
+LONGEST_MODULE, LONGEST_FUNCTION = 300, 60  # lines; of a function without its docstring
+SIZED = [*MODULES, *sorted((PFLOW.parent / "benchmarks").glob("*.py"))]
+
 # `pflow --help`, the Snakefile and a dry run import these, and must not wait for heavy libraries.
 LIGHT = (
-    "__init__ __main__ cli config settings pipeline provenance storage.formats storage.layout"
+    "__init__ __main__ cli config settings pipeline provenance storage.atomic storage.formats"
+    " storage.layout storage.origins execution.origin"
     " execution.job execution.lock"
     " execution.interruption execution.finished"
 )
@@ -203,6 +207,28 @@ def test_light_modules_start_without_heavy_libraries(path):
                 ours = path_of(parent) if parents[0] == "pflow" else None
                 if ours is not None and ours not in seen:
                     waiting.append((ours, (*chain, parent)))
+
+
+def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of a function's body, its docstring left out."""
+    body = function.body[ast.get_docstring(function) is not None :]
+    return function.end_lineno - body[0].lineno + 1 if body else 0
+
+
+def test_modules_and_functions_are_short():
+    too_long = []
+    for path in SIZED:
+        source = path.read_text(encoding="utf-8")
+        lines, name = len(source.splitlines()), path.relative_to(PFLOW.parent)
+        if lines > LONGEST_MODULE:
+            too_long.append(f"{name} has {lines} lines, at most {LONGEST_MODULE}: split it")
+        too_long += [
+            f"{name}: `{node.name}` has {length(node)} lines, at most {LONGEST_FUNCTION}: split it"
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+            and length(node) > LONGEST_FUNCTION
+        ]
+    assert not too_long, "\n".join(too_long)
 
 
 def test_every_row_is_a_room():

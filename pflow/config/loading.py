@@ -47,8 +47,8 @@ def load_configuration(data: object, reserved: Collection[str] = ()) -> Configur
     if not configuration.experiments:
         mistakes.append("`experiments` (={}) must have at least one entry")
     mistakes += [
-        f"`experiments.{name}` has the name of a stage, and `snakemake {name}` would be ambiguous:"
-        " choose another name"
+        f"`experiments.{name}` has the name of a stage or a rule, and `snakemake {name}` would be"
+        " ambiguous: choose another name"
         for name in configuration.experiments
         if name in reserved
     ]

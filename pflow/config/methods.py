@@ -199,9 +199,9 @@ class ImportanceSettings(FinetuningSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class AutoSettings(FinetuningSettings):
-    """Chosen by operator.json: `surrogate` where F is expensive (`score_replay` up to 16 and
-    beyond 4096 parameters), path gradients where it is cheap, values alone where it has no
-    gradient.
+    """Chosen by operator.json: `surrogate` (`score_replay` beyond 4096 parameters); path gradients
+    where F is so cheap that they are faster and the budget is at least 2000 evaluations; values
+    alone where F has no gradient.
     """
 
     tag_value: ClassVar[str] = "auto"

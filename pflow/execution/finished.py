@@ -15,9 +15,10 @@ import os
 import shutil
 from pathlib import Path
 
-from pflow.provenance.record import file_hash, identity
+from pflow.provenance.record import identity
 from pflow.storage.atomic import replacing
 from pflow.storage.layout import FLOW_FILES, CheckpointFolder, FlowFolder, Layout
+from pflow.storage.origins import file_hash
 
 __all__ = ["forget_finished", "keep_finished", "made", "restore_finished"]
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pflow.errors import PassingError, PflowError
 from pflow.execution.lock import JobLock
+from pflow.storage.atomic import replacing
 from pflow.storage.layout import CHECKPOINTS, FLOW_FILES, whole
 
 __all__ = ["job"]
@@ -42,14 +43,17 @@ def job(out: Path, checkpoint: Path | None, identity: str, attempt: int = 1) -> 
     except PassingError:
         raise
     except PflowError as error:
-        failure.parent.mkdir(parents=True, exist_ok=True)
-        failure.write_text(
-            json.dumps({"identity": identity, "message": str(error)}), encoding="utf-8"
-        )
+        _record(failure, {"identity": identity, "message": str(error)})
         raise
     finally:
         if checkpoint is not None:
             _remove_empty(checkpoint.parent)
+
+
+def _record(failure: Path, content: dict[str, str]) -> None:
+    """Without it a retry fails in the same way, so a disk that is full by now is no matter."""
+    with suppress(PassingError), replacing(failure) as temporary:
+        temporary.write_text(json.dumps(content), encoding="utf-8")
 
 
 def _refuse_to_repeat(failure: Path, identity: str) -> None:
@@ -65,7 +69,8 @@ def _refuse_to_repeat(failure: Path, identity: str) -> None:
 
 
 def _sweep(output: Path, checkpoint: Path | None) -> None:
-    """Remove temporary files of killed runs of this job."""
+    """Remove temporary files of killed runs of this job, where a link leads too."""
+    output = output.resolve()
     patterns = [(output.parent, f".{output.stem}.*.partial")] + [
         (output, f".{name}.*.partial") for name in FLOW_FILES
     ]

@@ -26,10 +26,15 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["JobLock"]
+from pflow.errors import PassingError
+from pflow.storage.atomic import way_out
+
+__all__ = ["JobLock", "running_owner"]
 
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
@@ -57,11 +62,14 @@ class JobLock:
         self._stop = threading.Event()
 
     def __enter__(self) -> JobLock:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        while not self._create():
-            self._wait_for_the_owner()
-            if self._take_over():
-                break
+        try:
+            while not self._create():
+                if self._wait_for_the_owner() and self._take_over():
+                    break
+        except OSError as error:
+            raise PassingError(
+                f"cannot write {self.path}: {error.strerror or error}: {way_out(error)}"
+            ) from error
         threading.Thread(target=self._beat, daemon=True).start()
         return self
 
@@ -72,37 +80,50 @@ class JobLock:
 
     def _create(self) -> bool:
         """Atomic, also on network file systems: only one process can link the name."""
-        mine = self._write()
-        try:
-            os.link(mine, self.path)
-        except FileExistsError:
-            return False
-        finally:
-            mine.unlink()
+        with self._written() as mine:
+            try:
+                os.link(mine, self.path)
+            except FileExistsError:
+                return False
         return True
 
     def _take_over(self) -> bool:
         """Replace the name of a dead owner by that of this process; if several do so, the last one
         holds the lock.
         """
-        os.replace(self._write(), self.path)
+        with self._written() as mine:
+            os.replace(mine, self.path)
         time.sleep(SETTLE_SECONDS)
         return _read(self.path).get("token") == self.token
 
-    def _write(self) -> Path:
+    @contextmanager
+    def _written(self) -> Iterator[Path]:
+        """A file of this process beside the lock, which is removed in any case."""
         mine = self.path.with_name(f"{self.path.name}.{self.token}")
-        mine.write_text(json.dumps({"token": self.token, **_this_process()}), encoding="utf-8")
-        return mine
+        text = json.dumps({"token": self.token, **_this_process()})
+        try:
+            while True:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    mine.write_text(text, encoding="utf-8")
+                    break
+                except FileNotFoundError:  # an owner that ends removes its empty folder
+                    continue
+            yield mine
+        finally:
+            mine.unlink(missing_ok=True)
 
-    def _wait_for_the_owner(self) -> None:
-        """Return when the owner is dead, or has released the lock (the file is then absent)."""
+    def _wait_for_the_owner(self) -> bool:
+        """Wait until the owner is dead (True), or has released the lock, whose file is then absent
+        (False).
+        """
         seen: tuple[str, int] | None = None
         since = reported = time.monotonic()
         while True:
             try:
                 owner, beat = _read(self.path), self.path.stat().st_mtime_ns
             except FileNotFoundError:
-                return
+                return False
             alive = _lives_here(owner)
             if alive is False:
                 print(
@@ -110,7 +131,7 @@ class JobLock:
                     file=sys.stderr,
                     flush=True,
                 )
-                return
+                return True
             now = time.monotonic()
             if (owner.get("token", ""), beat) != seen:
                 seen, since = (owner.get("token", ""), beat), now
@@ -120,7 +141,7 @@ class JobLock:
                     file=sys.stderr,
                     flush=True,
                 )
-                return
+                return True
             if not self.waited or now - reported > 60:
                 self.waited, reported = True, now
                 print(
@@ -146,6 +167,14 @@ class JobLock:
                     os._exit(1)
             except OSError:
                 continue  # a network file system may be unreachable for a moment
+
+
+def running_owner(path: Path) -> str:
+    """Who holds the lock `path`; empty if nobody does, or a process of this machine that has
+    ended.
+    """
+    owner = _read(path)
+    return "" if not path.is_file() or _lives_here(owner) is False else _describe(owner)
 
 
 def _this_process() -> dict[str, Any]:

@@ -23,6 +23,7 @@ SETTINGS = {
     "font.family": "DejaVu Sans",
     "font.size": 11,
     "text.color": INK,
+    "text.parse_math": False,  # labels are the user's, and "$5_{" is no mathematics
     "axes.edgecolor": "#888888",
     "axes.labelcolor": INK,
     "axes.titlesize": 11.5,

@@ -1,13 +1,13 @@
-"""`objective: auto`: a model of F or path gradients, whichever reaches the same accuracy sooner on
-this machine; values alone where F has no gradient.
+"""`objective: auto`: a model of F, unless path gradients reach the same accuracy sooner on this
+machine and the budget is large enough for them.
 
-    surrogate         seconds per evaluation  F + f + t T / n       t: one operator-free step, of
-                      which a run of n evaluations makes T; f: fits of the model of F
-    score replay      seconds per evaluation  F + t inner / M       instead of the surrogate up to
-                      16 parameters, whose interactions it models, and beyond 4096: a round of M
-                      points, on average, makes at most `inner` steps
-    path gradients    seconds per evaluation  F + t / batch         and some 50 times more
-                      evaluations (docs/methods.md)
+Seconds of a run of n evaluations, with F those of one evaluation and t those of one operator-free
+step:
+
+    surrogate         n (F + f) + T t         f: fits of the model of F; T: steps of the flow
+    score replay      n F + rounds inner t    instead of the surrogate beyond 4096 parameters
+    path gradients    50 n (F + t / batch)    they take some 50 times more evaluations for the same
+                      accuracy (docs/methods.md), and below 2000 evaluations they have learnt little
 
 F comes from operator.json, t is measured once. Timings jitter, and near the boundary the choice
 could flip; so it is made once for an observation and a method, on this machine, written beside the
@@ -42,12 +42,12 @@ from pflow.errors import PflowError
 from pflow.flows.base import Flow
 from pflow.objectives.replay.rounds import rounds_of
 from pflow.objectives.surrogate.coordinates import DENSE as MOST_PARAMETERS
-from pflow.objectives.surrogate.exploration import FEW_PARAMETERS
 from pflow.objectives.surrogate.objective import steps_of
 
 __all__ = ["resolve", "step_seconds"]
 
 EVALUATIONS_SAVED = 50
+FEWEST_FOR_PATHS = 2000  # evaluations below which path gradients are not considered
 FIT_SECONDS = 0.05  # of the model of F, for each evaluation (docs/methods.md)
 REPEATS = 5
 
@@ -59,6 +59,7 @@ def resolve(
     file: Path | None = None,
     *,
     parameters: int,
+    say: Callable[[str], None] = lambda message: None,
 ) -> MethodSettings:
     """`auto` becomes the method that is faster for the measured cost of F, or the only one that
     needs no gradient of it; others stay.
@@ -69,12 +70,13 @@ def resolve(
         measure: seconds of one operator-free step; asked only where no choice is on file.
         file: where the choice is kept.
         parameters: D, the size of a model.
+        say: takes the choice and the seconds that it follows from, in words.
 
     Raises:
         PflowError: the cost of F was not measured.
     """
     if isinstance(method, AutoSettings):
-        return _choose(method, operator, measure, file, parameters)
+        return _choose(method, operator, measure, file, parameters, say)
     return method
 
 
@@ -84,6 +86,7 @@ def _choose(
     measure: Callable[[], float],
     file: Path | None,
     parameters: int,
+    say: Callable[[str], None],
 ) -> MethodSettings:
     """`resolve` for `auto`; builds settings with their defaults, which no other method's result
     depends on (see `CHOSEN` in pflow.provenance.code).
@@ -96,34 +99,56 @@ def _choose(
         field.name: getattr(method, field.name) for field in dataclasses.fields(FinetuningSettings)
     }
     if not operator["differentiable"]:
+        say("objective auto takes importance: F has no gradient")
         return ImportanceSettings(**shared, draw=min(ImportanceSettings.draw, method.evaluations))
-    seconds_per_evaluation = operator["seconds_per_gradient"]
     paths = ReverseKLSettings(**shared)
     learning: SurrogateSettings | ScoreReplaySettings = SurrogateSettings(**shared)
-    if not FEW_PARAMETERS < parameters <= MOST_PARAMETERS:
+    if parameters > MOST_PARAMETERS:
         learning = ScoreReplaySettings(**shared)
     basis = {
         "machine": platform.node(),
-        "seconds_per_evaluation": seconds_per_evaluation,
+        "seconds_per_evaluation": operator["seconds_per_gradient"],
         "evaluations": method.evaluations,
     }
     choice = _read(file, basis)
     if choice is None:
-        step = measure()
-        learning_seconds = seconds_per_evaluation + _free_seconds(learning, step)
-        with_paths = EVALUATIONS_SAVED * (seconds_per_evaluation + step / paths.batch)
-        chosen = learning if learning_seconds < with_paths else paths
-        choice = _keep(
-            file, basis, {**basis, "seconds_per_step": step, "objective": chosen.tag_value}
-        )
-    return learning if choice["objective"] == learning.tag_value else paths
+        choice = _keep(file, basis, basis | _compare(learning, paths, basis, parameters, measure()))
+    chosen = paths if choice["objective"] == paths.tag_value else learning
+    say(
+        f"objective auto takes {chosen.tag_value}: about {choice['seconds_learning']:.3g} s with"
+        f" {learning.tag_value}, {choice['seconds_with_paths']:.3g} s until path gradients are as"
+        f" accurate (F takes {choice['seconds_per_evaluation']:.2g} s)"
+    )
+    return chosen
 
 
-def _free_seconds(method: SurrogateSettings | ScoreReplaySettings, step: float) -> float:
-    """Operator-free seconds for each evaluation, from those of one step."""
+def _compare(
+    learning: SurrogateSettings | ScoreReplaySettings,
+    paths: ReverseKLSettings,
+    basis: Mapping[str, Any],
+    parameters: int,
+    step: float,
+) -> dict[str, Any]:
+    """The objective to take, and the seconds of both, from those of one step."""
+    count, operator = learning.evaluations, basis["seconds_per_evaluation"]
+    with_learning = count * operator + _free_seconds(learning, parameters, step)
+    with_paths = EVALUATIONS_SAVED * count * (operator + step / paths.batch)
+    better = with_paths < with_learning and count >= FEWEST_FOR_PATHS
+    return {
+        "seconds_per_step": step,
+        "seconds_learning": with_learning,
+        "seconds_with_paths": with_paths,
+        "objective": (paths if better else learning).tag_value,
+    }
+
+
+def _free_seconds(
+    method: SurrogateSettings | ScoreReplaySettings, parameters: int, step: float
+) -> float:
+    """Operator-free seconds of a run, from those of one step."""
     if isinstance(method, SurrogateSettings):
-        return FIT_SECONDS + step * steps_of(method.evaluations) / method.evaluations
-    return step * method.inner * rounds_of(method.evaluations) / method.evaluations
+        return FIT_SECONDS * method.evaluations + step * steps_of(method.evaluations, parameters)
+    return step * method.inner * rounds_of(method.evaluations)
 
 
 def step_seconds(flow: Flow, summary: Tensor, batch: int = 64) -> float:
@@ -146,7 +171,8 @@ def step_seconds(flow: Flow, summary: Tensor, batch: int = 64) -> float:
 def _read(file: Path | None, basis: dict) -> dict | None:
     try:
         choice = json.loads(file.read_text(encoding="utf-8"))
-        return choice if choice.items() >= basis.items() else None
+        known = choice.items() >= basis.items() and "seconds_with_paths" in choice
+        return choice if known else None
     except (AttributeError, OSError, ValueError):
         return None
 

@@ -33,12 +33,20 @@ from pflow.objectives.surrogate.objective import Surrogate
 from pflow.objectives.target_objective import TargetObjective
 from pflow.training import Optimiser
 
-__all__ = ["needs_gradient", "objective_of", "wrap"]
+__all__ = ["needs_gradient", "objective_of", "trains_given_weights", "wrap"]
 
 
 def needs_gradient(method: MethodSettings) -> bool:
     """Whether the objective uses scores."""
     return not isinstance(method, (ImportanceSettings, NoFinetuningSettings))
+
+
+def trains_given_weights(method: MethodSettings, model_shape: tuple[int, ...]) -> bool:
+    """Whether the method uses the weights that it is given; `surrogate` does in few parameters
+    only.
+    """
+    few = math.prod(model_shape) <= FEW_PARAMETERS
+    return few or not isinstance(method, SurrogateSettings)
 
 
 def wrap(flow: Flow, architecture: dict, method: MethodSettings) -> tuple[Flow, dict]:
@@ -49,7 +57,7 @@ def wrap(flow: Flow, architecture: dict, method: MethodSettings) -> tuple[Flow, 
     if isinstance(method, LatentGaussianSettings):
         latent = {"covariance": method.covariance, "rank": method.rank}
         return under_latent(flow, architecture, latent)
-    if isinstance(method, SurrogateSettings) and math.prod(flow.model_shape) > FEW_PARAMETERS:
+    if not trains_given_weights(method, flow.model_shape):
         shapes = {key: architecture[key] for key in ("model_shape", "data_shape")}
         wrapped = {"name": "affine", **shapes, "base": architecture}
         return build_flow(**wrapped).to(next(flow.parameters()).device), wrapped

@@ -81,6 +81,7 @@ class FinetuneResult:
         seconds_per_step: of training; None without a step.
         diagnosis, warning, outcome: of `FitResult`.
         latent_correction: the outcome of the latent correction; empty if none was tried.
+        start_note: of `Start.note`.
     """
 
     flow: Flow
@@ -93,6 +94,7 @@ class FinetuneResult:
     diagnosis: str = ""
     warning: str = ""
     latent_correction: str = ""
+    start_note: str = ""
     outcome: dict[str, float | str] = field(default_factory=dict)
 
     @property
@@ -116,11 +118,13 @@ def run_finetuning(
     start = load_start(
         settings,
         inputs.problem,
+        inputs.posterior_problem,
         inputs.y,
         inputs.architecture,
         inputs.pretrained,
         inputs.operator_facts,
         inputs.choice_file,
+        progress.say,
     )
     target = build_target(
         settings,
@@ -166,6 +170,7 @@ def correct(
         round(state.seconds / state.step, 5) if state.step else None,
         fitted.diagnosis,
         fitted.warning,
+        start_note=start.note,
         outcome=fitted.outcome,
     )
     points = target.ledger.points + reused_points

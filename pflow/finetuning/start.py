@@ -1,12 +1,14 @@
 """The start of fine-tuning: the flow, its architecture, and the method that trains it.
 
-Preconditioned methods start from the pretrained weights, the control starts from random ones.
+Preconditioned methods start from the pretrained weights, the control starts from random ones. A
+pretrained flow that an unusual observation has sent out of the domain of the operator or of the
+prior has nothing to teach: such a method starts from random weights that cover the prior.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,16 @@ import torch
 from torch import Tensor
 
 from pflow.config.jobs import FinetuneJobSettings
-from pflow.config.methods import AutoSettings, MethodSettings, ScoreReplaySettings
+from pflow.config.methods import (
+    AutoSettings,
+    MethodSettings,
+    ScoreReplaySettings,
+    SurrogateSettings,
+)
 from pflow.errors import PflowError
 from pflow.execution.seeds import generator_for
 from pflow.finetuning.automatic import resolve, step_seconds
-from pflow.finetuning.objectives import wrap
+from pflow.finetuning.objectives import trains_given_weights, wrap
 from pflow.flows import build_flow
 from pflow.flows.base import Flow
 from pflow.problems.base import Problem
@@ -37,21 +44,25 @@ class Start:
         flow: the flow that the method trains.
         architecture: arguments of `build_flow` for it.
         method: the method; `objective: auto` is replaced by its choice.
+        note: why the flow is not the pretrained one; empty where it is what the method asks for.
     """
 
     flow: Flow
     architecture: dict[str, Any]
     method: MethodSettings
+    note: str = ""
 
 
 def load_start(
     settings: FinetuneJobSettings,
     problem: Problem,
+    posterior_problem: Problem,
     y: Tensor,
     architecture: dict[str, Any],
     pretrained: Flow | None,
     operator_facts: Mapping[str, Any] | None,
     choice_file: Path | None,
+    say: Callable[[str], None],
 ) -> Start:
     """The flow with pretrained or random weights, under a Gaussian latent where the method has
     one.
@@ -59,11 +70,13 @@ def load_start(
     Arguments:
         settings: of the job.
         problem: with its own prior, which random weights are initialised with.
+        posterior_problem: the same with the prior of the posterior.
         y: the observation, (1, *data), on the device to train on.
         architecture: of the flow.
         pretrained: the flow of stage 1; None for a start from random weights.
         operator_facts: content of operator.json, for `objective: auto`.
         choice_file: where the choice of `objective: auto` is kept.
+        say: takes what `objective: auto` chose, in words.
 
     Raises:
         PflowError: pretrained weights or the cost of F are needed and not given.
@@ -80,24 +93,59 @@ def load_start(
         flow = pretrained
     size = math.prod(problem.model_shape)
     method = resolve(
-        method, operator_facts, lambda: step_seconds(flow, summary), choice_file, parameters=size
+        method,
+        operator_facts,
+        lambda: step_seconds(flow, summary),
+        choice_file,
+        parameters=size,
+        say=say,
     )
+    note = ""
+    if method.start == "pretrained" and trains_given_weights(method, problem.model_shape):
+        note = _departure(flow, posterior_problem, summary)
+        if note:
+            say(note)
+            flow = _with_random_weights(settings, problem, y, architecture, cover_prior=True)
     torch.manual_seed(_weights_seed(settings))
     flow, architecture = wrap(flow, architecture, method)
-    return Start(flow, architecture, method)
+    return Start(flow, architecture, method, note)
+
+
+@torch.no_grad()
+def _departure(flow: Flow, problem: Problem, summary: Tensor) -> str:
+    """What to say of a flow most of whose draws lie outside the domain; empty for any other."""
+    x = flow.sample(summary, LATENTS, torch.Generator().manual_seed(0))
+    inside = x.flatten(1).isfinite().all(1)
+    valid = problem.high_fidelity.valid
+    if valid is not None:
+        inside &= valid(x)
+    inside &= problem.log_prior(x).isfinite()
+    outside = LATENTS - int(inside.sum())
+    if outside <= LATENTS // 2:
+        return ""
+    return (
+        f"{outside} of {LATENTS} draws of the pretrained flow lay outside the domain of the"
+        " operator or of the prior: the observation is unlike the training data, so the method"
+        " started from the prior"
+    )
 
 
 @torch.no_grad()
 def _with_random_weights(
-    settings: FinetuneJobSettings, problem: Problem, y: Tensor, architecture: dict[str, Any]
+    settings: FinetuneJobSettings,
+    problem: Problem,
+    y: Tensor,
+    architecture: dict[str, Any],
+    cover_prior: bool = False,
 ) -> Flow:
-    """A flow with random weights. For score replay it is wide enough to cover the prior; for path
-    gradients it is initialised as in the paper.
+    """A flow with random weights. For methods that learn from kept evaluations, or where asked, it
+    is wide enough to cover the prior; for path gradients it is initialised as in the paper.
     """
     torch.manual_seed(_weights_seed(settings))
     flow = build_flow(**architecture).to(y.device)
     prior_draws = None
-    if isinstance(settings.method, (AutoSettings, ScoreReplaySettings)):
+    learns_from_kept = (AutoSettings, ScoreReplaySettings, SurrogateSettings)
+    if cover_prior or isinstance(settings.method, learns_from_kept):
         random = generator_for(settings.seed, "initialise", "prior")
         prior_draws = problem.sample_prior(PRIOR_DRAWS, random).to(y)
     flow.initialise_inverse(

@@ -17,11 +17,12 @@ from pflow.config.jobs import FinetuneJobSettings, with_workers
 from pflow.config.methods import MethodSettings, ReverseKLSettings, ScoreReplaySettings
 from pflow.finetuning.objectives import needs_gradient
 from pflow.inference.evaluation import Evaluation
+from pflow.inference.recall import RecallCheck
 from pflow.inference.target import Target
 from pflow.problems.base import Problem
 from pflow.provenance.code import entry_fingerprint
-from pflow.provenance.record import file_hash
 from pflow.storage.evaluations import EvaluationStore, finished_run
+from pflow.storage.origins import file_hash
 
 __all__ = ["build_target", "evaluations_to_reuse", "target_identity"]
 
@@ -56,6 +57,7 @@ def build_target(
         store=EvaluationStore(store, identity),
         sources=_random_sources(method),
         seed=settings.seed,
+        recall=RecallCheck(f"run `python -m pflow forget {settings.experiment}` and snakemake"),
     )
 
 
@@ -63,11 +65,14 @@ def evaluations_to_reuse(target: Target, store: Path | None) -> Evaluation | Non
     """The evaluations of another method's completed run; None where none is to be reused.
 
     Raises:
-        PflowError: its store is missing, damaged or of another target.
+        PflowError: its store is missing, damaged or of another target, or the operator answers
+            otherwise now.
     """
     if store is None:
         return None
-    return target.recalled(finished_run(store, target.store.identity))
+    rows = finished_run(store, target.store.identity)
+    target.check_recalled(rows)
+    return target.recalled(rows)
 
 
 def target_identity(

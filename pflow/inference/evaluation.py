@@ -76,6 +76,7 @@ class Ledger:
         points: those whose value and gradient this run has requested.
         recalled: those among them that were read from the store of evaluations, without a call of
             the operator.
+        checked: recalled points that were evaluated again, to see whether they still hold.
         forwards: points evaluated without a gradient.
         invalid: points that were NaN or infinite.
         seconds: time in the operator.
@@ -85,6 +86,7 @@ class Ledger:
 
     points: int = 0
     recalled: int = 0
+    checked: int = 0
     forwards: int = 0
     invalid: int = 0
     seconds: float = 0.0

@@ -11,6 +11,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -19,12 +20,12 @@ import numpy as np
 import torch
 
 from pflow.errors import PflowError
-from pflow.inference.laplace import LARGEST, LaplaceCoordinates, laplace_coordinates
+from pflow.execution.forked import ForkedCalls
+from pflow.inference.chain_density import ChainDensity, ChainSpace, point_function
 from pflow.inference.target import Target
+from pflow.storage.kept_points import KeptPoints
 
 __all__ = ["Chains", "convergence", "run_nuts"]
-
-MANY = 32  # unknowns from which finding good coordinates pays
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,12 @@ def run_nuts(
     seed: int,
     start: np.ndarray,
     tell: Callable[[int, int], None] = lambda steps, total: None,
+    processes: int = 1,
+    kept: KeptPoints | None = None,
 ) -> Chains:
-    """Chains of the posterior, one after the other, in float64; every step costs evaluations,
-    counted by the target's ledger.
+    """Chains of the posterior in float64; every step costs evaluations, counted by the target's
+    ledger. As many chains run at the same time as there are processes; the draws do not depend on
+    it.
 
     A point at which the operator raises an exception, or where value or gradient are NaN or
     infinite, is rejected and counted.
@@ -77,19 +81,26 @@ def run_nuts(
         start: where to begin, (several, *model), one of them for each chain at random; draws of the
             prior are good.
         tell: called after each step of a chain with the steps so far and those of all chains.
+        processes: that evaluate the operator.
+        kept: answers of a killed run, from which this one continues.
 
     Raises:
         PflowError: nutpie is not installed, or the sampler cannot start.
     """
     nutpie = _require_nutpie()  # before anything is spent
-    space = _Space.of(target, seed)
+    space = ChainSpace.of(target, seed)
     places = space.of_models(torch.from_numpy(np.asarray(start, dtype=np.float64)))
-    density = _Density(target, space)
-    model = _compiled_model(nutpie, density, places, tell, chains * (tune + draws))
-    try:
-        trace = _sample(nutpie, model, draws=draws, tune=tune, chains=chains, seed=seed)
-    except Exception as error:  # nutpie raises what its Rust side says
-        raise PflowError(_why_stopped(error, density)) from error
+    processes = min(processes, chains)
+    ask = point_function(target, space)
+    with ForkedCalls(ask, processes) if processes > 1 else nullcontext(ask) as answers:
+        density = ChainDensity(target.ledger, answers, kept or KeptPoints(None, "", 0))
+        model = _compiled_model(nutpie, density, space, places, tell, chains * (tune + draws))
+        try:
+            trace = _sample(
+                nutpie, model, draws=draws, tune=tune, chains=chains, seed=seed, cores=processes
+            )
+        except Exception as error:  # nutpie raises what its Rust side says
+            raise PflowError(_why_stopped(error, density)) from error
     stats = trace.sample_stats
     adapting = np.asarray(trace.warmup_sample_stats["n_steps"].values).sum(1, keepdims=True)
     return Chains(
@@ -100,62 +111,6 @@ def run_nuts(
         density.rejected,
         density.first_failure,
     )
-
-
-@dataclass(frozen=True)
-class _Space:
-    """Where the chains move: flattened models, or the coordinates of `pflow.inference.laplace`."""
-
-    shape: tuple[int, ...]
-    coordinates: LaplaceCoordinates | None
-
-    @classmethod
-    def of(cls, target: Target, seed: int) -> _Space:
-        shape = target.problem.model_shape
-        wanted = MANY <= math.prod(shape) <= LARGEST
-        random = torch.Generator().manual_seed(seed)
-        return cls(shape, laplace_coordinates(target, random) if wanted else None)
-
-    def of_models(self, x: torch.Tensor) -> np.ndarray:
-        """Points of the chains, (several, unknowns), for models (several, *model)."""
-        flat = x.flatten(1) if self.coordinates is None else self.coordinates.of_model(x)
-        return flat.contiguous().numpy()
-
-    def model(self, flat: np.ndarray) -> torch.Tensor:
-        """The model (1, *model) at one point of a chain."""
-        point = torch.from_numpy(np.array(flat, dtype=np.float64))
-        if self.coordinates is None:
-            return point.reshape(1, *self.shape)
-        return self.coordinates.model(point[None])
-
-    def pull(self, score: torch.Tensor) -> torch.Tensor:
-        """The gradient with respect to the point, for one with respect to the model."""
-        return score if self.coordinates is None else self.coordinates.pull(score)
-
-
-class _Density:
-    """log p~ and its gradient at one point of a chain; counts the points that must be rejected."""
-
-    def __init__(self, target: Target, space: _Space) -> None:
-        self.target, self.space = target, space
-        self.calls, self.rejected, self.first_failure = 0, 0, ""
-
-    def __call__(self, flat: np.ndarray) -> tuple[float, np.ndarray]:
-        self.calls += 1
-        try:
-            evaluated = self.target.evaluate(self.space.model(flat))
-            score = self.space.pull(evaluated.score)
-        except Exception as error:  # whatever the user's operator raises at an extreme point
-            raise self._reject(f"{type(error).__name__}: {error}") from error
-        value, gradient = float(evaluated.log_density), score.numpy().reshape(-1)
-        if not (math.isfinite(value) and np.isfinite(gradient).all()):
-            raise self._reject("the density or its gradient is NaN or infinite")
-        return value, gradient
-
-    def _reject(self, reason: str) -> _Recoverable:
-        self.rejected += 1
-        self.first_failure = self.first_failure or reason
-        return _Recoverable(reason)
 
 
 def _require_nutpie() -> ModuleType:
@@ -173,15 +128,16 @@ def _require_nutpie() -> ModuleType:
 
 def _compiled_model(
     nutpie: ModuleType,
-    density: _Density,
+    density: ChainDensity,
+    space: ChainSpace,
     places: np.ndarray,
     tell: Callable[[int, int], None],
     total_steps: int,
 ) -> Any:
     """The posterior as nutpie wants it: functions of flat arrays."""
-    steps, space = itertools.count(1), density.space
+    steps = itertools.count(1)
 
-    def make_log_density(**_: object) -> _Density:
+    def make_log_density(**_: object) -> ChainDensity:
         return density
 
     def make_expand(seed1: int, seed2: int, chain: int, **_: object):
@@ -207,9 +163,9 @@ def _compiled_model(
 
 
 def _sample(
-    nutpie: ModuleType, model: Any, *, draws: int, tune: int, chains: int, seed: int
+    nutpie: ModuleType, model: Any, *, draws: int, tune: int, chains: int, seed: int, cores: int
 ) -> Any:
-    """One chain after the other, as ArviZ's groups of draws."""
+    """`cores` chains at a time, as ArviZ's groups of draws."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return nutpie.sample(
@@ -217,14 +173,14 @@ def _sample(
             draws=draws,
             tune=tune,
             chains=chains,
-            cores=1,
+            cores=cores,
             seed=seed,
             save_warmup=True,
             progress_bar=False,
         )
 
 
-def _why_stopped(error: Exception, density: _Density) -> str:
+def _why_stopped(error: Exception, density: ChainDensity) -> str:
     """One line from what nutpie's Rust side said, and what the operator did."""
     way_out = "check the operator and its gradient, or set `reference.kind: none`"
     if density.rejected:
@@ -233,12 +189,6 @@ def _why_stopped(error: Exception, density: _Density) -> str:
             f" because of {density.first_failure}: {way_out}"
         )
     return f"NUTS stopped ({str(error).splitlines()[0]}): {way_out}"
-
-
-class _Recoverable(ValueError):
-    """nutpie rejects the step instead of stopping when an error says so."""
-
-    is_recoverable = True
 
 
 def convergence(chains: Chains) -> dict[str, float]:

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from pflow.errors import PflowError
 from pflow.inference.evaluation import STORED_FIELDS, Evaluation, Ledger
+from pflow.inference.recall import RecallCheck
 from pflow.problems.base import Problem
 from pflow.storage.evaluations import EvaluationStore
 
@@ -44,6 +45,7 @@ class Target:
         problem: prior, operators and noise.
         y: the observation, (1, *data).
         store: earlier evaluations; they are reused, and new ones are added.
+        recall: which of the reused ones are evaluated again, to see whether they still hold.
         gradient: False for values alone: scores are then zero and not computed.
         sources: k, the number of random sources per point; 0 for all of them.
         seed: of the random sources.
@@ -70,6 +72,7 @@ class Target:
     store: EvaluationStore = field(default_factory=lambda: EvaluationStore(None))
     sources: int = 0
     seed: int = 0
+    recall: RecallCheck = field(default_factory=RecallCheck)
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -97,6 +100,21 @@ class Target:
         """Rows of a store as an evaluation; costs nothing."""
         return Evaluation.from_rows(rows, self.y.device)
 
+    def check_recalled(self, rows: dict[str, np.ndarray]) -> None:
+        """Evaluate some rows of a store again: about 1 %, at least one a run. They cost operator
+        time and count as checked, not as evaluations.
+
+        Raises:
+            PflowError: the operator answers otherwise.
+        """
+        chosen = self.recall.choose(rows["x"])
+        if not chosen:
+            return
+        stored = {name: values[chosen] for name, values in rows.items()}
+        answers = self._ask(torch.from_numpy(stored["x"]).to(self.y.device), stored["x"], 0)
+        self.ledger.checked += len(chosen)
+        self.recall.compare(stored, answers, self.store.rows if len(self.store) else rows)
+
     def evaluate(self, x: Tensor, round_number: int = 0) -> Evaluation:
         """Value and score at each of the points `x`, (batch, *model); costs `batch` evaluations, or
         the share of them that subsets cost.
@@ -109,6 +127,8 @@ class Target:
         points = x.cpu().numpy()
         rows = self.store.find(points)
         new = [k for k, row in enumerate(rows.tolist()) if row < 0]
+        if (earlier := rows[(rows >= 0) & (rows < self.store.loaded)]).size:
+            self.check_recalled(self.store.take(earlier, STORED_FIELDS))
         if new:
             part = (
                 slice(None) if len(new) == len(points) else new

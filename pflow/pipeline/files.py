@@ -42,6 +42,16 @@ class ExperimentFiles:
         """The observations."""
         return _roots(map(self.folder.observation, self.settings.observations))
 
+    def measured_observations(self) -> list[str]:
+        """The observations that are measured data."""
+        entries = self.settings.observations.items()
+        names = [name for name, observation in entries if observation.file is not None]
+        return _roots(map(self.folder.observation, names))
+
+    def observation(self, observation: str) -> str:
+        """One observation, of the configuration or a replicate."""
+        return str(root_file(self.folder.observation(observation)))
+
     def operator(self) -> list[str]:
         """The check of the operator; empty without an operator (pairs alone)."""
         return [str(self.folder.operator)] if has_operator(self.settings.problem) else []

@@ -8,13 +8,32 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pflow.config.jobs import ObserveJobSettings, SimulateJobSettings
 from pflow.config.priors import FlowPriorSettings, GaussianPriorSettings, ProblemPriorSettings
 from pflow.pipeline.files import ExperimentFiles
-from pflow.pipeline.job_settings import prior_of
+from pflow.pipeline.job_settings import observe, prior_of, simulate
 from pflow.pipeline.resources import JobResources
 from pflow.storage.formats import tracked_files
+from pflow.storage.layout import RunFolder, root_file
 
-__all__ = ["JobInputs"]
+__all__ = ["ONLY_THERE", "JobInputs", "data_files"]
+
+# `operator`: measured anew, its cost is never quite the same. `checked`: a training begins after
+# the checks of the operator and of measured data, whose mistakes it would not show.
+ONLY_THERE = ("operator", "checked")
+
+
+def data_files(settings: Any) -> list[str]:
+    """The user's files that a job with these settings reads: pairs, a measured observation, or
+    images that models are drawn from.
+    """
+    if isinstance(settings, SimulateJobSettings) and settings.source:
+        return tracked_files(settings.source.file)
+    if isinstance(settings, ObserveJobSettings) and settings.observation.file:
+        return tracked_files(Path(settings.observation.file))
+    drawn = isinstance(settings, SimulateJobSettings | ObserveJobSettings)
+    images = getattr(settings.problem, "images", None) if drawn else None
+    return tracked_files(Path(images)) if images else []
 
 
 class JobInputs(JobResources):
@@ -24,25 +43,108 @@ class JobInputs(JobResources):
         """The files of one experiment."""
         return ExperimentFiles(self.layout.experiment(experiment), self.experiment(experiment))
 
-    def pairs_files(self, wildcards: Any) -> list[str]:
-        """The user's file of pairs: shards are made again when it changes."""
-        pairs = self.experiment(wildcards.experiment).pairs
-        return self._images(wildcards) if pairs is None else tracked_files(pairs.file)
+    def inputs_of(self, stage: str, wildcards: Any) -> dict[str, list[str]]:
+        """The inputs of a job by name.
 
-    def measured_files(self, wildcards: Any) -> list[str]:
-        """The user's file of a measured observation; a replicate, which is not in the
-        configuration, is simulated.
+        `data` are files of the user. Those of `ONLY_THERE` have to be there, and decide nothing.
         """
-        observations = self.experiment(wildcards.experiment).observations
-        observation = observations.get(wildcards.observation)
-        if observation is None or observation.file is None:
-            return self._images(wildcards)
-        return tracked_files(Path(observation.file))
+        return getattr(self, f"_{stage}")(wildcards)
 
-    def _images(self, wildcards: Any) -> list[str]:
-        """The file that the models come from."""
-        file = getattr(self.experiment(wildcards.experiment).problem, "images", None)
-        return [] if file is None else tracked_files(Path(file))
+    def _simulate(self, wildcards: Any) -> dict[str, list[str]]:
+        e, name = self.experiment(wildcards.experiment), wildcards.experiment
+        return {"data": data_files(simulate(e, name, wildcards.split, wildcards.shard))}
+
+    def _observe(self, wildcards: Any) -> dict[str, list[str]]:
+        e, name = self.experiment(wildcards.experiment), wildcards.experiment
+        return {"data": data_files(observe(e, name, wildcards.observation))}
+
+    def _check_operator(self, wildcards: Any) -> dict[str, list[str]]:
+        return {}
+
+    def _spectrum(self, wildcards: Any) -> dict[str, list[str]]:
+        return {"train": self.files(wildcards.experiment).shards("train")}
+
+    def _reference(self, wildcards: Any) -> dict[str, list[str]]:
+        files = self.files(wildcards.experiment)
+        gaussian = files.settings.reference.kind == "gaussian"
+        return {
+            "observation": [files.observation(wildcards.observation)],
+            "prior": files.spectrum() if gaussian else [],
+        }
+
+    def _pretrain(self, wildcards: Any) -> dict[str, list[str]]:
+        files = self.files(wildcards.experiment)
+        return {
+            "train": files.shards("train"),
+            "validation": files.shards("validation"),
+            "checked": [*files.operator(), *files.measured_observations()],
+        }
+
+    def _calibrate(self, wildcards: Any) -> dict[str, list[str]]:
+        files = self.files(wildcards.experiment)
+        return {
+            "flow": [str(files.folder.pretrained(wildcards.flow).weights)],
+            "train": files.shards("train")[:1],
+            "test": files.shards("test")[:1],
+            "observations": files.observations(),
+        }
+
+    def _calibrate_method(self, wildcards: Any) -> dict[str, list[str]]:
+        files = self.files(wildcards.experiment)
+        return {
+            "flows": files.replicate_flows(wildcards.method),
+            "observations": files.replicate_observations(wildcards.method),
+        }
+
+    def _finetune(self, wildcards: Any) -> dict[str, list[str]]:
+        files = self.files(wildcards.experiment)
+        return {
+            "start": self.start_weights(wildcards),
+            "prior": self.prior_file(wildcards),
+            "reused": self.reused_weights(wildcards),
+            "observation": [files.observation(wildcards.observation)],
+            "operator": files.operator(),
+        }
+
+    def _sample(self, wildcards: Any) -> dict[str, list[str]]:
+        files = self.files(wildcards.experiment)
+        return {
+            "flow": [str(self._run(wildcards).weights)],
+            "prior": self.prior_file(wildcards),
+            "observation": [files.observation(wildcards.observation)],
+        }
+
+    def _evaluate(self, wildcards: Any) -> dict[str, list[str]]:
+        files, run = self.files(wildcards.experiment), self._run(wildcards)
+        return {
+            "posterior": [str(root_file(run.posterior))],
+            "flow": [str(run.weights)],
+            "prior": self.prior_file(wildcards),
+            "reference": files.reference(wildcards.observation),
+            "calibration": self.calibration_of(wildcards),
+            "method_calibration": files.method_calibration(wildcards.method),
+        }
+
+    def _figures(self, wildcards: Any) -> dict[str, list[str]]:
+        files = self.files(wildcards.experiment)
+        return {
+            "pairs": files.all_shards(),
+            "observations": files.observations(),
+            "references": files.references(),
+            "training": files.flows(lambda flow: flow.history),
+            "histories": files.runs(lambda run: run.history),
+            "calibrations": files.flows(lambda flow: flow.calibration),
+            "metrics": files.runs(lambda run: run.metrics),
+            "posteriors": files.runs(lambda run: root_file(run.posterior)),
+        }
+
+    def _report(self, wildcards: Any) -> dict[str, list[str]]:
+        all_files = [self.files(name) for name in self.configuration.experiments]
+        return {
+            "metrics": [f for files in all_files for f in files.runs(lambda run: run.metrics)],
+            "figures": [f for files in all_files for f in files.figures()],
+            "operators": [f for files in all_files for f in files.operator()],
+        }
 
     def start_weights(self, wildcards: Any) -> list[str]:
         """The pretrained weights that a method starts from."""
@@ -71,18 +173,9 @@ class JobInputs(JobResources):
         flow = prior.flow if isinstance(prior, FlowPriorSettings) else self._method(wildcards).flow
         return [str(files.folder.pretrained(flow).weights)]
 
-    def reference_prior(self, wildcards: Any) -> list[str]:
-        """The spectrum behind a Gaussian reference."""
-        wanted = self.experiment(wildcards.experiment).reference.kind == "gaussian"
-        return self.files(wildcards.experiment).spectrum() if wanted else []
-
     def wants_cost(self, wildcards: Any) -> bool:
         """Whether the choice of the method depends on the measured cost of the operator."""
         return self._method(wildcards).tag_value == "auto"
-
-    def reference_of(self, wildcards: Any) -> list[str]:
-        """The reference of one observation."""
-        return self.files(wildcards.experiment).reference(wildcards.observation)
 
     def calibration_of(self, wildcards: Any) -> list[str]:
         """The calibration of the flow that a method starts from."""
@@ -91,17 +184,9 @@ class JobInputs(JobResources):
         flow = self._method(wildcards).flow
         return [str(self.files(wildcards.experiment).folder.pretrained(flow).calibration)]
 
-    def method_calibration(self, wildcards: Any) -> list[str]:
-        """The calibration of a method over replicate observations."""
-        return self.files(wildcards.experiment).method_calibration(wildcards.method)
-
-    def replicate_flows(self, wildcards: Any) -> list[str]:
-        """A method's weights at each of its replicate observations."""
-        return self.files(wildcards.experiment).replicate_flows(wildcards.method)
-
-    def replicate_observations(self, wildcards: Any) -> list[str]:
-        """The replicate observations of a method."""
-        return self.files(wildcards.experiment).replicate_observations(wildcards.method)
+    def _run(self, wildcards: Any) -> RunFolder:
+        folder = self.files(wildcards.experiment).folder
+        return folder.run(wildcards.observation, wildcards.method, wildcards.seed)
 
     def _method(self, wildcards: Any) -> Any:
         return self.experiment(wildcards.experiment).finetune[wildcards.method]

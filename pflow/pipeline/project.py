@@ -10,11 +10,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
+from pflow.config.results_folder import results_folder
 from pflow.errors import PflowError
 from pflow.execution.controlled import run_controlled
 from pflow.pipeline.checks import check_yaml
+from pflow.storage.layout import Layout
 
-__all__ = ["new", "run"]
+__all__ = ["new", "results_of", "run"]
 
 PACKAGE = Path(__file__).resolve().parents[1]
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -62,12 +66,7 @@ def run(configuration: Path, arguments: Sequence[str]) -> int:
     Raises:
         PflowError: the file is not there or not YAML, or pflow is installed without its rules.
     """
-    if not configuration.is_file():
-        raise PflowError(
-            f"{configuration} is not there: {configuration.absolute()}: name your configuration"
-            " (`python -m pflow new my_problem` writes one)"
-        )
-    check_yaml(configuration)
+    _require(configuration)
     command = [
         sys.executable,
         "-m",
@@ -81,6 +80,27 @@ def run(configuration: Path, arguments: Sequence[str]) -> int:
         *arguments,
     ]
     return run_controlled(command)
+
+
+def results_of(configuration: Path) -> Layout:
+    """The folder of results that a configuration names, whatever else stands in it.
+
+    Raises:
+        PflowError: the file is not there or not YAML, or names no folder.
+    """
+    _require(configuration)
+    settings = yaml.safe_load(configuration.read_text(encoding="utf-8"))
+    named = settings.get("results") if isinstance(settings, dict) else None
+    return Layout(Path(results_folder(str(named or "results"))))
+
+
+def _require(configuration: Path) -> None:
+    if not configuration.is_file():
+        raise PflowError(
+            f"{configuration} is not there: {configuration.absolute()}: name your configuration"
+            " (`python -m pflow new my_problem` writes one)"
+        )
+    check_yaml(configuration)
 
 
 def _snakefile() -> Path:

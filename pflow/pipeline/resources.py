@@ -35,6 +35,11 @@ class JobResources:
         """CPU threads of a training job."""
         return self.experiment(wildcards.experiment).resources.threads
 
+    def chains(self, wildcards: Any) -> int:
+        """CPU threads of a reference: one for each chain of NUTS."""
+        reference = self.experiment(wildcards.experiment).reference
+        return reference.chains if reference.kind == "nuts" else 1
+
     def workers(self, wildcards: Any) -> int:
         """Processes that evaluate the operator."""
         return getattr(self.experiment(wildcards.experiment).problem, "workers", 1)

@@ -11,17 +11,21 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pflow.config.decoding import decode
 from pflow.config.jobs import with_workers
 from pflow.errors import PflowError
 from pflow.execution.finished import keep_finished, made, restore_finished
 from pflow.execution.job import job
+from pflow.execution.origin import forget_origin, input_states, record_origin
+from pflow.pipeline.inputs import data_files
+from pflow.pipeline.long_arguments import expanded, settings_text
 from pflow.pipeline.stage import Stage
 from pflow.provenance.planned import load_planned_code
 from pflow.provenance.record import identity, provenance
-from pflow.storage.layout import CheckpointFolder
+from pflow.storage.layout import CheckpointFolder, root_file
+from pflow.storage.origins import file_hash
 
 __all__ = ["process_count", "run_stage"]
 
@@ -40,10 +44,16 @@ def run_stage(
         PflowError: a setting or an input is invalid, or the code was changed after the job was
             planned.
     """
-    text = _settings_text(options.settings)
+    text = settings_text(options.settings)
     load_planned_code(stage.name, text)
+    for argument in stage.arguments:
+        if argument.kind == "inputs":
+            given = getattr(options, argument.parameter)
+            setattr(options, argument.parameter, expanded(given, f"--{argument.name}"))
     settings = _with_execution(decode(stage.settings, json.loads(text), ""), options)
-    record = provenance(stage.name, text, _inputs(stage, options))
+    inputs = _inputs(stage, options)
+    hashes = {one.name: file_hash(one.path) for one in inputs if one.path.is_file()}
+    record = provenance(stage.name, text, hashes)
     paths = {
         argument.parameter: getattr(options, argument.parameter) for argument in stage.arguments
     }
@@ -54,7 +64,14 @@ def run_stage(
         if is_worker():
             return work()
         work = functools.partial(_share, options)
-    _hold(options, identity(record), work)
+    read = input_states(
+        stage.outputs(options.out)[0],
+        [one.path for one in inputs if one.decides],
+        data_files(settings),
+    )
+    code = record["code_fingerprint"]
+    record_results = functools.partial(record_origin, stage.name, text, code, read)
+    _hold(stage, options, identity(record), work, record_results)
 
 
 def process_count(options: argparse.Namespace) -> int:
@@ -62,10 +79,17 @@ def process_count(options: argparse.Namespace) -> int:
     return getattr(options, "devices", 1) * getattr(options, "nodes", 1)
 
 
-def _hold(options: argparse.Namespace, wanted: str, work: Callable[[], None]) -> None:
-    """Do the work under the job's lock, unless its result exists by then."""
+def _hold(
+    stage: Stage,
+    options: argparse.Namespace,
+    wanted: str,
+    work: Callable[[], None],
+    record_results: Callable[[list[Path]], None],
+) -> None:
+    """Do the work under the job's lock, unless its result exists by then, and record its origin."""
     checkpoint = getattr(options, "checkpoint", None)
     with job(options.out, checkpoint, wanted, options.attempt) as lock:
+        forget_origin(stage.outputs(options.out)[0])
         if checkpoint and restore_finished(options.out, checkpoint, wanted):
             print("made by an earlier job, whose end was not seen: nothing to do", file=sys.stderr)
         elif lock.waited and made(options.out, wanted):
@@ -74,6 +98,7 @@ def _hold(options: argparse.Namespace, wanted: str, work: Callable[[], None]) ->
             work()
             if checkpoint:
                 keep_finished(options.out, checkpoint)
+        record_results(stage.outputs(options.out))
 
 
 def _share(options: argparse.Namespace) -> None:
@@ -92,13 +117,21 @@ def _with_execution(settings: Any, options: argparse.Namespace) -> Any:
     return dataclasses.replace(settings, problem=with_workers(settings.problem, workers))
 
 
-def _inputs(stage: Stage, options: argparse.Namespace) -> dict[str, Path]:
-    """The input files by name, for the provenance; folders have no hash.
+class Input(NamedTuple):
+    """A file or folder that the command line names; a store is its root file."""
+
+    name: str
+    path: Path
+    decides: bool
+
+
+def _inputs(stage: Stage, options: argparse.Namespace) -> list[Input]:
+    """The inputs on the command line.
 
     Raises:
         PflowError: one is not there.
     """
-    inputs = {}
+    inputs = []
     for argument in stage.arguments:
         value = getattr(options, argument.parameter)
         many = argument.kind == "inputs"
@@ -110,22 +143,7 @@ def _inputs(stage: Stage, options: argparse.Namespace) -> dict[str, Path]:
                     f"--{argument.name} (={path}) must exist: run the stage that makes it, or"
                     " `snakemake`"
                 )
-            if path.is_file():
-                inputs[f"{argument.name}-{i}" if many else argument.name] = path
+            name = f"{argument.name}-{i}" if many else argument.name
+            root = root_file(path)
+            inputs.append(Input(name, root if root.is_file() else path, argument.decides))
     return inputs
-
-
-def _settings_text(given: str) -> str:
-    """The JSON text itself, or the content of the file that `given` names."""
-    text = given
-    if not given.lstrip().startswith(("{", "[")):
-        try:
-            text = Path(given).read_text(encoding="utf-8")
-        except OSError as error:
-            raise PflowError(
-                f"--settings (={given}) must be JSON text or a readable file: {error.strerror}"
-            ) from error
-    try:
-        return json.dumps(json.loads(text), sort_keys=True)
-    except json.JSONDecodeError as error:
-        raise PflowError(f"--settings is not valid JSON: {error}") from error

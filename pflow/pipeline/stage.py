@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from pflow.pipeline.files import ExperimentFiles
+from pflow.storage.layout import one_result
 
 __all__ = ["Argument", "Kind", "Option", "Stage"]
 
@@ -22,11 +24,13 @@ class Argument:
         name: the option without its dashes.
         kind: `inputs` are one or more; an `optional input` may be absent.
         help: one line.
+        decides: whether the result is made again when this input changes.
     """
 
     name: str
     kind: Kind
     help: str
+    decides: bool = True
 
     @property
     def parameter(self) -> str:
@@ -50,6 +54,7 @@ class Stage:
             again when a job needs them.
         option: option of the execution besides threads: `workers` evaluate the operator, `devices`
             (on `nodes`) share a training.
+        outputs: the result files of a job, the main one first, from the path `out`.
     """
 
     name: str
@@ -60,3 +65,4 @@ class Stage:
     files: Callable[[ExperimentFiles], list[str]] | None
     product: bool = True
     option: Option | None = None
+    outputs: Callable[[Path], list[Path]] = one_result

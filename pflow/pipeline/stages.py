@@ -15,7 +15,7 @@ from pflow.config.experiment import Configuration
 from pflow.pipeline import job_settings
 from pflow.pipeline.files import ExperimentFiles
 from pflow.pipeline.stage import Argument, Stage
-from pflow.storage.layout import root_file
+from pflow.storage.layout import calibration_results, figure_results, flow_results, root_file
 
 __all__ = ["STAGES", "settings_for"]
 
@@ -101,6 +101,7 @@ _ALL = (
             OBSERVATION,
             Argument("prior", "optional input", "spectrum of a Gaussian reference"),
             STORE,
+            Argument("points", "output", "file that holds the evaluations of a killed NUTS run"),
         ),
         ExperimentFiles.references,
         option="workers",
@@ -118,6 +119,7 @@ _ALL = (
         ),
         lambda files: files.flows(lambda flow: flow.weights),
         option="devices",
+        outputs=flow_results,
     ),
     Stage(
         "calibrate",
@@ -136,6 +138,7 @@ _ALL = (
             ),
         ),
         lambda files: files.flows(lambda flow: flow.calibration),
+        outputs=calibration_results,
     ),
     Stage(
         "calibrate_method",
@@ -166,6 +169,7 @@ _ALL = (
                 "operator",
                 "optional input",
                 "operator.json, whose measured cost decides `objective: auto`",
+                decides=False,  # measured anew, the cost is never quite the same
             ),
             Argument(
                 "reuse",
@@ -178,6 +182,7 @@ _ALL = (
         ),
         lambda files: files.runs(lambda run: run.weights),
         option="workers",
+        outputs=flow_results,
     ),
     Stage(
         "sample",
@@ -226,6 +231,7 @@ _ALL = (
             Argument("out", "output", "folder of figures"),
         ),
         ExperimentFiles.figures,
+        outputs=figure_results,
     ),
     Stage(
         "report",

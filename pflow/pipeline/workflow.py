@@ -10,19 +10,36 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pflow.config.loading import load_configuration
 from pflow.pipeline.checks import check_data_paths, check_writable
 from pflow.pipeline.inputs import JobInputs
+from pflow.pipeline.long_arguments import files_argument, settings_argument
 from pflow.pipeline.stages import STAGES, settings_for
 from pflow.provenance.planned import planned_code
 
-__all__ = ["Pipeline", "offer_this_python"]
+__all__ = ["RULES", "Pipeline", "offer_this_python"]
 
-ALL = "all"
+# Names of the rules, which are targets as experiments are.
+RULES = (
+    "all",
+    "simulate_shard",
+    "observe_data",
+    "check_forward_operator",
+    "estimate_spectrum",
+    "reference_posterior",
+    "pretrain_flow",
+    "finetune_flow",
+    "sample_posterior",
+    "calibrate_flow",
+    "calibrate_fine_tuning",
+    "evaluate_posterior",
+    "draw_figures",
+    "write_report",
+)
 
 
 def offer_this_python() -> None:
@@ -40,37 +57,44 @@ class Pipeline(JobInputs):
     """
 
     def __init__(self, config: dict[str, Any], folder: Path) -> None:
-        super().__init__(load_configuration(config, reserved=(*STAGES, ALL)))
+        super().__init__(load_configuration(config, reserved=(*STAGES, *RULES)))
         check_writable(self.layout.results)
         for name, experiment in self.configuration.experiments.items():
             check_data_paths(name, experiment)
-        # A job asks for its settings and for its code, one after the other.
-        self._text = lru_cache(maxsize=8)(self._settings_text)
+        # Asked for by the comparison of results, by the rules and by Snakemake.
+        self._text = cache(self._settings_text)
+        self._code = cache(self._code_text)
 
     # --- params: what invalidates a job ---
 
     def settings(self, stage: str) -> Callable[[Any], str]:
-        """The settings text of a job, as a function of its wildcards."""
-        return lambda wildcards: self._text(stage, tuple(wildcards.items()))
+        """The settings of a job as its command takes them, as a function of its wildcards."""
+        return lambda wildcards: settings_argument(
+            self._text(stage, tuple(wildcards.items())), self.layout.results
+        )
+
+    def listed(self, name: str) -> Callable[..., list[str]]:
+        """The inputs `name` of a job as its command takes them."""
+        return lambda wildcards, input: files_argument(input[name], self.layout.results)
 
     def code(self, stage: str) -> Callable[[Any], str]:
         """Fingerprint of the code that a job can reach, as a function of its wildcards."""
-        return lambda wildcards: (
-            f"code-{planned_code(stage, self._text(stage, tuple(wildcards.items())))}"
-        )
+        return lambda wildcards: self._code(stage, tuple(wildcards.items()))
 
     def _settings_text(self, stage: str, wildcards: tuple[tuple[str, str], ...]) -> str:
         return settings_for(self.configuration, stage, **dict(wildcards))
 
-    def pretraining_code(self, wildcards: Any) -> str:
-        """The same for a pretraining; constant with `track_code: false`, so that no change of code
+    def _code_text(self, stage: str, wildcards: tuple[tuple[str, str], ...]) -> str:
+        kept = self._kept_code(**dict(wildcards)) if stage == "pretrain" else None
+        return f"code-{kept or planned_code(stage, self._text(stage, wildcards))}"
+
+    def _kept_code(self, experiment: str, flow: str) -> str | None:
+        """The code that made a pretrained flow with `track_code: false`, so that no change of code
         reruns it.
         """
-        made_by = None
-        if not self.experiment(wildcards.experiment).flows[wildcards.flow].pretrain.track_code:
-            folder = self.layout.experiment(wildcards.experiment)
-            made_by = _recorded_code(folder.pretrained(wildcards.flow).about)
-        return f"code-{made_by}" if made_by else self.code("pretrain")(wildcards)
+        if self.experiment(experiment).flows[flow].pretrain.track_code:
+            return None
+        return _recorded_code(self.layout.experiment(experiment).pretrained(flow).about)
 
     # --- targets ---
 

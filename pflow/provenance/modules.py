@@ -1,7 +1,7 @@
 """The modules of pflow, read without importing them.
 
 The definitions of a file are cached in `__pycache__` under the hash of its bytes, because parsing
-takes longer than the rest of planning.
+takes longer than the rest of planning. A damaged cache is written anew.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -45,16 +46,13 @@ def module(name: str) -> Module:
     path = module_path(name)
     source = path.read_bytes()
     key = hashlib.sha256(_reader() + source).hexdigest()
-    try:
+    if key in _known():
         return _decoded(_known()[key])
-    except (KeyError, TypeError, ValueError, AttributeError):  # new, or a damaged file
-        try:
-            _known()[key] = read_module(source)
-        except SyntaxError as error:
-            raise PflowError(
-                f"{path}, line {error.lineno}: {error.msg}: correct this file"
-            ) from error
-        NEW.append(key)
+    try:
+        _known()[key] = read_module(source)
+    except SyntaxError as error:
+        raise PflowError(f"{path}, line {error.lineno}: {error.msg}: correct this file") from error
+    NEW.append(key)
     return _known()[key]
 
 
@@ -70,13 +68,14 @@ def keep_what_was_read() -> None:
         return
     NEW.clear()
     temporary = _cache_file().with_suffix(f".{os.getpid()}")
+    content = json.dumps(dict(list(_known().items())[-MOST_FILES:])).encode()
     try:
         temporary.parent.mkdir(exist_ok=True)
-        newest = dict(list(_known().items())[-MOST_FILES:])
-        temporary.write_text(json.dumps(newest), encoding="utf-8")
+        temporary.write_bytes(_checksum(content) + b"\n" + content)
         os.replace(temporary, _cache_file())
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def _decoded(kept: Any) -> Module:
@@ -98,7 +97,11 @@ def _cache_file() -> Path:
 @cache
 def _known() -> dict[str, Any]:
     try:
-        cached = json.loads(_cache_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        checksum, _, content = _cache_file().read_bytes().partition(b"\n")
+    except OSError:
         return {}
-    return cached if isinstance(cached, dict) else {}
+    return json.loads(content) if checksum == _checksum(content) else {}
+
+
+def _checksum(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()

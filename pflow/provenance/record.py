@@ -16,20 +16,20 @@ from typing import Any
 from pflow import __version__
 from pflow.provenance.code import code_fingerprint
 
-__all__ = ["file_hash", "identity", "provenance", "settings_hash"]
+__all__ = ["identity", "provenance", "settings_hash"]
 
 
 def provenance(
-    stage: str, settings: str, inputs: Mapping[str, Path] | None = None
+    stage: str, settings: str, inputs: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Plain data for the attributes of an output."""
+    """Plain data for the attributes of an output; `inputs` are hashes of files, by name."""
     return {
         "stage": stage,
         "code_version": code_version(),
         "code_fingerprint": code_fingerprint(stage, settings),
         "settings_hash": settings_hash(settings),
         "settings": settings,
-        "inputs": {name: file_hash(path) for name, path in (inputs or {}).items()},
+        "inputs": dict(inputs or {}),
         "software": software(),
     }
 
@@ -50,13 +50,6 @@ def identity(record: dict[str, Any]) -> str:
 def settings_hash(text: str) -> str:
     """Short fingerprint of a settings text."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def file_hash(path: str | Path) -> str:
-    """Short hash of a file's bytes; of a store, that of its root `zarr.json`, which holds the
-    content's hash.
-    """
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
 def software() -> dict[str, str]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pflow.storage.origins import require_unchanged
+
 __all__ = ["figures", "picture", "shrink"]
 
 # Bytes of PNG on the whole page; base64 makes them 10.5 MB, tables of many runs take some more, and
@@ -52,7 +54,12 @@ def shrink(pictures: list[dict[str, Any]], room: int = ROOM) -> None:
 
 
 def picture(file: Path, caption: str) -> dict[str, Any]:
-    """A PNG file as the template shows it."""
+    """A PNG file as the template shows it.
+
+    Raises:
+        PflowError: the file was changed after its job wrote it.
+    """
+    require_unchanged(file)
     content = file.read_bytes()
     size = (
         int.from_bytes(content[16:20], "big"),

@@ -16,6 +16,7 @@ from pflow.report.columns import ACCURACY, COST, REACHED, SUMMARY
 from pflow.report.numbers import Cell, format_number, over_seeds
 from pflow.report.trust import EVIDENCE, verdict_of
 from pflow.storage.layout import ExperimentFolder
+from pflow.storage.origins import require_unchanged
 
 __all__ = ["Reader", "Run", "closest_to_posterior", "finding", "method_row", "read_run"]
 
@@ -34,7 +35,7 @@ class Run:
 @dataclass
 class Reader:
     """Reads files of a results folder; a damaged file is reported on the page and treated as
-    missing.
+    missing. A file that was changed after its job wrote it raises PflowError.
     """
 
     folder: Path
@@ -43,6 +44,7 @@ class Reader:
     def json(self, file: Path) -> dict[str, Any] | None:
         if not file.is_file():
             return None
+        require_unchanged(file)
         path = file.relative_to(self.folder).as_posix()
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
@@ -88,6 +90,9 @@ def method_row(runs: Sequence[Run]) -> dict[str, Any]:
         "devices": sorted({device for device in devices if device}),
         "stop_reasons": sorted(
             {run.flow["stop_reason"] for run in finished if run.flow.get("stop_reason")}
+        ),
+        "starts": sorted(
+            {run.flow["start_note"] for run in finished if run.flow.get("start_note")}
         ),
         "skipped": sum(run.flow.get("skipped_steps") or 0 for run in finished),
     }

@@ -127,6 +127,7 @@ def _facts(settings: FinetuneJobSettings, result: FinetuneResult) -> dict[str, A
         "own_evaluations": own,
         "reused_evaluations": reused,
         "recalled_evaluations": ledger.recalled,
+        "checked_evaluations": ledger.checked,
         "invalid_evaluations": ledger.invalid,
         "operator_seconds": round(ledger.seconds, 3),
     }
@@ -140,6 +141,7 @@ def _notes(result: FinetuneResult) -> dict[str, Any]:
     free_seconds = (result.state.seconds - ledger.seconds) / max(1, ledger.points)
     notes = {
         "seconds_per_step": result.seconds_per_step,
+        "start_note": result.start_note or None,
         "diagnosis": result.diagnosis,
         "warning": result.warning,
         "latent_correction": result.latent_correction or None,

@@ -59,15 +59,13 @@ def measured(wanted: ObservationSettings, problem: Problem) -> np.ndarray:
     """
     path = Path(wanted.file)
     name, found = header(path, wanted.variable, "variable")
-    y = read_whole(path, name)
-    if y.shape == (1, *problem.data_shape):  # a batch of one, as a simulation writes it
-        y = y[0]
-    if y.shape != tuple(problem.data_shape):
+    one = tuple(problem.data_shape)
+    if found.shape not in (one, (1, *one)):  # a batch of one, as a simulation writes it
         raise PflowError(
             f"{path}: `{name or wanted.variable}` has the shape {found.shape}, and one observation"
-            f" has {tuple(problem.data_shape)}: bring it to that shape; several observations need a"
-            " file each"
+            f" has {one}: bring it to that shape; several observations need a file each"
         )
+    y = read_whole(path, name).reshape(one)
     if (
         problem.noise is not None
     ):  # data that the noise knows to be missing may be anything in the file

@@ -4,13 +4,14 @@ NUTS.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from pflow.config.jobs import ReferenceJobSettings
+from pflow.config.jobs import ReferenceJobSettings, with_workers
 from pflow.config.trust import ReferenceSettings
 from pflow.diagnostics.images import wiener_estimate
 from pflow.errors import PflowError
@@ -22,9 +23,11 @@ from pflow.inference.target import Target
 from pflow.operators.romberg import RombergOperator
 from pflow.problems.base import Problem
 from pflow.problems.prior_override import PriorOverride
+from pflow.provenance.record import identity
 from pflow.stages.io.gaussian_prior import with_gaussian_prior
 from pflow.stages.io.inputs import problem_from, read_observation
 from pflow.storage.arviz_schema import chains_dataset, draws_dataset, point_dataset
+from pflow.storage.kept_points import KeptPoints
 from pflow.storage.store import write_datatree
 
 __all__ = ["reference", "require_convergence"]
@@ -37,21 +40,30 @@ def reference(
     observation: Path,
     out: Path,
     prior: Path | None = None,
+    points: Path | None = None,
     threads: int = 1,
 ) -> None:
     """Write draws (group `posterior`) and their log density; where exact, also the low-fidelity
-    posterior beside them.
+    posterior beside them. NUTS runs as many chains at the same time as there are threads, and keeps
+    its evaluations in the file `points` until it has ended, so that a killed run continues.
 
     Raises:
         PflowError: no exact posterior is known, or NUTS did not converge.
     """
-    select_device("cpu", threads)
-    problem = problem_from(settings.problem)
+    nuts = settings.reference.kind == "nuts"
+    # Chains that run in processes of their own need no further ones for the operator.
+    chosen = with_workers(settings.problem, 1) if nuts and threads > 1 else settings.problem
+    select_device("cpu", 1 if nuts else threads)
+    problem = problem_from(chosen)
     y = read_observation(observation, problem)
     if settings.reference.kind == "gaussian":
         problem = with_gaussian_prior(problem, prior)
-    make = {"exact": _exact, "nuts": _nuts, "gaussian": _gaussian}[settings.reference.kind]
-    groups, facts = make(problem, y, settings)
+    if nuts:
+        kept = KeptPoints(points, identity(record), math.prod(problem.model_shape))
+        groups, facts = _nuts(problem, y, settings, threads, kept)
+    else:
+        make = {"exact": _exact, "gaussian": _gaussian}[settings.reference.kind]
+        groups, facts = make(problem, y, settings)
     attributes = {
         "kind": settings.reference.kind,
         "experiment": settings.experiment,
@@ -61,6 +73,8 @@ def reference(
         "code_version": record["code_version"],
     }
     write_datatree(out, groups, attributes)
+    if nuts:
+        kept.remove()
 
 
 def _exact(
@@ -128,7 +142,11 @@ def _gaussian(
 
 
 def _nuts(
-    problem: Problem, y: torch.Tensor, settings: ReferenceJobSettings
+    problem: Problem,
+    y: torch.Tensor,
+    settings: ReferenceJobSettings,
+    processes: int,
+    kept: KeptPoints,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Chains of NUTS, if they converged; log p~ is not normalised."""
     choice, target = settings.reference, Target(problem, y.double())
@@ -148,6 +166,8 @@ def _nuts(
         seed=choice.seed,
         start=start,
         tell=tell,
+        processes=processes,
+        kept=kept,
     )
     measured = convergence(chains)
     statistics = ", ".join(f"{name} {value:.4g}" for name, value in measured.items())

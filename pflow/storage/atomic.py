@@ -7,6 +7,7 @@ next run of the job removes.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -16,25 +17,28 @@ from pathlib import Path
 
 from pflow.errors import PassingError
 
-__all__ = ["replacing"]
+__all__ = ["replacing", "way_out"]
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path`; on success it replaces `path`, on any failure it is removed
-    and `path` is unchanged.
+    and `path` is unchanged. Of a link to a folder the folder is replaced, and the link stays.
 
     Raises:
         PflowError: the folder cannot be written, or the disk is full.
     """
     path = Path(path)
+    if path.is_symlink() and not path.is_file():
+        path = path.resolve()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     except OSError as error:
-        remedy = "make the folder writable, free some space, or choose another `results`"
         raise PassingError(
-            f"cannot write to {path.parent}: {error.strerror or error}: {remedy}"
+            f"cannot write to {path.parent}: {error.strerror or error}: {way_out(error)}"
         ) from error
     try:
         yield folder / path.name
@@ -44,11 +48,17 @@ def replacing(path: str | Path) -> Iterator[Path]:
             raise
         reason = getattr(error, "strerror", None) or "No space left on device"
         raise PassingError(
-            f"cannot write {path}: {reason}: what was there before is unchanged; free some space"
-            " and run again"
+            f"cannot write {path}: {reason}: what was there before is unchanged; {way_out(error)}"
         ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def way_out(error: Exception) -> str:
+    """What a user can do about a file that cannot be written."""
+    if getattr(error, "errno", None) in FULL or "No space left" in str(error):
+        return "free some space and run again"
+    return "make the folder writable, or choose another `results`, and run again"
 
 
 def _swap(new: Path, path: Path, old: Path) -> None:
@@ -58,7 +68,7 @@ def _swap(new: Path, path: Path, old: Path) -> None:
             os.fsync(
                 file.fileno()
             )  # after a power loss either the old or the new file exists, never an empty one
-    if path.is_dir() and not path.is_symlink():
+    if path.is_dir():
         os.replace(path, old)
     try:
         os.replace(new, path)

@@ -21,7 +21,8 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from pflow.errors import PflowError
+from pflow.errors import PassingError, PflowError
+from pflow.storage.atomic import way_out
 
 __all__ = ["FIELDS", "EvaluationStore", "finished_run"]
 
@@ -44,6 +45,9 @@ class EvaluationStore:
     Arguments:
         path: the store; None keeps evaluations in memory alone.
         identity: fingerprint of the target; what lies at `path` under another one is replaced.
+
+    Attributes:
+        loaded: how many of its rows an earlier process has written.
     """
 
     def __init__(self, path: Path | None, identity: str = "") -> None:
@@ -57,6 +61,7 @@ class EvaluationStore:
         self._written = 0
         self._unsaved_seconds = 0.0
         self.identity = identity
+        self.loaded = 0
         if path is not None:
             self._open()
 
@@ -129,9 +134,9 @@ class EvaluationStore:
                 }
             )
         except OSError as error:
-            raise PflowError(
-                f"cannot write the evaluations to {self.path}: {error.strerror or error}: free some"
-                " space and run again; nothing evaluated before is lost"
+            raise PassingError(
+                f"cannot write the evaluations to {self.path}: {error.strerror or error}:"
+                f" {way_out(error)}; nothing evaluated before is lost"
             ) from error
         self._written, self._unsaved_seconds = total, 0.0
 
@@ -154,7 +159,7 @@ class EvaluationStore:
                 raise KeyError("another target")
             stored, sound = _read(group)
         except (KeyError, ValueError, TypeError, OSError):
-            shutil.rmtree(self.path)
+            self._remove()
             return
         damaged = int((~sound).sum())
         if damaged:
@@ -163,13 +168,21 @@ class EvaluationStore:
                 " evaluated again",
                 file=sys.stderr,
             )
-            shutil.rmtree(self.path)  # the sound ones are written anew
+            self._remove()  # the sound ones are written anew
         kept = {name: values[sound] for name, values in stored.items()}
         self._memory, self._count = kept, len(kept["x"])
         self._room = self._count
         self._index = {key: row for row, key in enumerate(_keys(kept["x"]))}
+        self.loaded = self._count
         self._written = 0 if damaged else self._count
         self.flush()
+
+    def _remove(self) -> None:
+        """Of a link to a folder elsewhere the link alone is removed."""
+        if self.path.is_symlink():
+            self.path.unlink()
+        else:
+            shutil.rmtree(self.path)
 
 
 def finished_run(path: Path, identity: str) -> dict[str, np.ndarray]:

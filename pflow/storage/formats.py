@@ -191,7 +191,7 @@ def _require_chunks(array: Any, path: Path) -> None:
 def _numpy_headers(path: Path) -> dict[str, Header]:
     from numpy.lib import format as numpy_format
 
-    def of(stream: Any) -> Header:
+    def of(stream: Any, size: int) -> Header:
         version = numpy_format.read_magic(stream)
         read = (
             numpy_format.read_array_header_1_0
@@ -199,16 +199,18 @@ def _numpy_headers(path: Path) -> dict[str, Header]:
             else numpy_format.read_array_header_2_0
         )
         shape, _, dtype = read(stream)
+        if dtype.kind != "O" and size < stream.tell() + math.prod(shape) * dtype.itemsize:
+            raise ValueError(f"it declares the shape {shape} and holds {size} bytes")
         return Header(shape, dtype.kind)
 
     if path.suffix.lower() == ".npy":
         with path.open("rb") as stream:
-            return {"": of(stream)}
+            return {"": of(stream, path.stat().st_size)}
     found = {}
     with zipfile.ZipFile(path) as archive:
-        for member in archive.namelist():
+        for member in archive.infolist():
             with archive.open(member) as stream:
-                found[member.removesuffix(".npy")] = of(stream)
+                found[member.filename.removesuffix(".npy")] = of(stream, member.file_size)
     return found
 
 
@@ -234,24 +236,10 @@ def _zarr_headers(path: Path) -> dict[str, Header]:
 
 def _kind_of(dtype: str) -> str:
     """NumPy's letter for a data type of Zarr: float32 -> f, uint8 -> u."""
-    return (
-        dtype
-        if len(dtype) == 1
-        else next(
-            (
-                letter
-                for word, letter in (
-                    ("float", "f"),
-                    ("uint", "u"),
-                    ("int", "i"),
-                    ("bool", "b"),
-                    ("complex", "c"),
-                )
-                if dtype.startswith(word)
-            ),
-            "O",
-        )
-    )
+    letters = {"float": "f", "uint": "u", "int": "i", "bool": "b", "complex": "c"}
+    if len(dtype) == 1:
+        return dtype
+    return next((letter for word, letter in letters.items() if dtype.startswith(word)), "O")
 
 
 def _hdf5_headers(path: Path) -> dict[str, Header]:

@@ -11,7 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pflow.storage.checkpoint_folder import CheckpointFolder
+
 __all__ = [
+    "ABOUT",
     "CHECKPOINTS",
     "FLOW_FILES",
     "CheckpointFolder",
@@ -21,14 +24,19 @@ __all__ = [
     "MethodFolder",
     "PretrainedFolder",
     "RunFolder",
+    "calibration_results",
+    "figure_results",
+    "flow_results",
+    "one_result",
     "root_file",
     "whole",
 ]
 
 ROOT_FILE = "zarr.json"
 CHECKPOINTS = ".checkpoints"
-FINISHED = "finished"
 SEED = "seed-"
+STORE = ".zarr"
+FIGURE_INDEX = "index.json"
 HISTORY, ABOUT, WEIGHTS = FLOW_FILES = ("history.csv", "flow.json", "flow.safetensors")
 POSTERIOR = "posterior.zarr"
 
@@ -41,6 +49,28 @@ def root_file(store: Path) -> Path:
 def whole(path: Path) -> Path:
     """The store that a root file belongs to; any other path is returned unchanged."""
     return path.parent if path.name == ROOT_FILE else path
+
+
+def one_result(out: Path) -> list[Path]:
+    """The result of a job that writes a file, or a store, which may be named by its folder."""
+    return [root_file(out) if out.suffix == STORE else out]
+
+
+def flow_results(out: Path) -> list[Path]:
+    """The results of a training, the weights first."""
+    flow = FlowFolder(out)
+    return [flow.weights, flow.about, flow.history]
+
+
+def calibration_results(out: Path) -> list[Path]:
+    """The numbers of a calibration, and the ranks beside them."""
+    return [out, root_file(PretrainedFolder(out.parent).ranks)]
+
+
+def figure_results(out: Path) -> list[Path]:
+    """The index of the figures, and the figures that are there."""
+    index = out / FIGURE_INDEX
+    return [index, *sorted(set(out.glob("[!.]*")) - {index})]
 
 
 @dataclass(frozen=True)
@@ -117,42 +147,6 @@ class MethodFolder:
 
 
 @dataclass(frozen=True)
-class CheckpointFolder:
-    """The state of an interrupted training; not an output of a rule."""
-
-    folder: Path
-
-    @property
-    def state(self) -> Path:
-        """Weights and optimiser."""
-        return self.folder / "state.safetensors"
-
-    @property
-    def evaluations(self) -> Path:
-        """Store of the evaluations of F of a fine-tuning; kept after its end."""
-        return self.folder / "evaluations.zarr"
-
-    @property
-    def choice(self) -> Path:
-        """The choice of `objective: auto`, for all seeds."""
-        return self.folder.with_name("auto.json")
-
-    @property
-    def finished(self) -> Path:
-        """A result kept until the controller has recorded the end of its job."""
-        return self.folder / FINISHED
-
-    @property
-    def message(self) -> Path:
-        """The error of one of several processes."""
-        return self.folder / "message"
-
-    def of_method(self, method: str) -> CheckpointFolder:
-        """The same observation and seed of another method."""
-        return CheckpointFolder(self.folder.parents[1] / method / self.folder.name)
-
-
-@dataclass(frozen=True)
 class ExperimentFolder:
     """One experiment."""
 
@@ -186,7 +180,7 @@ class ExperimentFolder:
     @property
     def figure_index(self) -> Path:
         """The figures' captions."""
-        return self.figures / "index.json"
+        return self.figures / FIGURE_INDEX
 
     def shard(self, split: str, shard: int | str) -> Path:
         """Store of one shard of pairs."""
@@ -220,6 +214,10 @@ class ExperimentFolder:
         """The checkpoint of a fine-tuning."""
         folder = self.folder / CHECKPOINTS / observation / method / f"{SEED}{seed}"
         return CheckpointFolder(folder)
+
+    def kept_points(self, observation: str) -> Path:
+        """Evaluations of a reference by NUTS that has not ended."""
+        return self.folder / CHECKPOINTS / observation / "reference" / "points"
 
     def log(self, stage: str, *names: str) -> Path:
         """The log of a job; `names` distinguish the jobs of a stage."""
@@ -263,7 +261,12 @@ class Layout:
 
     def finished(self) -> list[Path]:
         """All results kept until the controller has recorded the end of their jobs."""
-        return list(self.results.glob(f"*/{CHECKPOINTS}/**/{FINISHED}"))
+        any_experiment = Layout(Path()).experiment("*")
+        places = (
+            any_experiment.pretraining_checkpoint("*").finished,
+            any_experiment.run_checkpoint("*", "*", "*").finished,
+        )
+        return [kept for place in places for kept in self.results.glob(str(place))]
 
 
 def _named(folder: Path, suffix: str, *names: str) -> Path:

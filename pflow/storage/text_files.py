@@ -12,6 +12,7 @@ import numpy as np
 
 from pflow.errors import PflowError
 from pflow.storage.atomic import replacing
+from pflow.storage.origins import require_unchanged
 
 __all__ = ["read_csv", "read_json", "write_csv", "write_json"]
 
@@ -26,8 +27,9 @@ def read_json(path: str | Path) -> Any:
     """The content of a JSON file.
 
     Raises:
-        PflowError: the file is missing or not JSON.
+        PflowError: the file is missing, not JSON, or was changed after its job wrote it.
     """
+    require_unchanged(path)
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
@@ -48,8 +50,9 @@ def read_csv(path: str | Path) -> dict[str, np.ndarray]:
     """Columns of a table of numbers; empty cells are NaN.
 
     Raises:
-        PflowError: the file is missing, or no table of numbers.
+        PflowError: the file is missing, no table of numbers, or was changed after its job wrote it.
     """
+    require_unchanged(path)
     try:
         with open(path, newline="", encoding="utf-8") as file:
             header, *body = csv.reader(file)

@@ -45,6 +45,11 @@ def configuration(tmp_path, **changes) -> dict:
     return {"results": str(tmp_path), "experiments": {"seismic": experiment | changes}}
 
 
+def reference_prior(pipeline: Pipeline) -> list[str]:
+    wildcards = SimpleNamespace(experiment="seismic", observation="y1")
+    return pipeline.inputs_of("reference", wildcards)["prior"]
+
+
 def prior_files(pipeline: Pipeline, method: str) -> list[str]:
     found = pipeline.prior_file(
         SimpleNamespace(experiment="seismic", method=method, observation="deep", seed="0")
@@ -57,15 +62,13 @@ def test_each_method_reads_its_prior_from_one_file(tmp_path):
     assert prior_files(pipeline, "amortized") == ["pretrained/prior/flow.safetensors"]
     assert prior_files(pipeline, "paper") == ["pretrained/coupling/flow.safetensors"]
     assert prior_files(pipeline, "gaussian") == ["prior/spectrum.zarr/zarr.json"]
-    assert pipeline.reference_prior(SimpleNamespace(experiment="seismic")) == (
-        pipeline.files("seismic").spectrum()
-    )
+    assert reference_prior(pipeline) == pipeline.files("seismic").spectrum()
 
 
 def test_a_problem_with_its_own_density_reads_none(tmp_path):
     plain = configuration(tmp_path, prior={"name": "problem"}, reference={"kind": "none"})
     assert prior_files(Pipeline(plain, tmp_path), "amortized") == []
-    assert Pipeline(plain, tmp_path).reference_prior(SimpleNamespace(experiment="seismic")) == []
+    assert reference_prior(Pipeline(plain, tmp_path)) == []
 
 
 def test_the_prior_is_part_of_what_a_job_depends_on(tmp_path):
@@ -121,9 +124,7 @@ def test_images_of_the_users_own_are_inputs_of_pairs_and_observations(tmp_path):
         "target_rows": [64, 128],
     }
     pipeline = Pipeline(configuration(tmp_path, problem=problem), tmp_path)
-    wildcards = SimpleNamespace(experiment="seismic", observation="deep")
-    assert (
-        pipeline.pairs_files(wildcards)
-        == pipeline.measured_files(wildcards)
-        == [str(tmp_path / "stack.npy")]
-    )
+    wildcards = SimpleNamespace(experiment="seismic", observation="deep", split="train", shard="0")
+    for stage in ("simulate", "observe"):
+        data = pipeline.inputs_of(stage, wildcards)["data"]
+        assert data == [str(tmp_path / "stack.npy")]

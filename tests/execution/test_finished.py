@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from pflow.execution.finished import forget_finished, keep_finished, restore_finished
-from pflow.provenance.record import file_hash, identity
+from pflow.provenance.record import identity
 from pflow.storage.layout import FLOW_FILES
+from pflow.storage.origins import file_hash
 
 RECORD = {
     "stage": "pretrain",

@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from pflow.figures.curves import accuracy_against_evaluations
 from pflow.figures.palette import (
@@ -77,10 +78,22 @@ def test_png_has_150_dots_an_inch(tmp_path: Path):
     assert (int.from_bytes(header[:4], "big"), int.from_bytes(header[4:], "big")) == (600, 300)
 
 
+def fail(*_: object) -> None:
+    raise ValueError("while drawing")
+
+
+@pytest.mark.parametrize("label", ["$5_{", "$5_{$", "a_$ \\frac", "\u2713 100 %"])
+def test_labels_are_text_and_not_mathematics(tmp_path: Path, label: str):
+    history = {"evaluations": [0, 64, 640], "kl_reverse_nats": np.geomspace(1, 0.01, 3)}
+    figure = accuracy_against_evaluations({"mine": [history]}, labels={"mine": label})
+    assert len(save(figure, tmp_path / "a.png", svg=True)) == 2
+    assert label in [text.get_text() for text in figure.findobj(Text)]
+
+
 def test_a_failure_leaves_nothing_behind(tmp_path: Path):
     figure = new_figure(4, 2)
-    figure.text(0.5, 0.5, r"$\undefined$")
-    with pytest.raises(ValueError, match="undefined"):
+    figure.text(0.5, 0.5, "a box", bbox={"boxstyle": fail})
+    with pytest.raises(ValueError, match="while drawing"):
         save(figure, tmp_path / "broken.png")
     assert list(tmp_path.iterdir()) == []
 

@@ -4,6 +4,7 @@ choice.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -26,8 +27,8 @@ AUTO = AutoSettings(
 )  # 960 steps: 6 an evaluation
 
 
-def resolve(*arguments, parameters=100):
-    return automatic.resolve(*arguments, parameters=parameters)
+def resolve(*arguments, parameters=100, **more):
+    return automatic.resolve(*arguments, parameters=parameters, **more)
 
 
 def measured(seconds: float) -> dict:
@@ -35,37 +36,50 @@ def measured(seconds: float) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("operator", "step", "expected"),
+    ("evaluations", "operator", "step", "expected"),
     [
-        (1.0, 0.01, SurrogateSettings),
-        (1e-5, 0.01, ReverseKLSettings),
-        (0.01, 0.01, SurrogateSettings),
-        (0.01, 1.0, ReverseKLSettings),
-        (0.001, 0.0, ReverseKLSettings),
+        (160, 1.0, 0.01, SurrogateSettings),
+        (160, 1e-5, 0.01, SurrogateSettings),  # too few for path gradients
+        (4000, 1.0, 0.01, SurrogateSettings),
+        (4000, 1e-5, 0.01, ReverseKLSettings),
+        (4000, 0.01, 0.01, SurrogateSettings),
+        (4000, 0.0011, 0.0, SurrogateSettings),
+        (4000, 0.0009, 0.0, ReverseKLSettings),
     ],
 )
-def test_the_faster_of_the_two_is_taken(operator, step, expected):
-    method = resolve(AUTO, measured(operator), lambda: step)
-    assert isinstance(method, expected) and method.evaluations == 160
-    learning, with_paths = operator + 0.05 + 6 * step, 50 * (operator + step / 64)
-    assert isinstance(method, SurrogateSettings) == (learning < with_paths)
+def test_path_gradients_are_taken_where_they_are_faster_and_can_be_paid(
+    evaluations, operator, step, expected
+):
+    auto = dataclasses.replace(AUTO, evaluations=evaluations)
+    told = []
+    method = resolve(auto, measured(operator), lambda: step, say=told.append)
+    assert isinstance(method, expected) and method.evaluations == evaluations
+    learning = evaluations * (operator + 0.05) + min(3000, 6 * evaluations) * step
+    with_paths = 50 * evaluations * (operator + step / 64)
+    assert told == [
+        f"objective auto takes {expected.tag_value}: about {learning:.3g} s with surrogate,"
+        f" {with_paths:.3g} s until path gradients are as accurate (F takes {operator:.2g} s)"
+    ]
 
 
-@pytest.mark.parametrize("parameters", [2, 5000])
-def test_few_parameters_and_very_many_are_left_to_score_replay(parameters):
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [(2, SurrogateSettings), (4096, SurrogateSettings), (4097, ScoreReplaySettings)],
+)
+def test_only_very_many_parameters_are_left_to_score_replay(parameters, expected):
     method = resolve(AUTO, measured(1.0), lambda: 0.01, parameters=parameters)
-    assert isinstance(method, ScoreReplaySettings)
+    assert isinstance(method, expected)
 
 
 def test_the_choice_is_made_once(tmp_path):
-    file = tmp_path / "m" / "auto.json"
-    assert isinstance(resolve(AUTO, measured(0.01), lambda: 0.01, file), SurrogateSettings)
+    file, auto = tmp_path / "m" / "auto.json", dataclasses.replace(AUTO, evaluations=4000)
+    assert isinstance(resolve(auto, measured(5e-4), lambda: 0.001, file), ReverseKLSettings)
     assert isinstance(
-        resolve(AUTO, measured(0.01), lambda: 1.0, file), SurrogateSettings
+        resolve(auto, measured(5e-4), lambda: 1.0, file), ReverseKLSettings
     )  # a slow moment of the machine changes nothing
-    assert json.loads(file.read_text())["seconds_per_step"] == 0.01
+    assert json.loads(file.read_text())["seconds_per_step"] == 0.001
     assert isinstance(
-        resolve(AUTO, measured(1e-4), lambda: 1.0, file), ReverseKLSettings
+        resolve(auto, measured(0.1), lambda: 1.0, file), SurrogateSettings
     )  # another operator does
     assert [path.name for path in file.parent.iterdir()] == ["auto.json"]
 

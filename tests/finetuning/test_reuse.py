@@ -85,6 +85,7 @@ def test_reused_evaluations_are_known_and_counted_apart(run, tmp_path):
         16,
         48,
     )
+    assert about["checked_evaluations"] == 1, "of those reused, to see whether they still hold"
     lines = (out / "history.csv").read_text().splitlines()
     column = lines[0].split(",").index("evaluations")
     assert list(dict.fromkeys(float(line.split(",")[column]) for line in lines[1:])) == [0, 48, 64]

@@ -16,6 +16,7 @@ from pflow.inference.target import Target
 from pflow.operators import Operator
 from pflow.problems import Gaussian, Rosenbrock
 from pflow.stages.reference import require_convergence
+from pflow.storage.kept_points import KeptPoints
 
 FOUND = {"r_hat": 1.003, "ess_bulk": 900.0, "ess_tail": 800.0, "divergent_fraction": 0.0}
 
@@ -142,3 +143,62 @@ def test_without_nutpie_the_way_out_is_named(monkeypatch):
             seed=0,
             start=np.zeros((1, 2)),
         )
+
+
+def short_chains(processes: int, kept: KeptPoints | None = None, calls: list | None = None):
+    """Two short chains, and the evaluations that they count; `calls` gets each call of the
+    operator in this process.
+    """
+    problem = Gaussian(side=2)
+    y = problem.simulate(1, torch.Generator().manual_seed(0), "high", torch.float64)[1]
+    if calls is not None:
+        inner = problem.high_fidelity
+
+        class Counted(Operator):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                calls.append(x)
+                return inner(x)
+
+        problem.high_fidelity = Counted(inner.model_shape, inner.data_shape)
+    target = Target(problem, y)
+    chains = run_nuts(
+        target,
+        draws=20,
+        tune=20,
+        chains=2,
+        seed=1,
+        start=np.zeros((1, 4)),
+        processes=processes,
+        kept=kept,
+    )
+    return chains, target.ledger.evaluations
+
+
+def test_parallel_chains_equal_those_that_run_one_after_the_other():
+    pytest.importorskip("nutpie", reason="optional extra `reference`", exc_type=ImportError)
+    (alone, cost), (together, cost_together) = short_chains(1), short_chains(2)
+    np.testing.assert_array_equal(together.x, alone.x)
+    np.testing.assert_array_equal(together.evaluations, alone.evaluations)
+    assert cost_together == cost > 80
+
+
+def test_killed_chains_continue_without_a_repeated_evaluation(tmp_path):
+    pytest.importorskip("nutpie", reason="optional extra `reference`", exc_type=ImportError)
+    file = tmp_path / "points"
+    calls: list[torch.Tensor] = []
+
+    def run(identity: str) -> tuple[Chains, int, int]:
+        calls.clear()
+        kept = KeptPoints(file, identity, 4)
+        chains, cost = short_chains(1, kept, calls)
+        kept.close()
+        return chains, cost, len(calls)
+
+    whole, cost, asked = run("a")
+    content = file.read_bytes()
+    file.write_bytes(content[: 2 * len(content) // 3])  # as a kill leaves it, inside a row
+    again, cost_again, asked_again = run("a")
+    np.testing.assert_array_equal(again.x, whole.x)
+    assert cost_again == cost and 0.3 * asked < asked_again < 0.4 * asked
+    assert run("a")[2] == 0, "all is known"
+    assert run("other settings")[2] == asked

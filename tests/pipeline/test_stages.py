@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import re
 import typing
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import pytest
 
 from pflow.config.decoding import decode
 from pflow.config.loading import load_configuration
+from pflow.errors import PflowError
 from pflow.pipeline.stages import STAGES, settings_for
-from pflow.pipeline.workflow import Pipeline
-from tests.support.project import TINY
+from pflow.pipeline.workflow import RULES, Pipeline
+from tests.support.project import ROOT, TINY
 
 WILDCARDS = {
     "split": "train",
@@ -64,3 +66,14 @@ def test_every_product_is_a_result_and_the_report_is_the_last_target(tmp_path, m
         for file in files
     }
     assert results["report"] == [str(Path("results/report.html"))]
+
+
+def test_no_experiment_has_the_name_of_a_rule():
+    """`snakemake write_report` would be ambiguous, and Snakemake stops with a traceback."""
+    files = [ROOT / "Snakefile", *sorted((ROOT / "workflow/rules").glob("*.smk"))]
+    rules = {rule for file in files for rule in re.findall(r"^rule (\w+):", file.read_text(), re.M)}
+    assert rules == set(RULES)
+    experiment = TINY["experiments"]["tiny"]
+    for name in ("write_report", "all", "finetune"):
+        with pytest.raises(PflowError, match=f"`experiments.{name}` has the name of a stage or a"):
+            Pipeline({"experiments": {name: experiment}}, Path())

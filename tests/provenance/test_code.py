@@ -290,16 +290,33 @@ def test_neither_torch_nor_matplotlib_is_imported_to_plan():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("damage", ["{ damaged", "[]", "null", '{"a": 1}'])
+def other_definitions(content: bytes) -> bytes:
+    """What was read, with other letters: JSON still, and wrong."""
+    return content.replace(b"training", b"draining").replace(b"pretrain", b"retrains")
+
+
+DAMAGES = {
+    "JSON without its checksum": lambda content: b'{"a": [[]]}',
+    "cut short": lambda content: content[: len(content) // 2],
+    "other definitions": other_definitions,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_what_was_read_is_kept_and_a_plan_without_it_is_the_same(copied, damage):
     root, prints = copied
     first = prints()
     (kept,) = (root / "__pycache__").glob("fingerprint.*.json")
-    assert prints() == first
-    rows = json.loads(kept.read_text())
-    kept.write_text(damage)
-    assert prints() == first
-    kept.write_text(json.dumps({key: [1] for key in rows}))
+    content = kept.read_bytes()
+    kept.write_bytes(DAMAGES[damage](content))
+    assert prints() == first and len(kept.read_bytes()) == len(content)
+
+
+def test_what_was_read_cannot_be_kept_and_nothing_is_lost(copied):
+    root, prints = copied
+    first = prints()
+    shutil.rmtree(root / "__pycache__")
+    (root / "__pycache__").write_text("a file in its place")
     assert prints() == first
 
 

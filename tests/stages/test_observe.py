@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -44,6 +46,20 @@ def test_what_does_not_fit_is_said(tmp_path, array, expected):
     with pytest.raises(PflowError, match=expected):
         observed(tmp_path, array)
     assert not (tmp_path / "y1.zarr").exists()
+
+
+def test_the_shape_is_looked_at_before_anything_is_read(tmp_path):
+    """4 GB of zeros are read from this file of 1 kB, which holds none of its 10^9 rows."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "y.h5", "w") as file:
+        file.create_dataset("y", (10**9, 2), "f4", chunks=(10**6, 2))
+    settings = ObserveJobSettings(
+        problem_settings("rosenbrock"), ObservationSettings(file=str(tmp_path / "y.h5"))
+    )
+    began = time.process_time()
+    with pytest.raises(PflowError, match=r"has the shape \(1000000000, 2\), and one"):
+        observe(settings, {}, out=tmp_path / "y1.zarr")
+    assert time.process_time() - began < 1
 
 
 def test_a_true_model_of_another_size(tmp_path):

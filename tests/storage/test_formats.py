@@ -4,7 +4,9 @@ on it.
 
 from __future__ import annotations
 
+import io
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -92,6 +94,8 @@ def test_a_store_is_tracked_by_all_of_its_files(tmp_path):
         (lambda p: write(p / "a.npz", np.array(["a"])), "must hold numbers"),
         (lambda p: _text(p / "a.npz"), "cannot be read as npz"),
         (lambda p: _text(p / "a.h5"), "cannot be read as h5"),
+        (lambda p: _declared(p / "a.npz"), r"declares the shape \(1000000000000, 3\) and holds"),
+        (lambda p: _declared(p / "a.npy"), r"declares the shape \(1000000000000, 3\) and holds"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said(tmp_path, make, expected):
@@ -106,6 +110,20 @@ def _two(path):
 
 def _text(path):
     path.write_text("not what its name says")
+    return path
+
+
+def _declared(path):
+    """A header of 10^12 rows before the numbers of four."""
+    stream = io.BytesIO()
+    about = {"descr": "<f8", "fortran_order": False, "shape": (10**12, 3)}
+    np.lib.format.write_array_header_1_0(stream, about)
+    content = stream.getvalue() + Y.tobytes()
+    if path.suffix == ".npy":
+        path.write_bytes(content)
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("y.npy", content)
     return path
 
 

@@ -71,4 +71,7 @@ def test_results_whose_end_was_not_seen_are_found(tmp_path):
     for folder in kept:
         folder.mkdir(parents=True)
     layout.experiment("line").run("y", "finished", 0).folder.mkdir(parents=True)
+    for names in (("y", "finished", 1), ("finished", "a", 1), ("pretrained", "finished", 1)):
+        layout.experiment("line").run_checkpoint(*names).evaluations.mkdir(parents=True)
+    layout.experiment("line").pretraining_checkpoint("b").folder.mkdir(parents=True)
     assert sorted(layout.finished()) == sorted(kept)

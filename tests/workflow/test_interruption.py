@@ -64,6 +64,7 @@ COSTS = {
     "operator_seconds",
     "seconds",
     "recalled_evaluations",
+    "checked_evaluations",
     "operator_free_seconds_per_evaluation",
 }
 
@@ -182,7 +183,7 @@ def states(folder: Path, stage: str) -> int:
 
 
 def litter(folder: Path) -> list[Path]:
-    return [p for p in folder.rglob(".*") if re.search(r"\.(partial|lock|failed)$", p.name)]
+    return [p for p in folder.rglob(".*") if re.search(r"\.(partial|lock(\.\w+)?|failed)$", p.name)]
 
 
 def cpu_seconds(process: subprocess.Popen) -> float:
@@ -338,16 +339,18 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", disk], check=True)
 
 
-@pytest.mark.parametrize("stage", ["simulate", "pretrain", "sample"])
+@pytest.mark.parametrize(
+    ("stage", "left"), [("simulate", 4096), ("pretrain", 4096), ("sample", 4096), ("simulate", 0)]
+)
 def test_a_full_disk_is_said_and_earlier_results_stay(
-    made, small_disk, tmp_path, monkeypatch, stage
+    made, small_disk, tmp_path, monkeypatch, stage, left
 ):
     shutil.copytree(made.folder / "results", small_disk / "results")
     monkeypatch.chdir(small_disk)
     folder = small_disk / "results/tiny"
     expected = {other: content(folder, other) for other in STAGES}
     free = shutil.disk_usage(small_disk).free
-    (small_disk / "ballast").write_bytes(bytes(free - 4096))
+    (small_disk / "ballast").write_bytes(bytes(free - left))
     done = subprocess.run(command(folder, stage), capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert re.search(r"error: cannot write .*No space left on device", done.stderr), done.stderr

@@ -3,7 +3,7 @@
 
 rule simulate_shard:
     input:
-        pairs=pipeline.pairs_files,
+        unpack(inputs("simulate")),
     output:
         root_file(EXPERIMENT.shard("{split}", "{shard}")),
     params:
@@ -30,7 +30,7 @@ rule simulate_shard:
 
 rule observe_data:
     input:
-        measured=pipeline.measured_files,
+        unpack(inputs("observe")),
     output:
         root_file(EXPERIMENT.observation("{observation}")),
     params:
@@ -55,6 +55,8 @@ rule observe_data:
 
 
 rule check_forward_operator:
+    input:
+        unpack(inputs("check_operator")),
     output:
         EXPERIMENT.operator,
     params:
@@ -81,7 +83,7 @@ rule check_forward_operator:
 
 rule estimate_spectrum:
     input:
-        train=lambda wildcards: pipeline.files(wildcards.experiment).shards("train"),
+        unpack(inputs("spectrum")),
     output:
         root_file(EXPERIMENT.spectrum),
     params:
@@ -107,20 +109,20 @@ rule estimate_spectrum:
 
 rule reference_posterior:
     input:
-        observation=root_file(EXPERIMENT.observation("{observation}")),
-        prior=pipeline.reference_prior,
+        unpack(inputs("reference")),
     output:
         root_file(EXPERIMENT.reference("{observation}")),
     params:
         settings=pipeline.settings("reference"),
         code=pipeline.code("reference"),
         prior=lambda wildcards, input: ["--prior", *input.prior] if input.prior else [],
+        points=str(EXPERIMENT.kept_points("{observation}")),
     log:
         EXPERIMENT.log("reference", "{observation}"),
     benchmark:
         EXPERIMENT.benchmark("reference", "{observation}")
     priority: 1
-    threads: 1
+    threads: pipeline.chains
     resources:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,
         runtime=pipeline.runtime("reference"),
@@ -133,4 +135,4 @@ rule reference_posterior:
         "reference posterior of {wildcards.experiment}: {wildcards.observation}"
     shell:
         "python -m pflow reference --settings {params.settings:q} {params.prior:q} --observation {input.observation:q}"
-        " --out {output:q} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} > {log:q} 2>&1"
+        " --out {output:q} --points {params.points:q} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} > {log:q} 2>&1"

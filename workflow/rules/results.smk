@@ -3,9 +3,7 @@
 
 rule sample_posterior:
     input:
-        flow=RUN.weights,
-        prior=pipeline.prior_file,
-        observation=root_file(EXPERIMENT.observation("{observation}")),
+        unpack(inputs("sample")),
     output:
         root_file(RUN.posterior),
     params:
@@ -36,16 +34,14 @@ rule sample_posterior:
 
 rule calibrate_flow:
     input:
-        flow=FLOW.weights,
-        train=lambda wildcards: pipeline.files(wildcards.experiment).shards("train")[:1],
-        test=lambda wildcards: pipeline.files(wildcards.experiment).shards("test")[:1],
-        observations=lambda wildcards: pipeline.files(wildcards.experiment).observations(),
+        unpack(inputs("calibrate")),
     output:
         numbers=FLOW.calibration,
         ranks=root_file(FLOW.ranks),
     params:
         settings=pipeline.settings("calibrate"),
         code=pipeline.code("calibrate"),
+        observations=pipeline.listed("observations"),
     log:
         EXPERIMENT.log("calibrate", "{flow}"),
     benchmark:
@@ -62,18 +58,19 @@ rule calibrate_flow:
         "calibrate {wildcards.experiment}: flow {wildcards.flow}"
     shell:
         "python -m pflow calibrate --settings {params.settings:q} --flow {input.flow:q} --train-shards {input.train:q}"
-        " --test-shards {input.test:q} --observations {input.observations:q} --out {output.numbers:q} --threads {threads} --attempt {resources.attempt} > {log:q} 2>&1"
+        " --test-shards {input.test:q} --observations {params.observations:q} --out {output.numbers:q} --threads {threads} --attempt {resources.attempt} > {log:q} 2>&1"
 
 
 rule calibrate_fine_tuning:
     input:
-        flows=pipeline.replicate_flows,
-        observations=pipeline.replicate_observations,
+        unpack(inputs("calibrate_method")),
     output:
         EXPERIMENT.method_calibration("{method}"),
     params:
         settings=pipeline.settings("calibrate_method"),
         code=pipeline.code("calibrate_method"),
+        flows=pipeline.listed("flows"),
+        observations=pipeline.listed("observations"),
     log:
         EXPERIMENT.log("calibrate_method", "{method}"),
     benchmark:
@@ -89,18 +86,13 @@ rule calibrate_fine_tuning:
     message:
         "calibrate {wildcards.experiment}: method {wildcards.method}"
     shell:
-        "python -m pflow calibrate_method --settings {params.settings:q} --flows {input.flows:q} --observations {input.observations:q}"
+        "python -m pflow calibrate_method --settings {params.settings:q} --flows {params.flows:q} --observations {params.observations:q}"
         " --out {output:q} --threads {threads} --attempt {resources.attempt} > {log:q} 2>&1"
 
 
 rule evaluate_posterior:
     input:
-        posterior=root_file(RUN.posterior),
-        flow=RUN.weights,
-        prior=pipeline.prior_file,
-        reference=pipeline.reference_of,
-        calibration=pipeline.calibration_of,
-        method_calibration=pipeline.method_calibration,
+        unpack(inputs("evaluate")),
     output:
         RUN.metrics,
     params:
@@ -133,14 +125,7 @@ rule evaluate_posterior:
 
 rule draw_figures:
     input:
-        pairs=lambda wildcards: pipeline.files(wildcards.experiment).all_shards(),
-        observations=lambda wildcards: pipeline.files(wildcards.experiment).observations(),
-        references=lambda wildcards: pipeline.files(wildcards.experiment).references(),
-        training=lambda wildcards: pipeline.files(wildcards.experiment).flows(lambda flow: flow.history),
-        histories=lambda wildcards: pipeline.files(wildcards.experiment).runs(lambda run: run.history),
-        calibrations=lambda wildcards: pipeline.files(wildcards.experiment).flows(lambda flow: flow.calibration),
-        metrics=lambda wildcards: pipeline.files(wildcards.experiment).runs(lambda run: run.metrics),
-        posteriors=lambda wildcards: pipeline.files(wildcards.experiment).runs(lambda run: root_file(run.posterior)),
+        unpack(inputs("figures")),
     output:
         EXPERIMENT.figure_index,
     params:
@@ -169,9 +154,7 @@ rule draw_figures:
 
 rule write_report:
     input:
-        metrics=[f for name in pipeline.configuration.experiments for f in pipeline.files(name).runs(lambda run: run.metrics)],
-        figures=[f for name in pipeline.configuration.experiments for f in pipeline.files(name).figures()],
-        operators=[f for name in pipeline.configuration.experiments for f in pipeline.files(name).operator()],
+        unpack(inputs("report")),
     output:
         REPORT,
     params:

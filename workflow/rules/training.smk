@@ -3,15 +3,14 @@
 
 rule pretrain_flow:
     input:
-        train=lambda wildcards: pipeline.files(wildcards.experiment).shards("train"),
-        validation=lambda wildcards: pipeline.files(wildcards.experiment).shards("validation"),
+        unpack(inputs("pretrain")),
     output:
         weights=FLOW.weights,
         about=FLOW.about,
         history=FLOW.history,
     params:
         settings=pipeline.settings("pretrain"),
-        code=pipeline.pretraining_code,
+        code=pipeline.code("pretrain"),
         folder=str(FLOW.folder),
         checkpoint=str(EXPERIMENT.pretraining_checkpoint("{flow}").state),
     log:
@@ -44,11 +43,7 @@ rule pretrain_flow:
 
 rule finetune_flow:
     input:
-        start=pipeline.start_weights,
-        prior=pipeline.prior_file,
-        reused=pipeline.reused_weights,
-        observation=root_file(EXPERIMENT.observation("{observation}")),
-        checked=ancient(lambda wildcards: pipeline.files(wildcards.experiment).operator()),
+        unpack(inputs("finetune")),
     output:
         weights=RUN.weights,
         about=RUN.about,
@@ -59,7 +54,7 @@ rule finetune_flow:
         start=lambda wildcards, input: ["--pretrained", *input.start] if input.start else [],
         prior=lambda wildcards, input: ["--prior", *input.prior] if input.prior else [],
         reuse=lambda wildcards, input: ["--reuse", *input.reused] if input.reused else [],
-        cost=lambda wildcards, input: ["--operator", *input.checked] if pipeline.wants_cost(wildcards) else [],
+        cost=lambda wildcards, input: ["--operator", *input.operator] if pipeline.wants_cost(wildcards) else [],
         folder=str(RUN.folder),
         checkpoint=str(EXPERIMENT.run_checkpoint("{observation}", "{method}", "{seed}").state),
     log:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +12,7 @@ from pflow.inference.evaluation import Evaluation
 __all__ = ["Evaluated"]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Evaluated:
     """n points of D parameters.
 
@@ -24,32 +23,30 @@ class Evaluated:
         seen: the sources of each point, 1 or 0, (n, S); None for all.
     """
 
-    points: Tensor | None = None
-    scores: Tensor | None = None
-    values: Tensor | None = None
+    points: Tensor
+    scores: Tensor
+    values: Tensor
     seen: Tensor | None = None
 
     def __len__(self) -> int:
-        return 0 if self.points is None else len(self.points)
+        return len(self.points)
 
-    def add(self, drawn: Evaluation, seen: Tensor | None) -> None:
-        """The valid ones of freshly evaluated points; `seen` belongs to all of them."""
+    @classmethod
+    def of(cls, drawn: Evaluation, seen: Tensor | None) -> Evaluated:
+        """The valid ones of evaluated points; `seen` belongs to all of them."""
         valid = drawn.valid
         x = drawn.x[valid].flatten(1)
-        new = (
-            x,
-            drawn.score[valid].flatten(1).to(x),
-            drawn.log_likelihood[valid],
-            None if seen is None else seen[valid],
+        score = drawn.score[valid].flatten(1).to(x)
+        return cls(x, score, drawn.log_likelihood[valid], None if seen is None else seen[valid])
+
+    def followed_by(self, later: Evaluated) -> Evaluated:
+        """The points of both."""
+        seen = None
+        if self.seen is not None and later.seen is not None:
+            seen = torch.cat([self.seen, later.seen])
+        return Evaluated(
+            torch.cat([self.points, later.points]),
+            torch.cat([self.scores, later.scores]),
+            torch.cat([self.values, later.values]),
+            seen,
         )
-        for name, more in zip(vars(self), new, strict=True):
-            before = getattr(self, name)
-            setattr(self, name, more if before is None else torch.cat([before, more]))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything."""
-        return dict(vars(self))
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state`."""
-        vars(self).update(state)

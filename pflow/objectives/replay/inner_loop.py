@@ -2,8 +2,7 @@
 
 The distance to the model, a mean square of whitened scores on fresh draws, is tested every few
 steps. The round ends at a tenth of the model's error, because more steps would fit errors. If the
-distance grows instead, the closest weights are restored and the step size is divided by three. A
-round that ends further from its model than it began has failed.
+distance grows instead, the closest weights are restored and the step size is divided by three.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from torch import Tensor
 from pflow.flows.base import Flow
 from pflow.objectives.best_state import weights_of
 
-__all__ = ["CHECK", "InnerLoop"]
+__all__ = ["CHECK", "CUT", "InnerLoop", "grown"]
 
 WARMUP, CHECK = 10, 10  # steps
 FOLLOW = 0.1  # distance to the model at which a round ends, in units of the model's own error
@@ -31,28 +30,32 @@ CUT, CUTS = 3.0, 6
 class InnerLoop:
     """Steps, step size and closest weights of a round.
 
+    Arguments:
+        opening: distance to the model at the start.
+        weights: of the flow at the start.
+        scale: factor of the optimiser's step size at the end of the round before; this round begins
+            with up to nine times that.
+
     Attributes:
         step: of this round.
         finished: whether the round is over.
-        weights: the closest to the model in this round; None before the first round.
+        weights: the closest to the model in this round.
     """
 
-    def __init__(self) -> None:
-        self.step, self.finished = 0, True
-        self.scale, self.cuts = 1.0, 0
+    def __init__(self, opening: float, weights: dict[str, Tensor], scale: float) -> None:
+        self.step, self.cuts, self.finished = 0, 0, False
+        self.closest, self.weights = opening, weights
+        self.scale = min(1.0, CUT**2 * scale)
         self.distances: list[float] = []
-        self.opening = self.closest = math.inf
-        self.weights: dict[str, Tensor] | None = None
 
-    def start(self, closest: float, weights: dict[str, Tensor]) -> None:
-        """A round begins at that distance to its model."""
-        self.opening = self.closest = closest
-        self.weights = weights
-        self.distances, self.step, self.cuts, self.finished = [], 0, 0, False
-        self.scale = min(1.0, CUT**2 * self.scale)
+    @property
+    def is_due(self) -> bool:
+        """Whether the distance is to be tested now."""
+        return bool(self.step) and self.step % CHECK == 0 and not self.finished
 
     def note(self, distance: float) -> None:
-        """The distance to the model at the draws of one step."""
+        """Count a step, and the distance to the model at its draws."""
+        self.step += 1
         self.distances.append(distance)
 
     def check(self, flow: Flow, error: float) -> None:
@@ -65,24 +68,14 @@ class InnerLoop:
         distance = sum(self.distances[-CHECK:]) / CHECK
         if distance < max(FOLLOW * error, CLOSE):
             self.weights, self.finished = weights_of(flow), True
-        elif not distance < GROWTH * self.closest:
+        elif grown(distance, self.closest):
             flow.load_state_dict(self.weights)
-            self.cut()
+            self.scale /= CUT
             self.cuts += 1
             self.finished = self.cuts >= CUTS
         else:
             self.weights = weights_of(flow)
             self.closest = min(self.closest, distance)
-
-    def failed(self, distance: float) -> bool:
-        """Whether a round that ends at this distance, measured as at its beginning, made the flow
-        worse.
-        """
-        return not distance < GROWTH * self.opening
-
-    def cut(self) -> None:
-        """Smaller steps from here on."""
-        self.scale /= CUT
 
     def learning_rate_factor(self, steps: int) -> float:
         """Warm-up and cosine of a round of `steps`, times the cuts."""
@@ -97,6 +90,14 @@ class InnerLoop:
         """Everything."""
         return {name: copy.copy(value) for name, value in vars(self).items()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state`."""
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Any]) -> InnerLoop:
+        """The loop that `state` was taken of."""
+        self = cls.__new__(cls)
         vars(self).update({name: copy.copy(value) for name, value in state.items()})
+        return self
+
+
+def grown(distance: float, before: float) -> bool:
+    """Whether a distance to the model is larger than noise explains."""
+    return not distance < GROWTH * before

@@ -7,8 +7,7 @@ round's loss gets the term KL(p^ || q) over draws of the model.
 
 from __future__ import annotations
 
-import copy
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from pflow.flows.base import Flow
 from pflow.inference.evaluation import Evaluation
 from pflow.objectives.replay.posterior_model import TRUSTED, PosteriorModel
 
-__all__ = ["SMALL", "LostModes"]
+__all__ = ["SMALL", "LostModes", "find_lost_modes"]
 
 SUSPICIOUS = (
     0.005  # share of the model's posterior that the flow lacks, above which it is looked at
@@ -26,6 +25,7 @@ CONFIRMED = 3.0  # nats by which an evaluated suspect may differ from the model
 SMALL = 0.01  # nats of model divergence: below, forward KL is left out
 
 
+@dataclass(frozen=True)
 class LostModes:
     """What the model of the posterior says of the flow.
 
@@ -34,52 +34,20 @@ class LostModes:
         draws: of the model, for the forward KL of this round, (n, *model); None where it is left
             out.
         missing: share of the model's posterior that the flow lacks; None where unknown.
+        confirmed: whether most suspects, once evaluated, were as likely as the model said; None
+            before that.
     """
 
-    def __init__(self) -> None:
-        self.suspects: Tensor | None = None
-        self.draws: Tensor | None = None
-        self.missing: float | None = None
+    suspects: Tensor | None = None
+    draws: Tensor | None = None
+    missing: float | None = None
+    confirmed: bool | None = None
 
-    def search(
-        self,
-        posterior: PosteriorModel | None,
-        flow: Flow,
-        log_q_of_own_draws: Tensor,
-        most: int,
-        confirmed: bool | None,
-    ) -> None:
-        """Find suspects, at most `most`, and draws for the forward KL of this round.
-
-        Arguments:
-            posterior: the model of the posterior; None where there is none yet.
-            flow: the current q.
-            log_q_of_own_draws: log q at draws of the flow, (draws,).
-            most: the largest number of suspects.
-            confirmed: whether the last suspects, evaluated, were as likely as the model said; None
-                if there were none.
-        """
-        self.suspects = self.missing = self.draws = None
-        beyond = None if posterior is None else posterior.beyond(flow, log_q_of_own_draws)
-        if beyond is None:
-            return
-        self.missing = len(beyond) / len(posterior.draws)
-        if self.missing > SUSPICIOUS:
-            chosen = beyond[:most]
-            self.suspects = torch.cat(
-                [chosen.flatten(1), posterior.log_density(chosen).to(chosen)[:, None]], 1
-            )
-        # far away the model may err by nats and still know both modes: evaluations there have the
-        # last word
-        trusted = posterior.likelihood.error < TRUSTED if confirmed is None else confirmed
-        if trusted and posterior.forward_divergence(flow) > SMALL:
-            self.draws = posterior.draws
-
-    def confirmed(self, evaluated: Evaluation) -> bool:
-        """Whether most suspects, now evaluated, are as likely as the model said."""
-        return bool(
-            ((evaluated.log_density - self.suspects[:, -1]).abs() < CONFIRMED).double().mean() > 0.5
-        )
+    def tested(self, evaluated: Evaluation) -> LostModes:
+        """The same after the evaluation of the suspects."""
+        assert self.suspects is not None
+        error = (evaluated.log_density - self.suspects[:, -1]).abs()
+        return replace(self, confirmed=bool((error < CONFIRMED).double().mean() > 0.5))
 
     @property
     def gaining(self) -> bool:
@@ -96,10 +64,34 @@ class LostModes:
             )
         return ""
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything."""
-        return {name: copy.copy(value) for name, value in vars(self).items()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken."""
-        vars(self).update({name: copy.copy(value) for name, value in state.items()})
+def find_lost_modes(
+    posterior: PosteriorModel | None,
+    flow: Flow,
+    log_q_of_own_draws: Tensor,
+    most: int,
+    confirmed: bool | None,
+) -> LostModes:
+    """Suspects, and draws for the forward KL of this round.
+
+    Arguments:
+        posterior: the model of the posterior; None where there is none yet.
+        flow: the current q.
+        log_q_of_own_draws: log q at draws of the flow, (draws,).
+        most: the largest number of suspects.
+        confirmed: whether the last suspects, evaluated, were as likely as the model said; None if
+            there were none.
+    """
+    beyond = None if posterior is None else posterior.beyond(flow, log_q_of_own_draws)
+    if posterior is None or posterior.draws is None or beyond is None:
+        return LostModes()
+    missing, suspects = len(beyond) / len(posterior.draws), None
+    if missing > SUSPICIOUS:
+        chosen = beyond[:most]
+        log_density = posterior.log_density(chosen).to(chosen)
+        suspects = torch.cat([chosen.flatten(1), log_density[:, None]], 1)
+    # far away the model may err by nats and still know both modes: evaluations there have the last
+    # word
+    trusted = posterior.likelihood.error < TRUSTED if confirmed is None else confirmed
+    regain = trusted and (posterior.forward_divergence(flow) or 0.0) > SMALL
+    return LostModes(suspects, posterior.draws if regain else None, missing)

@@ -66,6 +66,10 @@ class PosteriorModel:
         """log p^(x), not normalised, at (n, *model)."""
         return self.likelihood.log_likelihood(x.flatten(1)) + self.problem.log_prior(x)
 
+    def divergence(self, flow: Flow, seed: int) -> float:
+        """Reverse KL, and forward where there are draws for it; but for a constant."""
+        return self.reverse_divergence(flow, seed) + (self.forward_divergence(flow) or 0.0)
+
     @torch.no_grad()
     def reverse_divergence(self, flow: Flow, seed: int) -> float:
         """KL(q || p^) but for a constant, with the same latents for the same seed."""

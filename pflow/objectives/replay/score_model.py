@@ -91,6 +91,17 @@ class Metric:
         """S^{-T} f: back from whitened coordinates."""
         return score * self.inverse if self.inverse.ndim == 1 else score @ self.inverse
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """The tensors."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Tensor]) -> Metric:
+        """The metric that `state` was taken of."""
+        self = cls.__new__(cls)
+        vars(self).update(state)
+        return self
+
 
 class ScoreModel:
     """g^(x) of the module, fitted to `points` and `scores`, both (n, D).
@@ -187,7 +198,7 @@ class ScoreModel:
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain numbers; the bases are given again on loading."""
         return {
-            "metric": dict(vars(self.metric)),
+            "metric": self.metric.state_dict(),
             "inputs": self.inputs,
             "coefficients": self.coefficients,
             "likelihood": self.likelihood,
@@ -199,8 +210,7 @@ class ScoreModel:
     def from_state(cls, state: Mapping[str, Any], bases: Mapping[str, Score]) -> ScoreModel:
         """The model that `state` was taken of."""
         self = cls.__new__(cls)
-        self.metric = Metric.__new__(Metric)
-        vars(self.metric).update(state["metric"])
+        self.metric = Metric.from_state_dict(state["metric"])
         self.bases = {"gaussian": lambda x: -self.metric.push(self.metric.whiten(x)), **bases}
         self.inputs, self.coefficients, self.likelihood = (
             state["inputs"],

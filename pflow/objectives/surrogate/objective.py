@@ -31,7 +31,7 @@ from pflow.inference.target import Target
 from pflow.objectives.stopping import Stopping
 from pflow.objectives.surrogate.coordinates import DENSE, WhitenedData, WhitenedModel
 from pflow.objectives.surrogate.evaluated import Evaluated
-from pflow.objectives.surrogate.exploration import Exploration
+from pflow.objectives.surrogate.exploration import FEW_PARAMETERS, Exploration
 from pflow.objectives.surrogate.flow_training import FlowTraining
 from pflow.objectives.surrogate.operator_model import LowFidelity
 from pflow.objectives.surrogate.tempering import tempered_draws
@@ -48,8 +48,10 @@ FAR_OFF = 1.0  # noise standard deviations of error at new points; beyond, likew
 MISPREDICTED = 1.0  # nats of error of the model's log-likelihood beyond which there is a warning
 
 
-def steps_of(evaluations: int) -> int:
+def steps_of(evaluations: int, parameters: int) -> int:
     """Operator-free training steps of a run."""
+    if parameters <= FEW_PARAMETERS:
+        return FEW_STEPS
     return max(FEWEST_STEPS, min(MOST_STEPS, STEPS_PER_EVALUATION * evaluations))
 
 
@@ -152,11 +154,11 @@ class Surrogate(TargetObjective):
         exploration.conclude(generator)
         if exploration.few:
             pool = tempered_draws(exploration.posterior, POOL, generator)
-            self.steps = FEW_STEPS
+            self.steps = steps_of(self.stopping.points, self.coordinates.size)
         elif not exploration.posterior.closed_form:
             pool = exploration.settle(SETTLED, generator)
             near = pool is None and self.coordinates.size > LARGE
-            self.steps = 0 if near else steps_of(self.stopping.points)
+            self.steps = 0 if near else steps_of(self.stopping.points, self.coordinates.size)
         if pool is not None:
             self.training.pool = self.coordinates.model(pool).to(self.target.y)
         self._carry_gaussian(flow)

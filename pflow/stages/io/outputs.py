@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pflow.flows.base import Flow
-from pflow.provenance.record import file_hash
 from pflow.storage.layout import FlowFolder
+from pflow.storage.origins import file_hash
 from pflow.storage.text_files import write_csv, write_json
 from pflow.storage.weights import write_weights
 from pflow.training import TrainingState

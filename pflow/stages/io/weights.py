@@ -14,7 +14,7 @@ from pflow.config.flows import FlowSettings
 from pflow.errors import PflowError
 from pflow.flows import build_flow
 from pflow.flows.base import Flow
-from pflow.provenance.record import file_hash
+from pflow.storage.origins import file_hash
 from pflow.storage.text_files import read_json
 from pflow.storage.weights import read_weights
 

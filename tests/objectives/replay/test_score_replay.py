@@ -82,8 +82,8 @@ def test_points_outside_the_physics_are_kept_out_and_counted():
     objective = ScoreReplay(target, Stopping(32), inner=5)
     fine_tune(random_flow(2), objective)
     assert 0 < target.ledger.invalid < 16
-    assert len(objective.evaluated) == 32 - target.ledger.invalid
-    assert torch.isfinite(objective.evaluated.scores).all()
+    assert len(objective.state.evaluated) == 32 - target.ledger.invalid
+    assert torch.isfinite(objective.state.evaluated.scores).all()
 
 
 def test_rounds_are_small_at_first_and_grow_with_what_is_known():

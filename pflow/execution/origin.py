@@ -1,0 +1,77 @@
+"""At the end of a job: what made its results, in a file beside them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pflow.storage.layout import whole
+from pflow.storage.origins import (
+    InputState,
+    Origin,
+    file_hash,
+    file_state,
+    find_origins,
+    origin_file,
+    origin_of,
+    write_origin,
+)
+
+__all__ = ["forget_origin", "input_states", "record_origin"]
+
+
+def forget_origin(result: Path) -> None:
+    """Before a job writes its main result."""
+    origin_file(result).unlink(missing_ok=True)
+
+
+def input_states(
+    result: Path, inputs: Iterable[Path], data: Iterable[str]
+) -> dict[str, InputState]:
+    """What a job reads.
+
+    Arguments:
+        result: its main result, or the place of it.
+        inputs: results of other jobs; a folder stands for all results in it but this one.
+        data: files of the user, as configured.
+    """
+    folder = whole(result).parent
+    states: dict[str, InputState] = {}
+    for path in inputs:
+        if path.is_dir():
+            states |= _results_below(path, folder, origin_file(result))
+        else:
+            states[_name(path, folder)] = _input_state(path)
+    return states | {file: InputState(file_hash(file), "") for file in data}
+
+
+def record_origin(
+    stage: str, settings: str, code: str, inputs: dict[str, InputState], outputs: Sequence[Path]
+) -> None:
+    """Write the origin of results, of which the main one is the first."""
+    folder = whole(outputs[0]).parent
+    states = {_name(path, folder): file_state(path) for path in outputs}
+    write_origin(outputs[0], Origin(stage, settings, code, inputs, states))
+
+
+def _input_state(path: Path) -> InputState:
+    """A result is as its job wrote it, or its reader stops; so it is not hashed again."""
+    origin = origin_of(path)
+    if origin is None:
+        return InputState(file_hash(path), "")
+    written = origin.outputs[_name(path, whole(path).parent)]
+    return InputState(written.hash, origin.job)
+
+
+def _results_below(place: Path, folder: Path, own: Path) -> dict[str, InputState]:
+    return {
+        _name(where / name, folder): InputState(state.hash, origin.job)
+        for where, origin in find_origins(place)
+        if origin_file(where / next(iter(origin.outputs))) != own
+        for name, state in origin.outputs.items()
+    }
+
+
+def _name(path: Path, folder: Path) -> str:
+    return Path(os.path.relpath(path, folder)).as_posix()

@@ -1,0 +1,81 @@
+"""Tells Snakemake which results are out of date. Its own records decide only where a result does
+not say what made it.
+
+The Snakefile alone imports this module.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from snakemake.io import ancient
+from snakemake.settings.types import RerunTrigger
+
+from pflow.pipeline.inputs import ONLY_THERE
+from pflow.pipeline.out_of_date import UNTIMED, Comparison, compare
+from pflow.pipeline.planned_jobs import planned_jobs
+from pflow.pipeline.workflow import Pipeline
+
+__all__ = ["Reruns"]
+
+RECORDS = {RerunTrigger.PARAMS, RerunTrigger.INPUT}
+
+
+class Reruns:
+    """The comparison of the results with what is wanted, and what Snakemake makes of it.
+
+    Arguments:
+        workflow: Snakemake's.
+        pipeline: the configuration.
+    """
+
+    def __init__(self, workflow: Any, pipeline: Pipeline) -> None:
+        self._workflow, self._pipeline = workflow, pipeline
+        self._comparison, self._results = Comparison(), {}
+        if not workflow.is_main_process:  # a batch job makes what its controller planned
+            return
+        self._comparison = compare(pipeline)
+        self._results = {
+            (job.stage, *job.wildcards.items()): job.result for job in planned_jobs(pipeline)
+        }
+        if summary := self._comparison.summary():
+            print(summary, file=sys.stderr)
+
+    def inputs(self, stage: str) -> Callable[[Any], dict[str, list[str]]]:
+        """The inputs of a job as a function of its wildcards; a job whose result is out of date is
+        made again.
+        """
+
+        def files(wildcards: Any) -> dict[str, list[str]]:
+            self._set_aside_records()
+            result = self._results.get((stage, *wildcards.items()), "")
+            if result in self._comparison.reasons or self._is_unknown(result):
+                self._workflow.dag.forcefiles.add(result)
+            right = result in self._comparison.right
+            old = UNTIMED if right else ONLY_THERE
+            inputs = self._pipeline.inputs_of(stage, wildcards)
+            if right and "checked" in inputs:  # a deleted check is repeated, a training is not
+                inputs["checked"] = [path for path in inputs["checked"] if Path(path).exists()]
+            return {
+                name: [ancient(path) for path in paths] if name in old else paths
+                for name, paths in inputs.items()
+            }
+
+        return files
+
+    def _set_aside_records(self) -> None:
+        """Where all results say what made them, Snakemake's records of params and inputs do not
+        count: they may be those of other results.
+        """
+        if not self._comparison.unrecorded:
+            settings = self._workflow.dag_settings
+            settings.rerun_triggers = frozenset(settings.rerun_triggers) - RECORDS
+
+    def _is_unknown(self, result: str) -> bool:
+        """Whether nothing says what made a result: neither itself nor Snakemake."""
+        if result not in self._comparison.unrecorded:
+            return False
+        return self._workflow.persistence.metadata(result) is None
