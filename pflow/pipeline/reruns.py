@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from snakemake.io import ancient
+from snakemake.io import IOFile, ancient
 from snakemake.settings.types import RerunTrigger
 
 from pflow.pipeline.out_of_date import UNTIMED, Comparison, compare
@@ -72,4 +72,4 @@ class Reruns:
         """Whether nothing says what made a result: neither itself nor Snakemake."""
         if result not in self._comparison.unrecorded:
             return False
-        return self._workflow.persistence.metadata(result) is None
+        return self._workflow.persistence.metadata(IOFile(result)) is None
