@@ -71,12 +71,12 @@ def run(configuration: Path, arguments: Sequence[str]) -> int:
         sys.executable,
         "-m",
         "snakemake",
-        "--snakefile",
-        str(_snakefile()),
         "--configfile",
         str(configuration),
         "--config",
         "alone=true",
+        "--snakefile",  # takes one value: after the others, a target would be read as one of theirs
+        str(_snakefile()),
         *arguments,
     ]
     return run_controlled(command)

@@ -81,3 +81,15 @@ def test_run_says_what_it_needs(folder, capsys, monkeypatch):
     (folder / "good.yaml").write_text("a: 1\n")
     monkeypatch.setattr(project, "PACKAGE", folder / "pflow")
     assert main(["run", "good.yaml"]) == 1 and "install pflow again" in capsys.readouterr().err
+
+
+def test_a_target_after_the_file_is_a_target(folder, monkeypatch):
+    snakemake_cli = pytest.importorskip("snakemake.cli")
+    commands = []
+    monkeypatch.setattr(project, "run_controlled", lambda command: commands.append(command) or 0)
+    project.new("water_level", folder)
+    assert main(["run", "water_level.yaml", "pretrain", "-n"]) == 0
+    _, options = snakemake_cli.parse_args(commands[0][3:])
+    assert options.targets == {"pretrain"} or list(options.targets) == ["pretrain"]
+    assert [str(file) for file in options.configfile] == ["water_level.yaml"]
+    assert options.config == ["alone=true"] and options.dryrun
