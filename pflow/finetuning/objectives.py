@@ -28,7 +28,7 @@ from pflow.objectives.importance import Importance
 from pflow.objectives.replay.score_replay import ScoreReplay
 from pflow.objectives.reverse_kl import ReverseKL
 from pflow.objectives.stopping import Stopping
-from pflow.objectives.surrogate.exploration import FEW_PARAMETERS
+from pflow.objectives.surrogate.competition import FEW_PARAMETERS
 from pflow.objectives.surrogate.objective import Surrogate
 from pflow.objectives.target_objective import TargetObjective
 from pflow.training import Optimiser

@@ -169,6 +169,15 @@ class AffineDelta:
         self.left = inner @ W.T + (self.hr_out / t2) / (pi + ridge)[:, None]
         self.right = (self.dv_out / s2) / (sigma + ridge)
 
+    @property
+    def basis(self) -> Tensor:
+        """Orthonormal directions of data that products have told of, (m, k')."""
+        return self.outputs.basis
+
+    def jacobian(self, v: Tensor) -> Tensor:
+        """d delta / d v, the same at every v, (m, D)."""
+        return self.matrix()
+
     def matrix(self) -> Tensor:
         """The posterior mean of A, (m, D)."""
         return self.outputs.basis @ self.left + self.right @ self.inputs.basis.T

@@ -10,9 +10,14 @@ import torch
 from torch import Tensor
 
 from pflow.objectives.surrogate.affine import AffineDelta, Hyperparameters
+from pflow.objectives.surrogate.kernel import KernelDelta
 from pflow.objectives.surrogate.operator_model import LowFidelity
 
-__all__ = ["Evaluated"]
+__all__ = ["REACHED", "Evaluated"]
+
+REACHED = 1e-8  # weight below which a point takes no part
+# nats per parameter and datum below the best point, beyond which a point is out of the way
+DEEP = 2.0
 
 # Of a fit around one point: relative error of F at the point itself, its growth with the distance,
 # and tau.
@@ -90,17 +95,33 @@ class Evaluated:
         """The point of largest posterior density."""
         return int(self.log_density.argmax())
 
+    def weights(self, distance: Tensor) -> Tensor:
+        """Of the points, (n,): 1 near the posterior.
+
+        Arguments:
+            distance: mean square of each point in posterior standard deviations, (n,).
+        """
+        depth = self.log_density.max() - self.log_density
+        depth = depth / (DEEP * (self.v.shape[1] + self.w.shape[1]))
+        weights = 1 / (distance.clamp(min=1) * depth.clamp(min=1)).square()
+        return weights if (weights > REACHED).any() else torch.ones_like(weights)
+
     def fit(self, weights: Tensor) -> AffineDelta:
         """delta over the region that the weights describe."""
-        kept = weights > 1e-8
+        points, values, directions, products, weights = self._learnt(weights)
+        return AffineDelta(points, values, directions, products, weights)
+
+    def fit_kernel(self, weights: Tensor) -> KernelDelta:
+        """The same with interactions of parameters."""
+        points, values, directions, products, weights = self._learnt(weights)
+        return KernelDelta(points, values, directions, products, weights)
+
+    def _learnt(self, weights: Tensor) -> tuple[Tensor, ...]:
+        """Points, values, directions, products and weights of those that take part."""
+        kept = weights > REACHED
         directions, products = self._products
-        return AffineDelta(
-            self.v[kept],
-            (self.w - self.low)[kept],
-            directions[kept],
-            products[kept],
-            weights[kept],
-        )
+        values = self.w - self.low
+        return tuple(part[kept] for part in (self.v, values, directions, products, weights))
 
     def fit_around(self, index: int) -> AffineDelta:
         """delta near one point: exact there, with errors of the others that grow with the square of

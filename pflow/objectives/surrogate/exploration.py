@@ -3,8 +3,7 @@ from them.
 
 Where to begin: at the mode (`mode`), in a handful of evaluations; in few dimensions, where a
 posterior may have several modes, at draws of the posterior of F_low at y_obs. After each round the
-models of F compete: the one with the smaller error at the newest points, which it had not seen, is
-the one whose posterior draws the next.
+models of F compete (`competition`), and the posterior of the winner draws the next points.
 """
 
 from __future__ import annotations
@@ -17,8 +16,7 @@ import torch
 from torch import Tensor
 
 from pflow.errors import PflowError
-from pflow.objectives.surrogate.additive import AdditiveResidual
-from pflow.objectives.surrogate.affine import AffineDelta
+from pflow.objectives.surrogate.competition import FEW_PARAMETERS, Competition
 from pflow.objectives.surrogate.evaluated import Evaluated
 from pflow.objectives.surrogate.gaussian import PosteriorGaussian, gauss_newton, widened
 from pflow.objectives.surrogate.mode import ModeSearch
@@ -26,21 +24,15 @@ from pflow.objectives.surrogate.operator_model import LowFidelity, OperatorModel
 from pflow.objectives.surrogate.particles import Particles
 from pflow.objectives.surrogate.tempering import gaussian_of, tempered_draws
 
-__all__ = ["FEW_PARAMETERS", "Exploration"]
+__all__ = ["Exploration"]
 
-FEW_PARAMETERS = 16  # up to which all modes are looked for
-MANY_DRAWS, CHAINS, BURN_IN, TRANSITIONS = 2048, 64, 10, 4
-FORGET = 0.7  # weight of the past in the error of a model at new points
+MANY_DRAWS, CHAINS, BURN_IN, TRANSITIONS = 1024, 64, 10, 4
 SMALLEST_ROUND, GROWTH = 4, 32  # points in a round: 4, or a 32nd of those known
-DEEP = (
-    2.0  # nats per parameter and datum below the best point, beyond which a point is out of the way
-)
 SKEWED = (
     0.2  # difference of moments, in standard deviations, beyond which a Gaussian is a poor start
 )
 FITS = 10.0  # mean squared residual, in noise variances, of a place that F_low fits
-AROUND_MODE, AFFINE, ADDITIVE = "affine around the mode", "affine", "affine and additive"
-REACHED = 1e-8  # weight below which a point takes no part
+LOW, AROUND_MODE = "low fidelity", "affine around the mode"
 
 
 class Exploration:
@@ -54,8 +46,7 @@ class Exploration:
         evaluated: all valid evaluations.
         posterior: the model's posterior.
         frame: its Gaussian.
-        errors: mean squared error of each kind of model at new points, in noise variances.
-        kind: the kind that won.
+        competition: the models of F, and their errors at new points.
     """
 
     def __init__(self, low: LowFidelity, evaluate: Callable[[Tensor], Evaluated]) -> None:
@@ -65,15 +56,17 @@ class Exploration:
         self.evaluated = Evaluated.none(self.model.size, low.data.size)
         self.search = ModeSearch.start(self.model.size)
         self.posterior = OperatorModel(low, None)
-        self.models: dict[str, OperatorModel] = {}
-        self.errors: dict[str, float] = {}
-        self.kind = "low fidelity"
-        self.spread = 1.0
+        self.competition = Competition(low)
         self.chains: Particles | None = None
         zero = torch.zeros(self.model.size, dtype=torch.float64)
         self.fitted_in = self.frame = PosteriorGaussian(
             zero, torch.eye(self.model.size, dtype=torch.float64)
         )
+
+    @property
+    def kind(self) -> str:
+        """What the posterior is a posterior of."""
+        return self.competition.kind or (AROUND_MODE if self.posterior.delta else LOW)
 
     @property
     def known(self) -> int:
@@ -134,7 +127,6 @@ class Exploration:
         best = self.evaluated.best()
         self.posterior = OperatorModel(self.low, self.evaluated.fit_around(best))
         self.frame = gauss_newton(self.posterior, self.evaluated.v[best])
-        self.kind = AROUND_MODE
 
     def conclude(self, generator: torch.Generator) -> None:
         """The budget is spent: with what is known, the model and its Gaussian."""
@@ -143,7 +135,7 @@ class Exploration:
                 "F is NaN or infinite at every point that was evaluated: check the operator on"
                 " draws of the prior (python -m pflow check_operator)"
             )
-        if not self.few and not self.models:
+        if not self.few and not self.competition.models:
             self._linearise()
         elif not self.few and self.posterior.closed_form:
             self.frame = widened(self.posterior, self.frame, generator)
@@ -152,38 +144,20 @@ class Exploration:
 
     def _round(self, count: int, generator: torch.Generator) -> None:
         new = self.evaluate(self.draw(count, generator))
-        for name, model in self.models.items():
-            if len(new):
-                error = float((new.w - model.predict(new.v).detach()).square().mean())
-                self.errors[name] = FORGET * self.errors.get(name, error) + (1 - FORGET) * error
-        if self.models and len(new):
-            self._calibrate(new)
+        self.competition.judge(new)
         self.evaluated = self.evaluated + new
         if self.known:
             self.refit()
 
-    def _calibrate(self, new: Evaluated) -> None:
-        """Var delta is what the evidence of the affine fit says, but no more than the errors at new
-        points are.
-        """
-        model = self.models[AFFINE]
-        along, beside = (
-            part.mean(0) for part in OperatorModel(self.low, model.affine).variance(new.v)
-        )
-        size = self.low.data.size
-        expected = float(along.sum() + (size - len(along)) * beside) / size
-        ratio = min(1.0, self.errors[AFFINE] / max(expected, 1e-12))
-        self.spread = FORGET * self.spread + (1 - FORGET) * ratio
-
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Draws of the model's posterior, (count, D)."""
-        if self.posterior.closed_form:
-            noise = torch.randn(count, self.model.size, generator=generator, dtype=torch.float64)
-            return self.frame.place(noise)
         if self.few:
             draws = tempered_draws(self.posterior, MANY_DRAWS, generator)
             self.frame = gaussian_of(draws)
             return draws[:count]
+        if self.posterior.closed_form:
+            noise = torch.randn(count, self.model.size, generator=generator, dtype=torch.float64)
+            return self.frame.place(noise)
         if self.chains is None:
             noise = torch.randn(CHAINS, self.model.size, generator=generator, dtype=torch.float64)
             self.chains = Particles(self.frame.place(noise))
@@ -198,39 +172,17 @@ class Exploration:
         """Fit every kind of model to all evaluations, those near the posterior foremost."""
         if not self.few:
             for _ in range(2):
-                affine, _ = self._affine()
-                self.frame = gauss_newton(OperatorModel(self.low, affine), self.frame.mean)
+                affine = OperatorModel(self.low, self.evaluated.fit(self._weights()))
+                self.frame = gauss_newton(affine, self.frame.mean)
         self.fitted_in = self.frame
-        self.models = self._compete(*self._affine())
-        self.errors = {name: error for name, error in self.errors.items() if name in self.models}
-        judged = [name for name in self.models if name in self.errors]
-        self.kind = min(judged, key=self.errors.__getitem__) if judged else AFFINE
-        self.posterior = self.models[self.kind]
+        self._fit()
 
-    def _affine(self) -> tuple[AffineDelta, Tensor]:
+    def _fit(self) -> None:
+        self.posterior = self.competition.fit(self.evaluated, self._weights(), self.moments())
+
+    def _weights(self) -> Tensor:
         distance = self.frame.whiten(self.evaluated.v).square().sum(1) / self.model.size
-        depth = self.evaluated.log_density.max() - self.evaluated.log_density
-        depth = depth / (DEEP * (self.model.size + self.low.data.size))
-        weights = 1 / (distance.clamp(min=1) * depth.clamp(min=1)).square()
-        if not (weights > REACHED).any():
-            weights = torch.ones_like(weights)
-        return self.evaluated.fit(weights), weights
-
-    def _additive(self, affine: AffineDelta, weights: Tensor) -> AdditiveResidual:
-        kept = weights > REACHED
-        near = self.evaluated.take(kept)
-        mean, root = self.moments()
-        residual = near.w - near.low - affine.mean(near.v)
-        x = self.model.model(near.v).flatten(1)
-        return AdditiveResidual(x, residual, weights[kept], mean, root.square().sum(1).sqrt())
-
-    def _compete(self, affine: AffineDelta, weights: Tensor) -> dict[str, OperatorModel]:
-        """The kinds of model that the evaluations allow."""
-        models = {AFFINE: OperatorModel(self.low, affine, spread=self.spread)}
-        additive = self._additive(affine, weights)
-        if additive.error < additive.before:
-            models[ADDITIVE] = OperatorModel(self.low, affine, additive, self.spread)
-        return models
+        return self.evaluated.weights(distance)
 
     def settle(self, draws: int, generator: torch.Generator) -> Tensor | None:
         """About `draws` draws of the posterior, (n, D), by chains that run on, where it is far from
@@ -272,9 +224,8 @@ class Exploration:
             "evaluated": dict(vars(self.evaluated)),
             "search": [self.search.radius, float(self.search.finished), self.search.predicted],
             "frames": [*vars(self.frame).values(), *vars(self.fitted_in).values()],
-            "errors": dict(self.errors),
-            "kind": self.kind,
-            "spread": self.spread,
+            "competition": self.competition.state_dict(),
+            "linearised": self.posterior.delta is not None,
             "chains": None if self.chains is None else self.chains.state_dict(),
             "calls": self.low.calls,
         }
@@ -285,14 +236,12 @@ class Exploration:
         self.search = ModeSearch(radius, bool(finished), predicted)
         frame, self.frame = (PosteriorGaussian(*state["frames"][k : k + 2]) for k in (0, 2))
         self.fitted_in = self.frame
-        self.errors, self.kind = dict(state["errors"]), state["kind"]
-        self.spread = state["spread"]
+        self.competition.load_state_dict(state["competition"])
         self.chains = None if state["chains"] is None else Particles.from_state(state["chains"])
         self.evaluated = Evaluated(**state["evaluated"])
-        if self.kind in (AFFINE, ADDITIVE):
-            self.models = self._compete(*self._affine())
-            self.posterior = self.models[self.kind]
-        elif self.kind == AROUND_MODE:
+        if self.competition.kind:
+            self._fit()
+        elif state["linearised"]:
             best = self.evaluated.best()
             self.posterior = OperatorModel(self.low, self.evaluated.fit_around(best))
         self.frame = frame

@@ -77,11 +77,11 @@ def widened(
 
     Where delta is unknown the posterior goes back towards the prior.
     """
-    if model.affine is None or not model.data.gaussian:
+    if model.delta is None or not model.data.gaussian:
         return frame
     noise = torch.randn(DRAWS, len(frame.mean), generator=generator, dtype=torch.float64)
     along, beside = (part.mean(0) for part in model.variance(frame.place(noise)))
-    basis = model.affine.outputs.basis
+    basis = model.delta.basis
     jacobian = model.jacobian(frame.mean)
 
     def weigh(rows: Tensor) -> Tensor:

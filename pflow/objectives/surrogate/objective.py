@@ -29,9 +29,10 @@ from pflow.flows.affine import AffineFlow
 from pflow.flows.base import Flow
 from pflow.inference.target import Target
 from pflow.objectives.stopping import Stopping
+from pflow.objectives.surrogate.competition import FEW_PARAMETERS
 from pflow.objectives.surrogate.coordinates import DENSE, WhitenedData, WhitenedModel
 from pflow.objectives.surrogate.evaluated import Evaluated
-from pflow.objectives.surrogate.exploration import FEW_PARAMETERS, Exploration
+from pflow.objectives.surrogate.exploration import Exploration
 from pflow.objectives.surrogate.flow_training import FlowTraining
 from pflow.objectives.surrogate.operator_model import LowFidelity
 from pflow.objectives.surrogate.tempering import tempered_draws
@@ -216,7 +217,7 @@ class Surrogate(TargetObjective):
     def warning(self) -> str:
         way_out = "more evaluations, or a better low fidelity, would change the posterior"
         exploration = self.exploration
-        at_new_points = exploration.errors.get(exploration.kind, 0.0) ** 0.5
+        at_new_points = exploration.competition.errors.get(exploration.kind, 0.0) ** 0.5
         if at_new_points > FAR_OFF:
             return (
                 f"the model of F mispredicts new data by {at_new_points:.2g} noise standard"
@@ -236,7 +237,7 @@ class Surrogate(TargetObjective):
         exploration = self.exploration
         errors = {
             f"prediction_error_{name.replace(' ', '_')}": round(error**0.5, 6)
-            for name, error in exploration.errors.items()
+            for name, error in exploration.competition.errors.items()
         }
         calls = {"low_fidelity_evaluations": exploration.low.calls}
         return {"operator_model": exploration.kind, **errors, **self.findings, **calls}

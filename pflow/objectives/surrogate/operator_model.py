@@ -14,6 +14,7 @@ from torch import Tensor
 from pflow.objectives.surrogate.additive import AdditiveResidual
 from pflow.objectives.surrogate.affine import AffineDelta
 from pflow.objectives.surrogate.coordinates import WhitenedData, WhitenedModel
+from pflow.objectives.surrogate.kernel import KernelDelta
 from pflow.operators import Operator
 
 __all__ = ["LowFidelity", "OperatorModel"]
@@ -75,33 +76,37 @@ class OperatorModel:
 
     Arguments:
         low: w_low.
-        affine: the affine part of delta; None before the first evaluation.
-        additive: what it leaves; None for nothing.
-        spread: what Var delta of the affine part is multiplied by.
+        delta: the model of delta; None before the first evaluation.
+        additive: what an affine delta leaves; None for nothing.
+        spread: what Var delta is multiplied by.
     """
 
     def __init__(
         self,
         low: LowFidelity,
-        affine: AffineDelta | None,
+        delta: AffineDelta | KernelDelta | None,
         additive: AdditiveResidual | None = None,
         spread: float = 1.0,
     ) -> None:
-        self.low, self.affine, self.additive, self.spread = low, affine, additive, spread
+        self.low, self.delta, self.additive, self.spread = low, delta, additive, spread
         self.model, self.data = low.model, low.data
 
     @property
     def closed_form(self) -> bool:
         """Whether p^ is Gaussian, but for Var delta."""
         return (
-            self.low.linear and self.additive is None and self.model.gaussian and self.data.gaussian
+            self.low.linear
+            and self.additive is None
+            and not isinstance(self.delta, KernelDelta)
+            and self.model.gaussian
+            and self.data.gaussian
         )
 
     def predict(self, v: Tensor) -> Tensor:
         """w^(v), (batch, m), differentiable."""
         w = self.low(v)
-        if self.affine is not None:
-            w = w + self.affine.mean(v)
+        if self.delta is not None:
+            w = w + self.delta.mean(v)
         if self.additive is not None:
             w = w + self.additive.mean(self.model.model(v).flatten(1))
         return w
@@ -109,8 +114,8 @@ class OperatorModel:
     def jacobian(self, v: Tensor) -> Tensor:
         """d w^ / d v at one v (D,), (m, D)."""
         jacobian = self.low.jacobian(v)
-        if self.affine is not None:
-            jacobian = jacobian + self.affine.matrix()
+        if self.delta is not None:
+            jacobian = jacobian + self.delta.jacobian(v)
         if self.additive is not None:
             at = self.additive.jacobian(self.model.model(v[None]).flatten(1)[0])
             jacobian = jacobian + (
@@ -121,27 +126,30 @@ class OperatorModel:
     def log_likelihood(self, v: Tensor) -> Tensor:
         """log p^(y given x), (batch,), differentiable."""
         residual = self.data.observed - self.predict(v)
-        if self.affine is None or not self.data.gaussian:
+        if self.delta is None or not self.data.gaussian:
             return self.data.log_likelihood(residual)
-        basis = self.affine.outputs.basis
+        basis = self.delta.basis
         along, beside = self.variance(v)
         inside = residual @ basis
         outside = (residual.square().sum(1) - inside.square().sum(1)).clamp(min=0)
         rest = self.data.size - basis.shape[1]
         narrow = self.data.log_likelihood(residual) + 0.5 * residual.square().sum(1)
+        # A kernel far from all evaluations knows nothing and would take the volume for posterior:
+        # the mean of the log-likelihood, not the log of its mean, keeps draws near what is known.
+        volume = along if isinstance(self.delta, KernelDelta) else torch.log1p(along)
         wide = (
-            (inside.square() / (1 + along) + torch.log1p(along)).sum(1)
+            (inside.square() / (1 + along) + volume).sum(1)
             + outside / (1 + beside)
             + rest * torch.log1p(beside)
         )
         return narrow - 0.5 * wide
 
     def variance(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Var delta along each vector of the affine part's basis, (batch, k), and beside them,
+        """Var delta along each vector of delta's basis, (batch, k), and beside them,
         (batch,).
         """
-        assert self.affine is not None, "delta has a variance once it is fitted"
-        along, beside = self.affine.variance(v)
+        assert self.delta is not None, "delta has a variance once it is fitted"
+        along, beside = self.delta.variance(v)
         return self.spread * along, self.spread * beside
 
     def log_density(self, v: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ prior.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ __all__ = ["gaussian_of", "tempered_draws"]
 
 KEPT = 0.5
 MOST_STEPS = 60
-MOVES = 3
+FEWEST_MOVES = 3  # of a step; in more dimensions as many as there are
 
 
 def gaussian_of(points: Tensor, weights: Tensor | None = None) -> PosteriorGaussian:
@@ -45,20 +46,54 @@ def tempered_draws(model: OperatorModel, count: int, generator: torch.Generator)
     """`count` draws of p^, (count, D), equally weighted."""
     problem = model.model.problem
     v = model.model.whiten(problem.sample_prior(count, generator, torch.float64))
+    drawn = _Walkers.at(model, v)
     temperature = 0.0
     for _ in range(MOST_STEPS):
-        with torch.no_grad():
-            log_likelihood = model.log_likelihood(v).nan_to_num(-math.inf, posinf=-math.inf)
-        step = _next_step(log_likelihood, 1 - temperature)
-        weights = torch.softmax(step * log_likelihood, 0)
+        step = _next_step(drawn.log_likelihood, 1 - temperature)
+        weights = torch.softmax(step * drawn.log_likelihood, 0)
         temperature += step
-        frame = gaussian_of(v, weights)
-        v = v[torch.multinomial(weights, count, replacement=True, generator=generator)]
-        for _ in range(MOVES):
-            v = _random_walk(model, v, frame, temperature, generator)
+        frame = gaussian_of(drawn.v, weights)
+        chosen = torch.multinomial(weights, count, replacement=True, generator=generator)
+        drawn = _Walkers(*(part[chosen] for part in drawn))
+        for _ in range(max(FEWEST_MOVES, v.shape[1])):
+            drawn = drawn.step(model, frame, temperature, generator)
         if temperature >= 1:
             break
-    return v
+    return drawn.v
+
+
+class _Walkers(NamedTuple):
+    """Points, (n, D), and the two parts of log p^ there, (n,)."""
+
+    v: Tensor
+    log_prior: Tensor
+    log_likelihood: Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def at(cls, model: OperatorModel, v: Tensor) -> _Walkers:
+        parts = (model.model.log_prior(v), model.log_likelihood(v))
+        return cls(v, *(part.nan_to_num(-math.inf, posinf=-math.inf) for part in parts))
+
+    def step(
+        self,
+        model: OperatorModel,
+        frame: PosteriorGaussian,
+        temperature: float,
+        generator: torch.Generator,
+    ) -> _Walkers:
+        """One Metropolis step of every point, with the covariance of all."""
+        jitter = 0.3 + 0.7 * float(torch.rand((), generator=generator))
+        scale = 2.4 / math.sqrt(self.v.shape[1]) * jitter
+        noise = torch.randn(self.v.shape, generator=generator, dtype=self.v.dtype)
+        new = _Walkers.at(model, self.v + scale * (frame.place(noise) - frame.mean))
+        gain = new.log_prior - self.log_prior
+        gain = gain + temperature * (new.log_likelihood - self.log_likelihood)
+        accept = torch.rand(len(gain), generator=generator, dtype=self.v.dtype).log() < gain
+        return _Walkers(
+            torch.where(accept[:, None], new.v, self.v),
+            *(torch.where(accept, ours, old) for ours, old in zip(new[1:], self[1:], strict=True)),
+        )
 
 
 def _next_step(log_likelihood: Tensor, left: float) -> float:
@@ -75,26 +110,3 @@ def _next_step(log_likelihood: Tensor, left: float) -> float:
         middle = 0.5 * (low + high)
         low, high = (middle, high) if kept(middle) >= KEPT else (low, middle)
     return max(low, 1e-6)
-
-
-@torch.no_grad()
-def _random_walk(
-    model: OperatorModel,
-    v: Tensor,
-    frame: PosteriorGaussian,
-    temperature: float,
-    generator: torch.Generator,
-) -> Tensor:
-    """One Metropolis step of every point, with the covariance of all."""
-    scale = 2.4 / math.sqrt(v.shape[1]) * (0.3 + 0.7 * float(torch.rand((), generator=generator)))
-
-    def density(at: Tensor) -> Tensor:
-        value = model.model.log_prior(at) + temperature * model.log_likelihood(at)
-        return value.nan_to_num(-math.inf, posinf=-math.inf)
-
-    noise = torch.randn(v.shape, generator=generator, dtype=v.dtype)
-    new = v + scale * (frame.place(noise) - frame.mean)
-    accept = torch.rand(len(v), generator=generator, dtype=v.dtype).log() < density(new) - density(
-        v
-    )
-    return torch.where(accept[:, None], new, v)

@@ -1,0 +1,147 @@
+"""Kinds of models of F, fitted to the same evaluations, compete: the one with the smaller error at
+the newest evaluations, before they are fitted, is the model of F.
+
+Errors are mean squares, in noise variances. Their average over rounds is geometric, so that a kind
+whose error falls by orders of magnitude is not held to its first attempts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pflow.objectives.surrogate.additive import AdditiveResidual
+from pflow.objectives.surrogate.affine import AffineDelta
+from pflow.objectives.surrogate.evaluated import REACHED, Evaluated
+from pflow.objectives.surrogate.operator_model import LowFidelity, OperatorModel
+
+__all__ = ["FEW_PARAMETERS", "Competition"]
+
+FEW_PARAMETERS = 16  # up to which all modes are looked for, and interactions are modelled
+FORGET = 0.7  # weight of past rounds in spreads
+FORGET_ERRORS = 0.5  # and in errors
+NEAR = (
+    4.0  # nats below the best new point, per parameter but at least these, of a point that counts
+)
+SMALL = 1e-12  # noise variances: errors below are rounding
+AFFINE, ADDITIVE, KERNEL = "affine", "affine and additive", "kernel"
+
+
+class Competition:
+    """The models of the last fit, and how well each kind has predicted.
+
+    Arguments:
+        low: w_low.
+
+    Attributes:
+        models: by kind; empty before the first fit.
+        errors: of each kind that has been judged.
+        spreads: what Var delta of a kind is multiplied by.
+        kind: the kind that won; empty before the first fit.
+    """
+
+    def __init__(self, low: LowFidelity) -> None:
+        self.low = low
+        self.models: dict[str, OperatorModel] = {}
+        self.errors: dict[str, float] = {}
+        self.spreads: dict[str, float] = {}
+        self.kind = ""
+
+    @property
+    def winner(self) -> OperatorModel:
+        """The model of the kind that won."""
+        return self.models[self.kind]
+
+    def judge(self, new: Evaluated) -> None:
+        """Compare what the models predicted with new evaluations."""
+        if not len(new):
+            return
+        for name, model in self.models.items():
+            error = _error(model, new)
+            self.errors[name] = _average(self.errors.get(name, error), error)
+        for name, model in self.models.items():
+            if name != ADDITIVE:  # whose variance is that of its affine part
+                self._calibrate(name, model, new)
+
+    def _calibrate(self, name: str, model: OperatorModel, new: Evaluated) -> None:
+        """Var delta is what the evidence of the fit says, but no more than the errors at new points
+        are.
+        """
+        delta, size = model.delta, self.low.data.size
+        assert delta is not None, "a model that competes has been fitted"
+        along, beside = (part.mean(0) for part in delta.variance(new.v))
+        expected = float(along.sum() + (size - len(along)) * beside) / size
+        ratio = min(1.0, self.errors[name] / max(expected, 1e-12))
+        self.spreads[name] = FORGET * self.spreads.get(name, 1.0) + (1 - FORGET) * ratio
+
+    def fit(
+        self, evaluated: Evaluated, weights: Tensor, moments: tuple[Tensor, Tensor]
+    ) -> OperatorModel:
+        """Fit every kind that the evaluations allow, and choose.
+
+        Arguments:
+            evaluated: all evaluations.
+            weights: of the points.
+            moments: mean of the posterior as a model, and a root of its covariance.
+        """
+        affine = evaluated.fit(weights)
+        spread = self.spreads.get(AFFINE, 1.0)
+        self.models = {AFFINE: OperatorModel(self.low, affine, spread=spread)}
+        additive = self._additive(evaluated, affine, weights, moments)
+        if additive.error < additive.before:
+            self.models[ADDITIVE] = OperatorModel(self.low, affine, additive, spread)
+        if self.low.model.size <= FEW_PARAMETERS:
+            kernel, spread = evaluated.fit_kernel(weights), self.spreads.get(KERNEL, 1.0)
+            self.models[KERNEL] = OperatorModel(self.low, kernel, spread=spread)
+        self.errors = {name: error for name, error in self.errors.items() if name in self.models}
+        judged = [name for name in self.models if name in self.errors]
+        self.kind = min(judged, key=self.errors.__getitem__) if judged else AFFINE
+        return self.winner
+
+    def _additive(
+        self,
+        evaluated: Evaluated,
+        affine: AffineDelta,
+        weights: Tensor,
+        moments: tuple[Tensor, Tensor],
+    ) -> AdditiveResidual:
+        kept = weights > REACHED
+        near = evaluated.take(kept)
+        mean, root = moments
+        residual = near.w - near.low - affine.mean(near.v)
+        x = self.low.model.model(near.v).flatten(1)
+        return AdditiveResidual(x, residual, weights[kept], mean, root.square().sum(1).sqrt())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain numbers; models are fitted again on loading."""
+        return {"errors": dict(self.errors), "spreads": dict(self.spreads), "kind": self.kind}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken."""
+        self.errors, self.spreads = dict(state["errors"]), dict(state["spreads"])
+        self.kind = state["kind"]
+
+
+def _error(model: OperatorModel, new: Evaluated) -> float:
+    """Mean square at new points; those count less that are far from the posterior in truth and by
+    the model's own word.
+    """
+    with torch.no_grad():
+        squares = (new.w - model.predict(new.v)).square().mean(1)
+        claimed = model.log_density(new.v).nan_to_num(-math.inf)
+    plausible = torch.maximum(new.log_density, claimed)
+    depth = (new.log_density.max() - plausible) / max(NEAR, new.v.shape[1])
+    error = float((squares / depth.clamp(min=1).square()).mean())
+    return error if math.isfinite(error) else math.inf
+
+
+def _average(before: float, error: float) -> float:
+    """The geometric average, with the past forgotten."""
+    if not math.isfinite(before) or not math.isfinite(error):
+        return error
+    past, new = max(before, SMALL), max(error, SMALL)
+    return past**FORGET_ERRORS * new ** (1 - FORGET_ERRORS)
