@@ -5,13 +5,15 @@ an experiment of 200 jobs.
 
 Start-up: process time of importing pflow's part of the Snakefile, reading config.yaml and the
 fingerprints of the code of all stages, with Snakemake imported already. Plan: process time of
-`snakemake -n` (all of Snakemake, its start included) in a folder whose results are marked as
-finished by `snakemake --touch`. All on one thread; nothing is computed.
+`snakemake -n` (all of Snakemake, its start included) in a folder whose results are stand-ins that
+say what made them, and are recorded as finished by `snakemake --touch`. All on one thread; nothing
+is computed.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import shutil
 import subprocess
@@ -39,22 +41,12 @@ for stage in STAGES:
 print(time.process_time() - began)
 """
 FILES = """
-import sys, yaml
+import yaml
 from pathlib import Path
-from pflow.pipeline.stages import STAGES
 from pflow.pipeline.workflow import Pipeline
-from pflow.storage.layout import root_file
-pipeline = Pipeline(yaml.safe_load(open("config.yaml")), Path("."))
-paths = [path for stage in STAGES for path in pipeline.target(stage)]
-for name in pipeline.configuration.experiments:
-    files = pipeline.files(name)
-    for of in (files.flows, files.runs):
-        paths += [path for file in ("about", "history") for path in of(lambda flow: getattr(flow, file))]
-    paths += files.flows(lambda flow: root_file(flow.ranks))
-for file in map(Path, paths):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("{}")
-"""  # noqa: E501
+from tests.support.stand_ins import make_stand_ins
+make_stand_ins(Pipeline(yaml.safe_load(open("config.yaml")), Path(".")))
+"""
 
 
 def main() -> None:
@@ -90,7 +82,10 @@ def main() -> None:
                 ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
             )
         (folder / "config.yaml").write_text(yaml.safe_dump({"experiments": {"many": experiment}}))
-        subprocess.run([sys.executable, "-c", FILES], cwd=folder, check=True)
+        stand_ins = [sys.executable, "-c", FILES]
+        subprocess.run(
+            stand_ins, cwd=folder, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
         snakemake = [sys.executable, "-m", "snakemake", "--cores", "1"]
         touched = subprocess.run(
             [*snakemake, "--touch", "--forceall"], cwd=folder, capture_output=True, text=True

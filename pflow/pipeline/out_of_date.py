@@ -45,7 +45,9 @@ class Comparison:
     unrecorded: set[str] = field(default_factory=set)
 
     def summary(self) -> str:
-        """A line for each reason; empty if nothing is out of date."""
+        """A line for each reason, and one for results that do not say what made them; empty where
+        there is nothing to say.
+        """
         results: dict[str, list[str]] = {}
         for result, reason in self.reasons.items():
             results.setdefault(reason, []).append(str(whole(Path(result))))
@@ -55,7 +57,13 @@ class Comparison:
             for reason, files in results.items()
         ]
         more = len(lines) - SHOWN
-        return "\n".join([*lines[:SHOWN], *([f"and {more} more reasons"] if more > 0 else [])])
+        lines[SHOWN:] = [f"out of date: for {more} more reasons"] if more > 0 else []
+        if self.unrecorded:
+            lines.append(
+                f"{len(self.unrecorded)} results of an earlier version of pflow do not say what"
+                " made them: Snakemake's records decide, and what is not in these is made again"
+            )
+        return "\n".join(lines)
 
 
 def compare(pipeline: Pipeline) -> Comparison:

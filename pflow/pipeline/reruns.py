@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from snakemake.io import ancient
+from snakemake.io import IOFile, ancient
 from snakemake.settings.types import RerunTrigger
 
 from pflow.pipeline.inputs import ONLY_THERE
@@ -78,4 +78,4 @@ class Reruns:
         """Whether nothing says what made a result: neither itself nor Snakemake."""
         if result not in self._comparison.unrecorded:
             return False
-        return self._workflow.persistence.metadata(result) is None
+        return self._workflow.persistence.metadata(IOFile(result)) is None

@@ -92,6 +92,18 @@ def test_an_observation_less_is_an_input_less():
     assert reason == "it was made with ../../observations/y1.zarr/zarr.json"
 
 
+def test_a_plan_says_a_reason_once_and_not_all_of_many():
+    noise = out_of_date(lambda e: e["problem"].update(noise_std=0.8)).summary()
+    shard = RESULTS / "pairs/train/shard-0.zarr"
+    assert noise.splitlines()[0] == (
+        f"out of date: settings differ: problem.noise_std 0.4 -> 0.8: {shard} and 30 more"
+    )
+    for file in (*RESULTS.rglob("metrics.json"), *RESULTS.rglob("history.csv")):
+        file.write_text("by hand")
+    lines = out_of_date().summary().splitlines()
+    assert len(lines) == 9 and lines[-1] == "out of date: for 6 more reasons"
+
+
 def test_other_code_is_told():
     main = Path(RUN / "metrics.json")
     write_origin(main, dataclasses.replace(read_origin(main), code="another"))
@@ -176,6 +188,7 @@ def test_a_result_without_an_origin_is_neither_right_nor_out_of_date():
     origin_file(RUN / "metrics.json").unlink()
     found = out_of_date()
     assert found.reasons == {} and found.unrecorded == {str(RUN / "metrics.json")}
+    assert found.summary().startswith("1 results of an earlier version of pflow do not say")
     origin_file(RUN / "metrics.json").write_text("{")
     assert out_of_date().unrecorded == {str(RUN / "metrics.json")}
 

@@ -7,6 +7,7 @@ wasted, a job less is a stale result taken for fresh.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -213,17 +214,12 @@ def test_a_changed_setting_reruns_exactly(made, tiny, kind):
     assert jobs == expected
 
 
-def test_the_reason_names_the_old_and_the_new_value(made, tiny):
+def test_the_plan_names_the_setting_with_its_old_and_its_new_value(made, tiny):
     tiny["experiments"]["tiny"]["finetune"]["preconditioned"]["evaluations"] = 64
     made.write(tiny)
     _, text = planned(made)
     made.write(TINY)
-    reason = re.search(r"finetune tiny/y1: preconditioned, seed 0\nReason: (.*)", text)[1]
-    assert (
-        "Params have changed" in reason
-        and '"evaluations": 96' in reason
-        and '"evaluations": 64' in reason
-    )
+    assert f"settings differ: method.evaluations 96 -> 64: results/tiny/{RUN}/flow" in text
 
 
 def test_another_results_folder_makes_everything(made, tiny):
@@ -265,6 +261,13 @@ def same_observation_again(folder: Path) -> None:
 
 
 RUN = "posteriors/y1/preconditioned/seed-0"
+
+
+def edit_metrics(folder: Path) -> None:
+    file = folder / RUN / "metrics.json"
+    file.write_text(file.read_text().replace('"verdict": "', '"verdict": "never '))
+
+
 FILES = {
     "metrics deleted": (remove(f"{RUN}/metrics.json"), run("preconditioned", "evaluate") | SHOWN),
     "root of a posterior deleted": (
@@ -310,12 +313,14 @@ FILES = {
         CHECK | all_runs(*FOLLOWS) | SHOWN,
     ),
     "figures deleted": (remove("figures/index.json"), SHOWN),
-    "pretrained weights altered": (alter_weights, calibrated("coupling") | FROM_PRETRAINED | SHOWN),
-    "an input data file changed": (
+    "a figure deleted": (remove("figures/marginals.png"), SHOWN),
+    "metrics edited by hand": (edit_metrics, run("preconditioned", "evaluate") | SHOWN),
+    "pretrained weights altered": (alter_weights, pretrained("coupling") | FROM_PRETRAINED | SHOWN),
+    "an observation altered": (
         alter_observation,
-        REFERENCE | all_runs(*FOLLOWS) | RECALIBRATED | SHOWN,
+        OBSERVE | REFERENCE | all_runs(*FOLLOWS) | RECALIBRATED | SHOWN,
     ),
-    "an input data file written again with the same content": (same_observation_again, set()),
+    "an observation written again with the same content": (same_observation_again, set()),
     "a chunk deep inside a store deleted": (lambda folder: chunk(folder).unlink(), set()),
 }
 
@@ -380,6 +385,49 @@ def test_a_store_changed_behind_its_root_is_refused(tmp_path):
         pflow.errors.PflowError, match=r"a\.zarr/y was changed after it was written: delete"
     ):
         read_arrays(tmp_path / "a.zarr", ("y",))
+
+
+# --- without Snakemake's records ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("noise_std", "expected"), [(0.4, set()), (0.8, EVERYTHING)])
+def test_another_working_folder_that_shares_the_results(made, tiny, tmp_path, noise_std, expected):
+    tiny["experiments"]["tiny"]["problem"]["noise_std"] = noise_std
+    tiny["results"] = str(made.folder / "results")
+    assert planned(Project(tmp_path / "project", tiny))[0] == expected
+
+
+def copy_without_times(results: Path) -> None:
+    """Also the order of the times is lost."""
+    shutil.rmtree(results.parent / ".snakemake")
+    files = sorted((file for file in results.rglob("*") if file.is_file()), reverse=True)
+    for k, file in enumerate(files):
+        os.utime(file, (2e9 + k, 2e9 + k))
+
+
+def delete_origins(results: Path) -> None:
+    """As an earlier version of pflow left its results."""
+    for origin in results.rglob(".*.origin"):
+        origin.unlink()
+
+
+def delete_origins_and_records(results: Path) -> None:
+    delete_origins(results)
+    shutil.rmtree(results.parent / ".snakemake")
+
+
+RECORDS = {
+    "a copy without times": (copy_without_times, set()),
+    "results of an earlier version": (delete_origins, set()),
+    "results of which nothing says what made them": (delete_origins_and_records, EVERYTHING),
+}
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+def test_results_say_what_made_them_or_snakemake_does(copy, kind):
+    spoil, expected = RECORDS[kind]
+    spoil(copy.folder / "results")
+    assert planned(copy)[0] == expected
 
 
 # --- code -----------------------------------------------------------------------------------------
