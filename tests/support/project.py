@@ -78,6 +78,18 @@ class Project:
             shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
         self.write(configuration)
 
+    @classmethod
+    def at(cls, folder: Path) -> Project:
+        """A project that is there."""
+        project = cls.__new__(cls)
+        project.folder = folder
+        return project
+
+    def copied_to(self, folder: Path) -> Project:
+        """A copy of everything, with its times."""
+        shutil.copytree(self.folder, folder)
+        return type(self).at(folder)
+
     def write(self, configuration: dict | str) -> None:
         text = configuration if isinstance(configuration, str) else yaml.safe_dump(configuration)
         (self.folder / "config.yaml").write_text(text)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 
 import pytest
+from filelock import FileLock
 
 from tests.support.project import TINY, Project
 
@@ -19,10 +21,26 @@ def project(tmp_path, tiny) -> Project:
     return Project(tmp_path / "project", tiny)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Project:
-    """The tiny experiment, run to the end once for the tests of a module."""
-    project = Project(tmp_path_factory.mktemp("finished") / "project", copy.deepcopy(TINY))
-    done = project.snakemake()
-    assert done.returncode == 0, done.stdout
+    """The tiny experiment, run to the end once for all tests, whatever process they run in. Tests
+    change copies of it.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # the folder of all workers
+        shared = shared.parent
+    folder, done = shared / "finished/project", shared / "finished.done"
+    with FileLock(shared / "finished.lock"):
+        if done.exists():
+            return Project.at(folder)
+        project = Project(folder, copy.deepcopy(TINY))
+        result = project.snakemake()
+        assert result.returncode == 0, result.stdout
+        done.touch()
     return project
+
+
+@pytest.fixture
+def finished_copy(finished, tmp_path) -> Project:
+    """A copy to change: results with their times, and what Snakemake remembers of them."""
+    return finished.copied_to(tmp_path / "copy")

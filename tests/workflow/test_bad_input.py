@@ -16,7 +16,7 @@ from pflow.config.loading import load_configuration
 from pflow.pipeline.stages import settings_for
 from pflow.storage.store import read_arrays, write_arrays
 from pflow.storage.weights import read_weights, write_weights
-from tests.support.project import TINY, Project
+from tests.support.project import TINY
 
 pytestmark = pytest.mark.slow
 
@@ -199,10 +199,8 @@ def test_missing_inputs_and_wrong_settings_are_named(copied, capsys):
     )
 
 
-def test_a_failed_job_shows_its_message_and_keeps_earlier_results(finished, tmp_path):
-    project = Project(tmp_path / "project", TINY)
-    shutil.copytree(finished.folder / "results", project.folder / "results")
-    shutil.copytree(finished.folder / ".snakemake", project.folder / ".snakemake")
+def test_a_failed_job_shows_its_message_and_keeps_earlier_results(finished_copy):
+    project = finished_copy
     folder = project.folder / "results/tiny"
     spoil_missing_chunk(folder)
     weights = folder / "pretrained/coupling/flow.safetensors"

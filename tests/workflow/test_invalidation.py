@@ -81,28 +81,23 @@ EVERYTHING = (
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Project:
-    """A finished experiment with a copy of the package of its own, so that its code can be
+def made(finished, tmp_path_factory) -> Project:
+    """The finished experiment with a copy of the package of its own, so that its code can be
     edited.
     """
-    project = Project(tmp_path_factory.mktemp("made") / "project", TINY)
+    project = finished.copied_to(tmp_path_factory.mktemp("made") / "project")
     shutil.copytree(
         Path(pflow.__file__).parent,
         project.folder / "pflow",
         ignore=shutil.ignore_patterns("__pycache__"),
     )
-    done = project.snakemake()
-    assert done.returncode == 0, done.stdout
     return project
 
 
 @pytest.fixture
 def copy(made, tmp_path) -> Project:
     """A copy to change: results with their times, and what Snakemake remembers of them."""
-    shutil.copytree(made.folder, tmp_path / "project")
-    project = object.__new__(Project)
-    project.folder = tmp_path / "project"
-    return project
+    return made.copied_to(tmp_path / "project")
 
 
 def planned(project: Project, *arguments: str) -> tuple[set[str], str]:

@@ -18,9 +18,10 @@ STRANGE = """a 'b' "c" $(touch executed) ;touch executed;# \u00fc"""
 
 @pytest.fixture
 def small(tiny) -> dict:
-    """One flow, and a method without and one with fine-tuning."""
+    """One flow, a method without and one with fine-tuning, and one shard of each split."""
     e = tiny["experiments"]["tiny"]
     del e["flows"]["chint"], e["finetune"]["seed_paper_scratch"]
+    del e["simulate"]["shard_size"], e["simulate"]["high_fidelity"]
     return tiny
 
 
@@ -47,7 +48,7 @@ def test_results_data_and_module_in_strange_folders(tmp_path, small):
     e = small["experiments"]["tiny"]
     e["problem"] = {"module": os.path.relpath(module, folder), "name": "Mine", "noise_std": 0.4}
     e["reference"] = {"kind": "none"}
-    e["observations"]["y2"] = {"file": os.path.relpath(data / "measured.npy", folder)}
+    e["observations"] = {"y2": {"file": os.path.relpath(data / "measured.npy", folder)}}
     small["results"] = f"results {STRANGE}"
     project = Project(folder, small)
     run(project)

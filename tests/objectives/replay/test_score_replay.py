@@ -47,7 +47,7 @@ def test_nine_unknowns_from_random_weights_in_128_evaluations():
     asked, forward = [], problem.high_fidelity.forward
     problem.high_fidelity.forward = lambda x: asked.append(len(x)) or forward(x)
     before = divergence(flow, exact, y)
-    fine_tune(flow, ScoreReplay(target, Stopping(128)))
+    fine_tune(flow, ScoreReplay(target, Stopping(128), inner=60))
     assert before > 50 and divergence(flow, exact, y) < 0.3
     assert sum(asked) == target.ledger.evaluations == 128 == len(target.store)
 
@@ -57,7 +57,7 @@ def test_rosenbrock_from_random_weights_in_128_evaluations():
     problem = build_problem("rosenbrock")
     y = problem.high_fidelity(torch.tensor([[2.0, 4.0]]))
     flow, exact = random_flow(2), problem.exact_posterior(y)
-    fine_tune(flow, ScoreReplay(Target(problem, y), Stopping(128)))
+    fine_tune(flow, ScoreReplay(Target(problem, y), Stopping(128), inner=60))
     assert divergence(flow, exact, y) < 0.02
 
 
@@ -65,7 +65,7 @@ def test_rosenbrock_from_random_weights_in_128_evaluations():
 def test_both_modes_are_covered():
     problem, y = build_problem("bimodal"), torch.tensor([[1.9, 0.3]])
     flow, exact = random_flow(2, depth=6), problem.exact_posterior(y)
-    objective = ScoreReplay(Target(problem, y), Stopping(256))
+    objective = ScoreReplay(Target(problem, y), Stopping(256), inner=60)
     fine_tune(flow, objective)
     x = flow.sample(y, 4000, torch.Generator().manual_seed(3))
     assert 0.3 < float((x[:, 0] > 0).float().mean()) < 0.7
@@ -124,7 +124,10 @@ def test_steps_between_rounds_ask_nothing_of_the_operator():
 def test_a_target_stops_before_the_budget():
     problem = build_problem("gaussian", side=2)
     objective = ScoreReplay(
-        Target(problem, torch.zeros(1, 4)), Stopping(2000, ess_fraction=0.5, window=64), draw=32
+        Target(problem, torch.zeros(1, 4)),
+        Stopping(2000, ess_fraction=0.5, window=64),
+        draw=32,
+        inner=60,
     )
     flow = random_flow(4)
     fine_tune(flow, objective)
