@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from tests.support.project import TINY, Project
+from tests.support.timeless import timeless
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
@@ -56,16 +57,6 @@ PICTURES = {
 CHECKPOINTS = {
     "pretrain": ".checkpoints/pretrained/coupling",
     "finetune": ".checkpoints/y1/preconditioned/seed-0",
-}
-COSTS = {
-    "wall_seconds",
-    "seconds_per_step",
-    "peak_memory_mb",
-    "operator_seconds",
-    "seconds",
-    "recalled_evaluations",
-    "checked_evaluations",
-    "operator_free_seconds_per_evaluation",
 }
 
 
@@ -148,30 +139,8 @@ def content(folder: Path, stage: str) -> dict[str, str]:
         else [p for p in sorted(out.rglob("*")) if p.is_file()] or [out]
     )
     return {
-        os.path.relpath(path, folder): hashlib.sha256(_timeless(path)).hexdigest() for path in files
+        os.path.relpath(path, folder): hashlib.sha256(timeless(path)).hexdigest() for path in files
     }
-
-
-def _without_costs(value: object) -> object:
-    if isinstance(value, list):
-        return [_without_costs(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    return {
-        name: _without_costs(item)
-        for name, item in value.items()
-        if name not in COSTS and not name.startswith(("seconds_per_", "peak_"))
-    }
-
-
-def _timeless(path: Path) -> bytes:
-    if path.name in ("metrics.json", "flow.json", "operator.json"):
-        return json.dumps(_without_costs(json.loads(path.read_text())), sort_keys=True).encode()
-    if path.name == "history.csv":
-        rows = [line.split(",") for line in path.read_text().splitlines()]
-        drop = rows[0].index("seconds")
-        return "\n".join(",".join(row[:drop] + row[drop + 1 :]) for row in rows).encode()
-    return path.read_bytes()
 
 
 def states(folder: Path, stage: str) -> int:
