@@ -11,6 +11,7 @@ from pflow.errors import PflowError
 from pflow.execution.finished import forget_finished
 from pflow.pipeline.checks import check_yaml
 from pflow.pipeline.failures import summary_of_failures
+from pflow.pipeline.partial_report import forget_partial_report, write_partial_report
 from pflow.pipeline.reruns import Reruns
 from pflow.pipeline.stages import STAGES
 from pflow.pipeline.workflow import Pipeline, offer_this_python
@@ -63,10 +64,12 @@ rule all:
 
 onsuccess:
     forget_finished(pipeline.layout.results)
+    forget_partial_report(pipeline)
 
 
 onerror:
-    print("\nWhat failed, and why:", summary_of_failures(log), sep="\n", file=sys.stderr)
+    failures = summary_of_failures(log)
+    print("\nWhat failed, and why:", failures, write_partial_report(pipeline, failures), sep="\n", file=sys.stderr)
 
 
 include: "workflow/rules/data.smk"

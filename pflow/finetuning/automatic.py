@@ -22,6 +22,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -44,12 +45,22 @@ from pflow.objectives.replay.rounds import rounds_of
 from pflow.objectives.surrogate.coordinates import DENSE as MOST_PARAMETERS
 from pflow.objectives.surrogate.objective import steps_of
 
-__all__ = ["resolve", "step_seconds"]
+__all__ = ["Choice", "resolve", "step_seconds"]
 
 EVALUATIONS_SAVED = 50
 FEWEST_FOR_PATHS = 2000  # evaluations below which path gradients are not considered
 FIT_SECONDS = 0.05  # of the model of F, for each evaluation (docs/methods.md)
 REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The method to train, and the seconds that it is predicted to take; None where nothing was
+    predicted.
+    """
+
+    method: MethodSettings
+    predicted_seconds: float | None = None
 
 
 def resolve(
@@ -60,7 +71,7 @@ def resolve(
     *,
     parameters: int,
     say: Callable[[str], None] = lambda message: None,
-) -> MethodSettings:
+) -> Choice:
     """`auto` becomes the method that is faster for the measured cost of F, or the only one that
     needs no gradient of it; others stay.
 
@@ -77,7 +88,7 @@ def resolve(
     """
     if isinstance(method, AutoSettings):
         return _choose(method, operator, measure, file, parameters, say)
-    return method
+    return Choice(method)
 
 
 def _choose(
@@ -87,7 +98,7 @@ def _choose(
     file: Path | None,
     parameters: int,
     say: Callable[[str], None],
-) -> MethodSettings:
+) -> Choice:
     """`resolve` for `auto`; builds settings with their defaults, which no other method's result
     depends on (see `CHOSEN` in pflow.provenance.code).
     """
@@ -100,7 +111,8 @@ def _choose(
     }
     if not operator["differentiable"]:
         say("objective auto takes importance: F has no gradient")
-        return ImportanceSettings(**shared, draw=min(ImportanceSettings.draw, method.evaluations))
+        draw = min(ImportanceSettings.draw, method.evaluations)
+        return Choice(ImportanceSettings(**shared, draw=draw))
     paths = ReverseKLSettings(**shared)
     learning: SurrogateSettings | ScoreReplaySettings = SurrogateSettings(**shared)
     if parameters > MOST_PARAMETERS:
@@ -119,7 +131,10 @@ def _choose(
         f" {learning.tag_value}, {choice['seconds_with_paths']:.3g} s until path gradients are as"
         f" accurate (F takes {choice['seconds_per_evaluation']:.2g} s)"
     )
-    return chosen
+    seconds = choice["seconds_learning"]
+    if chosen is paths:  # of this budget, not until the same accuracy
+        seconds = choice["seconds_with_paths"] / EVALUATIONS_SAVED
+    return Choice(chosen, seconds)
 
 
 def _compare(

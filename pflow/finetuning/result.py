@@ -81,7 +81,7 @@ class FinetuneResult:
         seconds_per_step: of training; None without a step.
         diagnosis, warning, outcome: of `FitResult`.
         latent_correction: the outcome of the latent correction; empty if none was tried.
-        start_note: of `Start.note`.
+        start_note, predicted_seconds: `note` and `predicted_seconds` of `Start`.
     """
 
     flow: Flow
@@ -95,6 +95,7 @@ class FinetuneResult:
     warning: str = ""
     latent_correction: str = ""
     start_note: str = ""
+    predicted_seconds: float | None = None
     outcome: dict[str, float | str] = field(default_factory=dict)
 
     @property
@@ -171,6 +172,7 @@ def correct(
         fitted.diagnosis,
         fitted.warning,
         start_note=start.note,
+        predicted_seconds=start.predicted_seconds,
         outcome=fitted.outcome,
     )
     points = target.ledger.points + reused_points

@@ -45,12 +45,14 @@ class Start:
         architecture: arguments of `build_flow` for it.
         method: the method; `objective: auto` is replaced by its choice.
         note: why the flow is not the pretrained one; empty where it is what the method asks for.
+        predicted_seconds: of the training, where `objective: auto` predicted them.
     """
 
     flow: Flow
     architecture: dict[str, Any]
     method: MethodSettings
     note: str = ""
+    predicted_seconds: float | None = None
 
 
 def load_start(
@@ -92,7 +94,7 @@ def load_start(
     else:
         flow = pretrained
     size = math.prod(problem.model_shape)
-    method = resolve(
+    choice = resolve(
         method,
         operator_facts,
         lambda: step_seconds(flow, summary),
@@ -100,7 +102,7 @@ def load_start(
         parameters=size,
         say=say,
     )
-    note = ""
+    method, note = choice.method, ""
     if method.start == "pretrained" and trains_given_weights(method, problem.model_shape):
         note = _departure(flow, posterior_problem, summary)
         if note:
@@ -108,7 +110,7 @@ def load_start(
             flow = _with_random_weights(settings, problem, y, architecture, cover_prior=True)
     torch.manual_seed(_weights_seed(settings))
     flow, architecture = wrap(flow, architecture, method)
-    return Start(flow, architecture, method, note)
+    return Start(flow, architecture, method, note, choice.predicted_seconds)
 
 
 @torch.no_grad()

@@ -240,6 +240,11 @@ _ALL = (
         job_settings.report,
         (
             Argument("results", "input", "folder of all results"),
+            Argument(
+                "failures",
+                "optional input",
+                "what failed, for a page about what is complete; absent where all is",
+            ),
             Argument("out", "output", "HTML file to write"),
         ),
         None,

@@ -21,6 +21,7 @@ from pflow.pipeline.checks import check_yaml
 from pflow.pipeline.stages import STAGES
 from pflow.pipeline.workflow import Pipeline
 from pflow.storage.layout import RunFolder, root_file
+from pflow.storage.origins import file_hash, read_origin
 
 __all__ = ["status"]
 
@@ -57,11 +58,38 @@ def status(folder: Path) -> str:
             *(f"  {line}" for line in _stages(pipeline, folder, name, begun)),
             *(f"  {line}" for line in _runs(pipeline, folder, name, begun)),
         ]
-    report = folder / pipeline.layout.report
-    lines.append(f"report  {'done, ' + _age(report) if report.is_file() else 'missing'}")
+    lines.append(f"report  {_report_state(pipeline, folder)}")
     if begun.outputs and not begun.at_work:
         lines.append("Some jobs were interrupted: `snakemake` continues them.")
     return "\n".join(lines)
+
+
+def _report_state(pipeline: Pipeline, folder: Path) -> str:
+    """Whether the page shows the metrics that are there now; else how many it does not."""
+    report = folder / pipeline.layout.report
+    partial = folder / pipeline.layout.partial_report
+    more = f"; of what is complete: {partial}, {_age(partial)}" if partial.is_file() else ""
+    if not report.is_file():
+        return f"missing{more}"
+    metrics = [
+        Path(file)
+        for name in pipeline.configuration.experiments
+        for file in pipeline.files(name).runs(lambda run: run.metrics)
+    ]
+    origin = read_origin(report)
+    shown = {} if origin is None else origin.inputs
+    keys = {file: file.relative_to(pipeline.layout.results).as_posix() for file in metrics}
+    other = sum(
+        keys[file] not in shown or shown[keys[file]].hash != _content(folder / file)
+        for file in metrics
+    )
+    if other:
+        return f"old: {other} of {len(metrics)} runs are missing or have changed since{more}"
+    return f"done, {_age(report)}{more}"
+
+
+def _content(metrics: Path) -> str:
+    return file_hash(metrics) if metrics.is_file() else ""
 
 
 def _stages(pipeline: Pipeline, folder: Path, experiment: str, begun: Begun) -> list[str]:

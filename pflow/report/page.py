@@ -28,7 +28,10 @@ BENCHMARK = (
 
 
 def build_report(
-    results: Path, experiments: Sequence[Mapping[str, Any]], benchmark: Path | None = None
+    results: Path,
+    experiments: Sequence[Mapping[str, Any]],
+    benchmark: Path | None = None,
+    partial: Mapping[str, list[str]] | None = None,
 ) -> str:
     """The page as one string.
 
@@ -40,6 +43,8 @@ def build_report(
             `notes` (sentences for the reader) and `captions` (name of a figure: caption).
             Everything but `captions` is also printed as configuration.
         benchmark: figure of pflow's own benchmark of its methods; None to leave it out.
+        partial: after a failure: `missing`, the metrics to leave out, and `failures`, a line for
+            each failed job.
     """
     folder = Path(__file__).parent
     environment = Environment(
@@ -62,12 +67,13 @@ def build_report(
         one=single,
         checks=CHECKS,
     )
-    sections = [experiment_section(Path(results), settings) for settings in experiments]
+    left_out = frozenset((partial or {}).get("missing", ()))
+    sections = [experiment_section(Path(results), settings, left_out) for settings in experiments]
     compared = picture(benchmark, BENCHMARK) if benchmark else None
     shrink(
         [drawn for section in sections for drawn in section["figures"]]
         + ([compared] if compared else [])
     )
     return environment.get_template("template.html").render(
-        experiments=sections, benchmark=compared
+        experiments=sections, benchmark=compared, partial=partial
     )

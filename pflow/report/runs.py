@@ -35,14 +35,16 @@ class Run:
 @dataclass
 class Reader:
     """Reads files of a results folder; a damaged file is reported on the page and treated as
-    missing. A file that was changed after its job wrote it raises PflowError.
+    missing, and so are those left out. A file that was changed after its job wrote it raises
+    PflowError.
     """
 
     folder: Path
+    left_out: frozenset[str] = frozenset()
     complaints: list[str] = field(default_factory=list)
 
     def json(self, file: Path) -> dict[str, Any] | None:
-        if not file.is_file():
+        if not file.is_file() or str(file) in self.left_out:
             return None
         require_unchanged(file)
         path = file.relative_to(self.folder).as_posix()

@@ -26,11 +26,15 @@ from pflow.storage.layout import ExperimentFolder, Layout
 __all__ = ["experiment_section"]
 
 
-def experiment_section(results: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """All values that the template needs for one experiment."""
+def experiment_section(
+    results: Path, settings: Mapping[str, Any], left_out: frozenset[str] = frozenset()
+) -> dict[str, Any]:
+    """All values that the template needs for one experiment; metrics that are left out, and figures
+    then, are taken as missing.
+    """
     name = settings["name"]
     folder = Layout(results).experiment(name)
-    reader = Reader(folder.folder)
+    reader = Reader(folder.folder, left_out)
     methods = settings.get("methods") or settings.get("finetune") or {}
     observations = named(settings.get("observations") or folders(folder.posteriors))
     runs = [
@@ -50,7 +54,7 @@ def experiment_section(results: Path, settings: Mapping[str, Any]) -> dict[str, 
         | pretrained(reader, folder, flows)
     )
     return section | {
-        "figures": figures(folder.figures, settings.get("captions") or {}),
+        "figures": [] if left_out else figures(folder.figures, settings.get("captions") or {}),
         "provenance": provenance(
             [run.flow for run in runs] + [flow or {} for flow in flows.values()]
         ),

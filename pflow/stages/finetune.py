@@ -141,6 +141,7 @@ def _notes(result: FinetuneResult) -> dict[str, Any]:
     free_seconds = (result.state.seconds - ledger.seconds) / max(1, ledger.points)
     notes = {
         "seconds_per_step": result.seconds_per_step,
+        "predicted_seconds": result.predicted_seconds,
         "start_note": result.start_note or None,
         "diagnosis": result.diagnosis,
         "warning": result.warning,
@@ -161,10 +162,12 @@ def _summary(result: FinetuneResult) -> list[str]:
     )
     accuracy = state.rows[-1].get("kl_reverse_nats")
     divergence = "" if accuracy is None else f", KL(q || posterior) {accuracy:.4g} nats"
+    took = f"{state.seconds:.1f} s"
+    if result.predicted_seconds is not None:
+        took += f" (predicted: {result.predicted_seconds:.3g} s)"
     reused = ""
     if result.reused_points:
         reused = f" and {ledger.cost(result.reused_points)} reused of `{result.method.reuse}`"
     return [note for note in notes if note] + [
-        f"{ledger.evaluations} evaluations{reused} in {state.seconds:.1f} s{divergence}"
-        f" ({state.stop_reason})"
+        f"{ledger.evaluations} evaluations{reused} in {took}{divergence} ({state.stop_reason})"
     ]

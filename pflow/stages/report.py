@@ -26,23 +26,31 @@ def report(
     *,
     results: Path,
     out: Path,
+    failures: Path | None = None,
     threads: int = 1,
 ) -> None:
-    """Write the HTML page."""
-    layout = Layout(results)
+    """Write the HTML page; with `failures` (`missing`: metrics to leave out, `failures`: a line for
+    each failed job), one about what is complete.
+    """
+    layout, partial = Layout(results), read_json(failures) if failures else None
     experiments = [
         {
             "name": name,
             **encode(experiment),
             "notes": experiment.notes + _untracked(layout.experiment(name), experiment),
-            "captions": read_json(layout.experiment(name).figure_index)["captions"],
+            "captions": _captions(layout.experiment(name).figure_index, partial is not None),
         }
         for name, experiment in settings.experiments.items()
     ]
     benchmark = BENCHMARK if BENCHMARK.is_file() else None
-    page = build_report(results, experiments, benchmark)
+    page = build_report(results, experiments, benchmark, partial)
     with replacing(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def _captions(index: Path, partial: bool) -> dict[str, str]:
+    """Of the figures; none where a partial page has none."""
+    return {} if partial and not index.is_file() else read_json(index)["captions"]
 
 
 def _untracked(folder: ExperimentFolder, experiment: ExperimentSettings) -> list[str]:

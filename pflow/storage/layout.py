@@ -247,6 +247,16 @@ class Layout:
         """The page over all experiments."""
         return self.results / "report.html"
 
+    @property
+    def partial_report(self) -> Path:
+        """The page over what is complete, where other runs have failed."""
+        return self.results / "partial_report.html"
+
+    @property
+    def failures(self) -> Path:
+        """What failed, for the partial page."""
+        return self.results / "logs" / "failures.json"
+
     def experiment(self, name: str) -> ExperimentFolder:
         """The folder of one experiment."""
         return ExperimentFolder(self.results / name)

@@ -28,7 +28,7 @@ AUTO = AutoSettings(
 
 
 def resolve(*arguments, parameters=100, **more):
-    return automatic.resolve(*arguments, parameters=parameters, **more)
+    return automatic.resolve(*arguments, parameters=parameters, **more).method
 
 
 def measured(seconds: float) -> dict:
@@ -111,3 +111,15 @@ def test_measuring_a_step_changes_nothing():
     assert all(torch.equal(v, before[k]) for k, v in flow.state_dict().items()) and all(
         p.grad is None for p in flow.parameters()
     )
+
+
+@pytest.mark.parametrize(
+    ("operator", "expected"), [(1.0, 4000 * 1.05 + 30), (1e-5, 4000 * (1e-5 + 0.01 / 64))]
+)
+def test_the_seconds_of_the_chosen_run_are_predicted(operator, expected):
+    auto = dataclasses.replace(AUTO, evaluations=4000)
+    choice = automatic.resolve(auto, measured(operator), lambda: 0.01, parameters=100)
+    assert choice.predicted_seconds == pytest.approx(expected)
+    replay = ScoreReplaySettings(flow="coupling", start="pretrained", evaluations=64)
+    given = automatic.resolve(replay, None, lambda: 0.01, parameters=100)
+    assert given.method is replay and given.predicted_seconds is None

@@ -22,6 +22,7 @@ from pflow.inference.target import Target
 from pflow.problems import build_problem
 from pflow.storage.checkpoint import Checkpoint
 from pflow.training import train
+from tests.support.no_monitor import NoMonitor
 
 SHARED = {"flow": "coupling", "start": "pretrained", "evaluations": 256}
 METHODS = {
@@ -38,16 +39,6 @@ METHODS = {
     ),
     "importance": ImportanceSettings(**SHARED, draw=64, learning_rate=5e-3),
 }
-
-
-class Nothing:
-    criterion, patience = None, 0
-
-    def mark(self, objective):
-        return 0
-
-    def measure(self, flow):
-        return {}
 
 
 @pytest.mark.slow
@@ -80,7 +71,7 @@ def test_method_spends_its_budget_and_comes_closer(name, tmp_path):
         objective,
         optimiser,
         generator=torch.Generator().manual_seed(0),
-        monitor=Nothing(),
+        monitor=NoMonitor(),
         checkpoint=Checkpoint(tmp_path / "state.safetensors", "test"),
         progress=Progress("test", io.StringIO()),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pflow.execution.origin import input_states, record_origin
+from pflow.pipeline.inputs import ONLY_THERE
 from pflow.pipeline.planned_jobs import planned_jobs
 from pflow.pipeline.stages import STAGES
 from pflow.pipeline.workflow import Pipeline
@@ -21,7 +22,7 @@ def make_stand_ins(pipeline: Pipeline) -> None:
         inputs = pipeline.inputs_of(job.stage, job.wildcards)
         read = input_states(
             main,
-            [Path(file) for name in inputs.keys() - {"data", "operator"} for file in inputs[name]],
+            [Path(file) for name in inputs.keys() - {"data", *ONLY_THERE} for file in inputs[name]],
             inputs.get("data", []),
         )
         for file in (*STAGES[job.stage].outputs(out), *more):

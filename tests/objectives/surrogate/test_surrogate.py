@@ -18,18 +18,9 @@ from pflow.operators import Operator
 from pflow.problems import build_problem
 from pflow.storage.checkpoint import Checkpoint
 from pflow.training import Optimiser, train
+from tests.support.no_monitor import NoMonitor
 
 OPTIMISER = Optimiser(2e-3, schedule="cosine", clip=100.0, betas=(0.9, 0.99))
-
-
-class NoMonitor:
-    criterion, patience = None, 0
-
-    def mark(self, objective):
-        return 0
-
-    def measure(self, flow):
-        return {}
 
 
 def flow_for(problem, seed=0):
