@@ -22,6 +22,7 @@ from pflow.inference.target import Target
 from pflow.problems import build_problem
 from pflow.storage.checkpoint import Checkpoint
 from pflow.training import train
+from tests.support.fine_tuning import NoMonitor, divergence
 
 SHARED = {"flow": "coupling", "start": "pretrained", "evaluations": 256}
 METHODS = {
@@ -38,16 +39,6 @@ METHODS = {
     ),
     "importance": ImportanceSettings(**SHARED, draw=64, learning_rate=5e-3),
 }
-
-
-class Nothing:
-    criterion, patience = None, 0
-
-    def mark(self, objective):
-        return 0
-
-    def measure(self, flow):
-        return {}
 
 
 @pytest.mark.slow
@@ -68,25 +59,20 @@ def test_method_spends_its_budget_and_comes_closer(name, tmp_path):
     flow, described = wrap(flow, architecture, method)
     target, exact = Target(problem, y, gradient=needs_gradient(method)), problem.exact_posterior(y)
 
-    @torch.no_grad()
-    def divergence() -> float:
-        x, log_q = flow.sample_with_log_prob(y, 4000, torch.Generator().manual_seed(5))
-        return float((log_q - exact.log_density(x)).mean())
-
-    before = divergence()
+    before = divergence(flow, exact, y)
     objective, optimiser = objective_of(method, target)
     state = train(
         flow,
         objective,
         optimiser,
         generator=torch.Generator().manual_seed(0),
-        monitor=Nothing(),
+        monitor=NoMonitor(),
         checkpoint=Checkpoint(tmp_path / "state.safetensors", "test"),
         progress=Progress("test", io.StringIO()),
     )
     assert target.ledger.evaluations == 256
     assert "256 evaluations" in state.stop_reason
-    assert before > 1 and divergence() < 0.5 * before
+    assert before > 1 and divergence(flow, exact, y) < 0.5 * before
     again = build_flow(**described)
     again.load_state_dict(flow.state_dict())
     assert torch.equal(again.log_prob(exact.mean[None], y), flow.log_prob(exact.mean[None], y))
