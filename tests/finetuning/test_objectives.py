@@ -26,8 +26,8 @@ from tests.support.fine_tuning import NoMonitor, divergence
 
 SHARED = {"flow": "coupling", "start": "pretrained", "evaluations": 256}
 METHODS = {
-    "score replay": ScoreReplaySettings(**SHARED, inner=60),
-    "hybrid": ScoreReplaySettings(**SHARED, inner=60, finish=0.5),
+    "score replay": ScoreReplaySettings(**SHARED, inner=20),
+    "hybrid": ScoreReplaySettings(**SHARED, inner=20, finish=0.5),
     "path gradients": ReverseKLSettings(**SHARED, batch=8, learning_rate=1e-2),
     "annealed": ReverseKLSettings(**SHARED, batch=8, learning_rate=1e-2, anneal=0.5),
     "latent, closed form": LatentGaussianSettings(**SHARED),
