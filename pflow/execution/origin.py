@@ -1,4 +1,7 @@
-"""At the end of a job: what made its results, in a file beside them."""
+"""At the end of a job: what made its results, in a file beside them.
+
+A job that ends before that leaves results that differ from the origin beside them, or have none.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,7 @@ from pflow.storage.origins import (
     write_origin,
 )
 
-__all__ = ["forget_origin", "input_states", "record_origin"]
-
-
-def forget_origin(result: Path) -> None:
-    """Before a job writes its main result."""
-    origin_file(result).unlink(missing_ok=True)
+__all__ = ["input_states", "record_origin"]
 
 
 def input_states(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pflow.execution.origin import forget_origin, input_states, record_origin
+from pflow.execution.origin import input_states, record_origin
 from pflow.pipeline.stages import STAGES
 from pflow.storage.origins import InputState, file_hash, file_state, read_origin
 
@@ -39,8 +39,6 @@ def test_a_folder_stands_for_the_results_in_it_but_the_own_ones(tmp_path):
     assert origin.inputs.keys() == {"../run/metrics.json"}
     assert origin.outputs == {"index.json": file_state(index), "a.png": file_state(picture)}
     assert input_states(index, [tmp_path], []).keys() == {"../run/metrics.json"}
-    forget_origin(index)
-    assert read_origin(index) is None
 
 
 def test_a_store_may_be_named_by_its_folder_or_its_root():
