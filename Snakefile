@@ -32,10 +32,9 @@ if not config.pop("alone", False):  # `python -m pflow run FILE` takes nothing b
 
 try:
     pipeline = Pipeline(config, Path(workflow.basedir))
+    inputs = Reruns(workflow, pipeline).inputs
 except PflowError as error:
     raise WorkflowError(f"the configuration is not valid:\n{error}")
-
-inputs = Reruns(workflow, pipeline).inputs
 
 # Paths of the rules, with their wildcards.
 REPORT = str(pipeline.layout.report)

@@ -65,10 +65,13 @@ class Monitor(Protocol):
     evaluations.
     """
 
-    criterion: str | None
-    patience: int
+    @property
+    def criterion(self) -> str | None: ...
 
-    def mark(self, objective: Objective) -> int:
+    @property
+    def patience(self) -> int: ...
+
+    def mark(self, objective: Any) -> int:
         """How many marks (epochs, evaluation counts) the objective has passed; a new mark is
         measured, and so is the end.
         """

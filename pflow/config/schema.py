@@ -66,12 +66,13 @@ def _of(kind: Any) -> dict[str, Any]:
         return _of_dataclass(kind)
     # YAML 1.1 reads 1e-3 as text; the decoder converts it to a number.
     number = {"type": ["number", "string"]}
-    return {
+    scalars: dict[Any, dict[str, Any]] = {
         float: number,
         int: {"type": ["integer", "string"]},
         bool: {"type": "boolean"},
         str: {"type": "string"},
-    }[kind]
+    }
+    return scalars[kind]
 
 
 def _of_dataclass(kind: Any) -> dict[str, Any]:

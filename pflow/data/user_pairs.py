@@ -69,11 +69,8 @@ def _scan(source: PairsSettings, count: int) -> list[bytes]:
             bad += int(broken.sum())
             channels = rows.reshape(len(rows), rows.shape[1] if rows.ndim > 1 else 1, -1)
             low, high = channels.min((0, 2)), channels.max((0, 2))
-            lowest, highest = (
-                (low, high)
-                if lowest is None
-                else (np.minimum(lowest, low), np.maximum(highest, high))
-            )
+            lowest = low if lowest is None else np.minimum(lowest, low)
+            highest = high if highest is None else np.maximum(highest, high)
             if which == "x":
                 keys += [
                     hashlib.blake2b(row.tobytes(), digest_size=16).digest()

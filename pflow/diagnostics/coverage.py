@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pflow.diagnostics.arrays import mean_and_standard_error
+from pflow.diagnostics.flattened import flattened
 
 __all__ = ["COVERAGES", "interval_coverage", "missed_by_prior", "missed_by_reference"]
 
@@ -25,7 +26,7 @@ def interval_coverage(
             weights.
         weight: relative weights of `others`; equal if absent.
     """
-    draws, others = (np.asarray(a, dtype=np.float64).reshape(len(a), -1) for a in (draws, others))
+    draws, others = flattened(draws), flattened(others)
     share = (
         np.full(len(others), 1 / len(others))
         if weight is None

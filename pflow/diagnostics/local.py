@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pflow.diagnostics.classifier import RandomFeatures, ridge
+from pflow.diagnostics.flattened import flattened
 
 __all__ = ["local_c2st_p_values"]
 
@@ -44,7 +45,7 @@ def local_c2st_p_values(
         seed: of the exchanges and the fresh latent draws.
     """
     generator = np.random.default_rng(seed)
-    z, y = (np.asarray(a, dtype=np.float64).reshape(len(a), -1) for a in (latent, data))
+    z, y = flattened(latent), flattened(data)
     places = [np.asarray(o, dtype=np.float64).reshape(1, -1) for o in observed]
     centre, spread = y.mean(0), y.std(0) + 1e-12
     n, size = z.shape

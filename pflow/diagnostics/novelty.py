@@ -12,6 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pflow.diagnostics.flattened import flattened
+
 __all__ = ["novelty_p_value"]
 
 COMPONENTS = 50
@@ -29,10 +31,8 @@ def novelty_p_value(observed: ArrayLike, training: ArrayLike, held_out: ArrayLik
     Raises:
         ValueError: for different shapes or values that are not finite.
     """
-    train, held, new = (
-        np.asarray(a, dtype=np.float64).reshape(len(a), -1)
-        for a in (training, held_out, np.asarray(observed)[None])
-    )
+    train, held = flattened(training), flattened(held_out)
+    new = flattened(np.asarray(observed)[None])
     if not train.shape[1] == held.shape[1] == new.shape[1] or min(len(train), len(held)) < 10:
         raise ValueError(
             "training, held-out and observed data must have one shape, with 10 or more of the"

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from pflow.diagnostics.accuracy import accuracy_against_exact
 from pflow.diagnostics.arrays import mean_and_standard_error
 from pflow.diagnostics.coverage import interval_coverage, missed_by_prior, missed_by_reference
+from pflow.diagnostics.flattened import flattened
 from pflow.diagnostics.importance import effective_sample_size_fraction, elbo, log_evidence
 from pflow.diagnostics.moments import mean_error, std_error
 from pflow.diagnostics.pareto import pareto_k
@@ -115,33 +116,30 @@ def against_reference(
         log_posterior_of_truth: the same at the draws of the reference.
         log_evidence_exact: log p(y).
     """
-    draws, reference = (
-        np.asarray(a, dtype=np.float64).reshape(len(a), -1) for a in (draws, reference)
-    )
-    log_q, log_q_of_truth = (
-        np.asarray(log_q, dtype=np.float64),
-        np.asarray(log_q_of_truth, dtype=np.float64),
-    )
-    log_q_of_truth = np.where(np.isfinite(log_q_of_truth), log_q_of_truth, -np.inf)
-    usable = np.isfinite(draws).all(1) & np.isfinite(log_q)
+    own, truth = flattened(draws), flattened(reference)
+    log_q_own = np.asarray(log_q, dtype=np.float64)
+    log_q_truth = np.asarray(log_q_of_truth, dtype=np.float64)
+    log_q_truth = np.where(np.isfinite(log_q_truth), log_q_truth, -np.inf)
+    usable = np.isfinite(own).all(1) & np.isfinite(log_q_own)
     found: dict[str, float | None] = {}
     if usable.all() and log_evidence_exact is not None:
-        log_posterior = np.where(np.isfinite(log_posterior), log_posterior, -np.inf)
-        if np.isfinite(log_posterior).any():
+        log_p = np.asarray(log_posterior)
+        log_p = np.where(np.isfinite(log_p), log_p, -np.inf)
+        if log_posterior_of_truth is not None and np.isfinite(log_p).any():
             found |= accuracy_against_exact(
-                log_q,
-                log_posterior,
+                log_q_own,
+                log_p,
                 log_posterior_of_truth,
-                log_q_of_truth,
+                log_q_truth,
                 log_evidence_exact=log_evidence_exact,
             )
     if usable.sum() >= 20:
-        draws, log_q = draws[usable], log_q[usable]
-        centre = reference.mean(0) if mean is None else np.asarray(mean).reshape(-1)
-        spread = reference.std(0, ddof=1) if std is None else np.asarray(std).reshape(-1)
-        found["mean_error_posterior_std"] = mean_error(draws.mean(0), centre, spread)
-        found["std_error_posterior_std"] = std_error(draws.std(0, ddof=1), spread)
-        found |= two_sample(draws, reference)
-        found |= interval_coverage(draws, reference)
-        found["missed_mass"], found["missed_mass_se"] = missed_by_reference(log_q, log_q_of_truth)
+        own, log_q_own = own[usable], log_q_own[usable]
+        centre = truth.mean(0) if mean is None else np.asarray(mean).reshape(-1)
+        spread = truth.std(0, ddof=1) if std is None else np.asarray(std).reshape(-1)
+        found["mean_error_posterior_std"] = mean_error(own.mean(0), centre, spread)
+        found["std_error_posterior_std"] = std_error(own.std(0, ddof=1), spread)
+        found |= two_sample(own, truth)
+        found |= interval_coverage(own, truth)
+        found["missed_mass"], found["missed_mass_se"] = missed_by_reference(log_q_own, log_q_truth)
     return finite(found)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pflow.diagnostics.classifier import RandomFeatures, solve_ridge
+from pflow.diagnostics.flattened import flattened
 
 __all__ = ["c2st", "mmd", "quantile_error", "sliced_wasserstein", "two_sample"]
 
@@ -106,9 +107,7 @@ def quantile_error(draws: ArrayLike, reference: ArrayLike) -> float:
 
 
 def _standardised(draws: ArrayLike, reference: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    first, second = (
-        np.asarray(a, dtype=np.float64).reshape(len(a), -1) for a in (draws, reference)
-    )
+    first, second = flattened(draws), flattened(reference)
     if first.shape[1] != second.shape[1]:
         raise ValueError(
             f"draws and reference must have as many parameters, and have {first.shape[1]} and"

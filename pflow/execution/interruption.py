@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from types import FrameType
+from typing import Any
 
 __all__ = ["DeferredSignals", "Interrupted", "StopSignals"]
 
@@ -60,7 +61,7 @@ class StopSignals:
             self.received or signal.SIGTERM, "nothing was left half-written; run again"
         )
 
-    def _dropped(self, what: object) -> None:
+    def _dropped(self, what: sys.UnraisableHookArgs) -> None:
         if self.received is None:
             self._hook(what)
         else:
@@ -78,7 +79,7 @@ class DeferredSignals:
     def __init__(self, patient: bool = False) -> None:
         self.patient = patient
         self.received: int | None = None
-        self._previous: dict[int, object] = {}
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> DeferredSignals:
         if threading.current_thread() is threading.main_thread():

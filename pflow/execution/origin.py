@@ -1,4 +1,7 @@
-"""At the end of a job: what made its results, in a file beside them."""
+"""At the end of a job: what made its results, in a file beside them.
+
+A job that ends before that leaves results that differ from the origin beside them, or have none.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from pflow.errors import PflowError
 from pflow.storage.layout import whole
 from pflow.storage.origins import (
     InputState,
@@ -18,12 +22,7 @@ from pflow.storage.origins import (
     write_origin,
 )
 
-__all__ = ["forget_origin", "input_states", "record_origin"]
-
-
-def forget_origin(result: Path) -> None:
-    """Before a job writes its main result."""
-    origin_file(result).unlink(missing_ok=True)
+__all__ = ["input_states", "record_origin"]
 
 
 def input_states(
@@ -34,16 +33,27 @@ def input_states(
     Arguments:
         result: its main result, or the place of it.
         inputs: results of other jobs; a folder stands for all results in it but this one.
-        data: files of the user, as configured.
+        data: files of the user, as configured; the stage says if one is not there.
+
+    Raises:
+        PflowError: a file cannot be read.
     """
     folder = whole(result).parent
     states: dict[str, InputState] = {}
-    for path in inputs:
-        if path.is_dir():
-            states |= _results_below(path, folder, origin_file(result))
-        else:
-            states[_name(path, folder)] = _input_state(path)
-    return states | {file: InputState(file_hash(file), "") for file in data}
+    try:
+        for path in inputs:
+            if path.is_dir():
+                states |= _results_below(path, folder, origin_file(result))
+            else:
+                states[_name(path, folder)] = _input_state(path)
+        for file in data:
+            if Path(file).is_file():
+                states[file] = InputState(file_hash(file), "")
+    except OSError as error:
+        raise PflowError(
+            f"{error.filename} cannot be read ({error.strerror}): make it readable and run again"
+        ) from error
+    return states
 
 
 def record_origin(
@@ -51,7 +61,7 @@ def record_origin(
 ) -> None:
     """Write the origin of results, of which the main one is the first."""
     folder = whole(outputs[0]).parent
-    states = {_name(path, folder): file_state(path) for path in outputs}
+    states = {_name(path, folder): file_state(path) for path in outputs if path.is_file()}
     write_origin(outputs[0], Origin(stage, settings, code, inputs, states))
 
 

@@ -77,7 +77,7 @@ class Group(SingleProcess):
         distributed.barrier()
         distributed.destroy_process_group()
 
-    def _reduce(self, value: float, how: distributed.ReduceOp) -> Tensor:
+    def _reduce(self, value: float, how: distributed.ReduceOp.RedOpType) -> Tensor:
         shared = torch.tensor(value, dtype=torch.float64)
         distributed.all_reduce(shared, how)
         return shared

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 from pflow.figures.palette import INK, MUTED
@@ -51,7 +52,7 @@ def rank_curves(flows: Mapping[str, Mapping[str, RankCurve]], *, level: float = 
         columns = max(1, min(3, len(flows)))
         rows = max(1, -(-len(flows) // columns))
         figure = new_figure(max(7.2, 4.2 * columns), 3.4 * rows + 0.4)
-        handles: dict[str, object] = {}
+        handles: dict[str, Artist] = {}
         everything = [
             abs(v)
             for curves in flows.values()

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from pflow.figures.history import column, curve, median_over_seeds
-from pflow.figures.palette import INK, method_colour, method_label, method_line_style
+from pflow.figures.palette import INK, line_style, method_label
 from pflow.figures.style import new_figure, style
 
 __all__ = ["accuracy_against_evaluations", "objective_curves", "pretraining_curves"]
@@ -59,11 +59,14 @@ def objective_curves(
             summary = median_over_seeds(curves)
             if len(summary.evaluations) < 2:  # no fine-tuning: no curve
                 continue
-            line_style = {"color": method_colour(name, names), "ls": method_line_style(name, names)}
+            style_of_line = line_style(name, names)
             for evaluations, loss in curves:
-                axes.plot(evaluations, loss, lw=0.7, alpha=0.35, **line_style)
+                axes.plot(evaluations, loss, lw=0.7, alpha=0.35, **style_of_line)
             axes.plot(
-                summary.evaluations, summary.median, label=method_label(name, labels), **line_style
+                summary.evaluations,
+                summary.median,
+                label=method_label(name, labels),
+                **style_of_line,
             )
             shown.append(summary)
         evaluations_axis(axes, [summary.evaluations for summary in shown])
@@ -133,7 +136,9 @@ def pretraining_curves(
                 key = figure.legend(
                     *axes.get_legend_handles_labels(), loc="outside lower center", ncols=3
                 )
-                key.legend_handles[0].set(linewidth=2.0, alpha=1.0)
+                first = key.legend_handles[0]
+                assert first is not None
+                first.set(linewidth=2.0, alpha=1.0)
     return figure
 
 
@@ -179,19 +184,19 @@ def accuracy_against_evaluations(
                 continue
             median, low, high = (np.maximum(values, floor) for values in summary[1:])
             lowest = min(lowest, low.min())
-            line_style = {"color": method_colour(name, names), "ls": method_line_style(name, names)}
+            style_of_line = line_style(name, names)
             if summary.evaluations.max() == 0:
-                axes.axhspan(low[-1], high[-1], color=line_style["color"], alpha=FILLED, lw=0)
+                axes.axhspan(low[-1], high[-1], color=style_of_line["color"], alpha=FILLED, lw=0)
                 axes.axhline(
                     median[-1],
-                    color=line_style["color"],
+                    color=style_of_line["color"],
                     ls="--",
                     label=f"{method_label(name, labels)} (0 evaluations)",
                 )
             else:
                 summaries.append(summary.evaluations)
                 axes.fill_between(
-                    summary.evaluations, low, high, color=line_style["color"], alpha=FILLED, lw=0
+                    summary.evaluations, low, high, color=style_of_line["color"], alpha=FILLED, lw=0
                 )
                 axes.plot(
                     summary.evaluations,
@@ -199,7 +204,7 @@ def accuracy_against_evaluations(
                     marker="o",
                     ms=3.5,
                     label=method_label(name, labels),
-                    **line_style,
+                    **style_of_line,
                 )
                 below = summary.median < floor
                 if below.any():
@@ -208,7 +213,7 @@ def accuracy_against_evaluations(
                         median[below],
                         "v",
                         ms=9,
-                        color=line_style["color"],
+                        color=style_of_line["color"],
                         clip_on=False,
                     )
         evaluations_axis(axes, summaries)

@@ -4,15 +4,22 @@ for many.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
-from pflow.figures.palette import INK, MUTED, method_colour, method_label, method_line_style
+from pflow.figures.palette import (
+    INK,
+    MUTED,
+    line_style,
+    method_colour,
+    method_label,
+)
 from pflow.figures.style import new_figure, style
 
 __all__ = ["marginals", "moments_against_reference"]
@@ -83,11 +90,8 @@ def marginals(
                     density(exact[:, index], edges), edges, fill=True, color="#d4d4d4", zorder=0.5
                 )
             for name, values in draws.items():
-                line_style = {
-                    "color": method_colour(name, names),
-                    "ls": method_line_style(name, names),
-                }
-                axes.stairs(density(values[:, index], edges), edges, lw=1.6, **line_style)
+                style_of_line = line_style(name, names)
+                axes.stairs(density(values[:, index], edges), edges, lw=1.6, **style_of_line)
             if truth is not None:
                 axes.axvline(truth[index], color=INK, lw=1.3, ls="--")
             axes.set(
@@ -96,7 +100,9 @@ def marginals(
             axes.tick_params(axis="y", labelleft=False, left=False)
             axes.grid(visible=False)
             axes.locator_params(axis="x", nbins=5)
-        entries = [(line(name, names), method_label(name, labels)) for name in draws]
+        entries: list[tuple[Artist, str]] = [
+            (line(name, names), method_label(name, labels)) for name in draws
+        ]
         if exact is not None:
             entries.insert(0, (Patch(color="#d4d4d4"), reference_name))
         if truth is not None:
@@ -138,9 +144,11 @@ def moments_against_reference(
     suffix = f" ({unit})" if unit else ""
     with style():
         figure = new_figure(8.4, 4.6 + 0.4 * (len(names) > 3))  # the legend has a second row
-        for place, (title, moment) in enumerate(
-            (("mean", np.mean), ("standard deviation", np.std)), start=1
-        ):
+        moments: dict[str, Callable[..., np.ndarray]] = {
+            "mean": np.mean,
+            "standard deviation": np.std,
+        }
+        for place, (title, moment) in enumerate(moments.items(), start=1):
             axes = figure.add_subplot(1, 2, place)
             truth = moment(exact, axis=0)
             values = {name: moment(cloud, axis=0) for name, cloud in draws.items()}
@@ -222,4 +230,4 @@ def density(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def line(name: str, names: Sequence[str]) -> Line2D:
-    return Line2D([], [], color=method_colour(name, names), ls=method_line_style(name, names))
+    return Line2D([], [], **line_style(name, names))

@@ -8,8 +8,17 @@ read as a line on white.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-__all__ = ["EXACT", "INK", "MUTED", "method_colour", "method_label", "method_line_style"]
+__all__ = [
+    "EXACT",
+    "INK",
+    "MUTED",
+    "line_style",
+    "method_colour",
+    "method_label",
+    "method_line_style",
+]
 
 INK = "#222222"  # text, the true model, the observation
 MUTED = "#7a7a7a"  # parts that belong to no method: prior samples, simulated data
@@ -44,6 +53,11 @@ def method_colour(name: str, names: Sequence[str]) -> str:
 def method_line_style(name: str, names: Sequence[str]) -> str:
     """Line style that distinguishes methods of the same colour; "-" while the colours suffice."""
     return assign(name, names)[1]
+
+
+def line_style(name: str, names: Sequence[str]) -> dict[str, Any]:
+    """Colour and line style of a method, as matplotlib takes them."""
+    return {"color": method_colour(name, names), "ls": method_line_style(name, names)}
 
 
 def method_label(name: str, labels: Mapping[str, str | None] | None = None) -> str:

@@ -5,8 +5,10 @@ the legend.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -120,7 +122,9 @@ def posterior_panel(
 def scatter(axes: Axes, draws: np.ndarray, colour: str) -> None:
     """A cloud of draws, thinned where points would hide each other."""
     shown = draws[:: max(1, -(-len(draws) // DRAWS_SHOWN))]
-    axes.scatter(*shown.T, s=5, color=colour, alpha=0.4, linewidths=0, rasterized=True)
+    axes.scatter(
+        shown[:, 0], shown[:, 1], s=5, color=colour, alpha=0.4, linewidths=0, rasterized=True
+    )
 
 
 def mark(axes: Axes, point: ArrayLike | None, marker: str) -> None:
@@ -143,13 +147,18 @@ def remark(axes: Axes, draws: np.ndarray, window: tuple, text: str | None) -> No
             "edgecolor": "none",
             "alpha": 0.85,
         }
-        place = {"transform": axes.transAxes, "ha": "left", "va": "top", "linespacing": 1.35}
+        place: dict[str, Any] = {
+            "transform": axes.transAxes,
+            "ha": "left",
+            "va": "top",
+            "linespacing": 1.35,
+        }
         axes.text(0.03, 0.97, "\n".join(lines), fontsize=9.5, bbox=box, zorder=6, **place)
 
 
 def legend(figure: Figure, regions: tuple | None, x_true, y_observed, columns: int = 5) -> None:
     """The legend of marks and regions, below the panels."""
-    entries = []
+    entries: list[tuple[Artist, str]] = []
     if x_true is not None:
         entries.append((Line2D([], [], ls="", marker="P", ms=9, color=INK), "true model"))
     if y_observed is not None:

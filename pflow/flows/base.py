@@ -106,6 +106,8 @@ class Flow(nn.Module):
         (torch.Size([5, 2]), torch.Size([5]), torch.Size([5]))
     """
 
+    initialised: Tensor
+
     def __init__(self, model_shape: Sequence[int], data_shape: Sequence[int]) -> None:
         super().__init__()
         self.model_shape = tuple(model_shape)

@@ -63,6 +63,9 @@ class ConditionalCouplingFlow(Flow):
         | https://arxiv.org/abs/1907.02392
     """
 
+    data_shift: Tensor
+    data_scale: Tensor
+
     def __init__(
         self,
         model_shape: Sequence[int],
@@ -140,7 +143,7 @@ class ConditionalCouplingFlow(Flow):
         log_scales = [log_scale.expand_as(z)]
         halves = z.split(self.halves[::-1], 1)
         for block in reversed(blocks):
-            a, b = self._uncouple(block, *halves, log_scales)
+            a, b = self._uncouple(block, halves[0], halves[1], log_scales)
             halves = _regroup((a, b), self.halves[::-1], block.mixing)
         return (torch.cat(halves, 1) - shift) * torch.exp(-log_scale), -torch.cat(
             log_scales, 1

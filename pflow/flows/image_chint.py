@@ -234,13 +234,13 @@ class PairBlock(Step):
 def _coupled(image: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     terms: list[Tensor] = []
     result = couple(image, _levels(tensors), terms)
-    return result, sum(term.flatten(1).sum(1) for term in terms)
+    return result, _total(terms)
 
 
 def _uncoupled(image: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     terms: list[Tensor] = []
     result = uncouple(image, _levels(tensors), terms)
-    return result, sum(term.flatten(1).sum(1) for term in terms)
+    return result, _total(terms)
 
 
 def _levels(tensors: Sequence[Tensor]) -> list[Weights]:
@@ -262,3 +262,8 @@ def _rotate_and_restore(image: Tensor, lane: Sequence[Tensor]) -> Tensor:
 def _log_scale(scale: Tensor, image: Tensor) -> Tensor:
     """Log-determinant of an ActNorm, (1,)."""
     return scale.abs().log().sum().view(1) * image[0, 0].numel()
+
+
+def _total(terms: Sequence[Tensor]) -> Tensor:
+    first, *others = (term.flatten(1).sum(1) for term in terms)
+    return sum(others, first)

@@ -196,8 +196,8 @@ class ImageAffine(nn.Module):
     def __init__(self, channels: int, features: int) -> None:
         super().__init__()
         self.last = nn.Conv2d(features, 2 * channels, 3, padding="same")
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """s and t, (batch, channels, height, width) each."""

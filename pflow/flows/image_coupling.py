@@ -97,6 +97,9 @@ class ImageCouplingFlow(Flow):
         | https://arxiv.org/abs/1907.02392
     """
 
+    data_shift: Tensor
+    data_scale: Tensor
+
     def __init__(
         self,
         model_shape: Sequence[int],
@@ -217,7 +220,7 @@ class ImageCouplingFlow(Flow):
         """Of each level. Computed again for the backward pass, from the same weights, unless
         `memory` is "store".
         """
-        weights = dict(self.pyramid.named_parameters())
+        weights: dict[str, Tensor] = dict(self.pyramid.named_parameters())
         if self.memory == "store" or not any(weight.requires_grad for weight in weights.values()):
             return self.pyramid(self._normalised(y))
         look = partial(functional_call, self.pyramid, weights)

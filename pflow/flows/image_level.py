@@ -65,7 +65,7 @@ class Level(nn.Module):
         """Set the ActNorms from the x that enters, with the networks at zero, and return the
         result.
         """
-        if self.actnorm is None:
+        if self.actnorm is None or self.log_scale is None or self.shift is None:
             return x
         mean, deviation = moments(x)
         self.log_scale.copy_(channelwise(-deviation.log(), x).expand_as(self.log_scale))
@@ -85,12 +85,11 @@ class Level(nn.Module):
     def blocks(self, features: Tensor) -> list[Block]:
         """A mixing and a coupling for each block."""
         weights = self.conditioner.weights()
+        norms: list[tuple[Tensor, ...]] = [()] * len(weights)
         if self.actnorm:
             norms = list(
                 zip(self.actnorm.log_scale.unbind(), self.actnorm.shift.unbind(), strict=True)
             )
-        else:
-            norms = [()] * len(weights)
         couplings = [
             Coupling(self, features, *norm, *layers)
             for norm, layers in zip(norms, weights, strict=True)
@@ -108,7 +107,7 @@ class Level(nn.Module):
         log_scale = self.clamp * torch.tanh(log_scale / self.clamp)
         return (
             (log_scale, shift)
-            if self.log_scale is None
+            if self.log_scale is None or self.shift is None
             else (log_scale + self.log_scale, shift + self.shift)
         )
 

@@ -7,7 +7,7 @@ restricted to affine maps of the latent.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -47,7 +47,7 @@ class LatentGaussian(Flow):
 
             base = build_flow(**base)
         size = math.prod(self.model_shape)
-        kinds = {
+        kinds: dict[str, Callable[[], LowRankAffine | DenseAffine]] = {
             "diagonal": lambda: LowRankAffine(size, 0),
             "low_rank": lambda: LowRankAffine(size, min(rank, size)),
             "dense": lambda: DenseAffine(size),
@@ -63,7 +63,7 @@ class LatentGaussian(Flow):
                 " directions"
             )
         self.base = base.requires_grad_(False)
-        self.latent = kinds[covariance]()
+        self.latent: LowRankAffine | DenseAffine = kinds[covariance]()
         self.initialised.fill_(True)
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,14 +140,14 @@ class LowRankAffine(nn.Module):
 
     def forward(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """The map and its log determinant."""
-        if self.directions is not None:
+        if self.log_stretch is not None:
             w = self._stretched(w, self.log_stretch)
         return self.mean + w * self.log_scale.exp(), self._log_determinant()
 
     def undo(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The inverse map, and the log determinant of the map itself."""
         w = (z - self.mean) * torch.exp(-self.log_scale)
-        if self.directions is not None:
+        if self.log_stretch is not None:
             w = self._stretched(w, -self.log_stretch)
         return w, self._log_determinant()
 
@@ -157,4 +157,4 @@ class LowRankAffine(nn.Module):
 
     def _log_determinant(self) -> Tensor:
         total = self.log_scale.sum()
-        return total if self.directions is None else total + self.log_stretch.sum()
+        return total if self.log_stretch is None else total + self.log_stretch.sum()

@@ -78,6 +78,8 @@ class Permutation(nn.Module):
         seed: of the permutations, which are saved with the weights.
     """
 
+    order: Tensor
+
     def __init__(self, depth: int, channels: int, seed: int) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)

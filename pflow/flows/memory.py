@@ -80,8 +80,19 @@ class Reversed(Step):
 
     def __init__(self, step: Step) -> None:
         super().__init__(*step.tensors)
-        self.forward, self.inverse = step.inverse, step.forward
-        self.retrace, self.retrace_inverse = step.retrace_inverse, step.retrace
+        self.step = step
+
+    def forward(self, state: State, tensors: State) -> Result:
+        return self.step.inverse(state, tensors)
+
+    def inverse(self, state: State, tensors: State) -> Result:
+        return self.step.forward(state, tensors)
+
+    def retrace(self, result: State, tensors: State) -> tuple[State, State, Tensor]:
+        return self.step.retrace_inverse(result, tensors)
+
+    def retrace_inverse(self, result: State, tensors: State) -> tuple[State, State, Tensor]:
+        return self.step.retrace(result, tensors)
 
 
 def reverse(blocks: Sequence[Block]) -> list[Block]:
@@ -137,11 +148,10 @@ def _plain(steps: Sequence[Step], state: State) -> Result:
 
 def _checkpointed(blocks: Sequence[Block], state: State) -> Result:
     size = -(-len(blocks) // GROUPS)
-    total: Tensor | float = 0.0
+    total: Any = 0.0
     for first in range(0, len(blocks), size):
-        inner, part = (
-            (_plain, blocks[first]) if size == 1 else (_checkpointed, blocks[first : first + size])
-        )
+        inner: Callable[[Any, State], Result] = _plain if size == 1 else _checkpointed
+        part: Any = blocks[first] if size == 1 else blocks[first : first + size]
         if first + size >= len(blocks):
             # the backward pass begins here, and would at once recompute what was just discarded
             state, log_determinant = inner(part, state)

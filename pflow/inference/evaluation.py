@@ -6,6 +6,7 @@ One evaluation = one forward of the high-fidelity operator *with* its gradient, 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,11 +48,8 @@ class Evaluation:
         """Rows of a store on `device`."""
         log_density, score = rows["log_likelihood"] + rows["log_prior"], rows["score"]
         finite = np.isfinite(log_density) & np.isfinite(score).reshape(len(score), -1).all(1)
-        x, score, log_likelihood, log_prior, prediction, valid = (
-            torch.from_numpy(values).to(device)
-            for values in (*(rows[name] for name in STORED_FIELDS), finite)
-        )
-        return cls(x, log_likelihood, log_prior, score, valid, prediction)
+        stored = {name: torch.from_numpy(rows[name]).to(device) for name in STORED_FIELDS}
+        return cls(**stored, valid=torch.from_numpy(finite).to(device))
 
     @property
     def log_density(self) -> Tensor:
@@ -108,10 +106,10 @@ class Ledger:
         exact = round(points * self.share, 9)
         return int(exact) if exact == int(exact) else exact
 
-    def state_dict(self) -> dict[str, float | Tensor]:
+    def state_dict(self) -> dict[str, Any]:
         """Plain numbers and a tensor, for a checkpoint."""
         return vars(self) | {"rows": torch.from_numpy(self.asked)}
 
-    def load_state_dict(self, state: dict[str, float | Tensor]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue the count of `state`."""
         vars(self).update(state | {"rows": [state["rows"].numpy()]})

@@ -81,8 +81,12 @@ class BatchAndMatch(TargetObjective):
         return min(1.0, self.target.ledger.points / self.stopping.points)
 
     def state_dict(self) -> dict[str, Any]:
-        parts = {"stopping": self.stopping, "ledger": self.target.ledger, "best": self.best}
-        return {"round": self.round, **{name: part.state_dict() for name, part in parts.items()}}
+        return {
+            "round": self.round,
+            "stopping": self.stopping.state_dict(),
+            "ledger": self.target.ledger.state_dict(),
+            "best": self.best.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.round = state["round"]

@@ -72,10 +72,10 @@ class BestState:
         """
         if not worse and len(self._waiting) >= max(2, self.window // 4):
             self._judge(flow)
-        back = self.weights is not None and (worse or not self.good)
-        if back:
-            flow.load_state_dict(self.weights)
-        return back
+        if self.weights is None or not (worse or not self.good):
+            return False
+        flow.load_state_dict(self.weights)
+        return True
 
     def forget(self) -> None:
         """Discard the record of earlier draws."""

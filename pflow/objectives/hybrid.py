@@ -69,7 +69,9 @@ class Hybrid(TargetObjective):
         self.stop_reason = self.second.stop_reason
         return done
 
-    def loss(self, flow: Flow, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(
+        self, flow: Flow, generator: torch.Generator
+    ) -> tuple[Tensor | None, dict[str, float]]:
         return (self.second if self.finishing else self.first).loss(flow, generator)
 
     def fraction(self) -> float:

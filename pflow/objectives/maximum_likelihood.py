@@ -78,6 +78,7 @@ class MaximumLikelihood(Objective):
         return False
 
     def loss(self, flow: Flow, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        assert self._epoch is not None, "`begin` starts an epoch"
         x, y = next(self._epoch)
         rank, size = self.share
         log_prob_pairs = self.log_prob_pairs or flow.log_prob_pairs

@@ -123,10 +123,11 @@ class ReverseKL(TargetObjective):
         return min(1.0, self.target.ledger.points / self.stopping.points)
 
     def state_dict(self) -> dict[str, Any]:
-        parts = {"ledger": self.target.ledger, "stopping": self.stopping, "best": self.best}
         return {
             "failure": self.failure,
-            **{name: part.state_dict() for name, part in parts.items()},
+            "ledger": self.target.ledger.state_dict(),
+            "stopping": self.stopping.state_dict(),
+            "best": self.best.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

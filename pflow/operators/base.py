@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from pflow.errors import PflowError
 
@@ -24,14 +25,14 @@ class _ForwardWithVjp(torch.autograd.Function):
     """F(x) for autograd, with the operator's own `vjp` as its backward."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, operator: Operator) -> Tensor:
+    def forward(ctx: Any, x: Tensor, operator: Operator) -> Tensor:
         ctx.save_for_backward(x)
         ctx.operator = operator
         return operator.forward(x)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, v: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, v: Tensor) -> tuple[Tensor, None]:
         return ctx.operator.vjp(*ctx.saved_tensors, v), None
 
 

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -22,7 +23,7 @@ __all__ = ["measure_cost"]
 REPEATS = 3
 LONGEST_S = 60.0  # a larger batch is left out if it would take longer
 
-Cost = dict[str, float | int | None]
+Cost = dict[str, Any]  # seconds and bytes by name; None where they are unknown
 
 
 def measure_cost(
@@ -30,7 +31,7 @@ def measure_cost(
     x: Float[Tensor, "batch *model"],
     v: Float[Tensor, "batch *data"],
     batches: Sequence[int] = (),
-) -> Cost | dict[str, list[Cost]]:
+) -> Cost:
     """Seconds of one model and bytes of a whole batch; a gradient includes the forward that it
     needs.
 

@@ -19,10 +19,12 @@ so that F(x) with its gradient costs one Cholesky factorisation and two pairs of
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from pflow.errors import PflowError
 from pflow.operators.base import Operator
@@ -46,7 +48,7 @@ class _StatesAtPoints(torch.autograd.Function):
     """F(x) for autograd; the state and the Cholesky factors are kept for the backward."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, operator: Diffusion) -> Tensor:
+    def forward(ctx: Any, x: Tensor, operator: Diffusion) -> Tensor:
         k, factors, u = operator.state(x)
         ctx.save_for_backward(x, k, factors, u)
         ctx.operator = operator
@@ -54,7 +56,7 @@ class _StatesAtPoints(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, v: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, v: Tensor) -> tuple[Tensor, None]:
         x, k, factors, u = ctx.saved_tensors
         return ctx.operator.gradient(k, factors, u, v).to(x), None
 

@@ -32,12 +32,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from pflow.errors import PflowError
 from pflow.operators.base import Operator
@@ -62,7 +62,7 @@ class _FirstArrivals(torch.autograd.Function):
     """Delays for autograd; the times of all nodes are kept for the backward."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, sources: Tensor, operator: Eikonal) -> Tensor:
+    def forward(ctx: Any, x: Tensor, sources: Tensor, operator: Eikonal) -> Tensor:
         times = operator.times(x, sources)
         ctx.save_for_backward(x, sources, times)
         ctx.operator = operator
@@ -70,7 +70,7 @@ class _FirstArrivals(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, v: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, v: Tensor) -> tuple[Tensor, None, None]:
         return ctx.operator.gradient(*ctx.saved_tensors, v), None, None
 
 
@@ -105,12 +105,8 @@ class Eikonal(Operator):
     ) -> None:
         super().__init__(model_shape or (math.prod(grid),), (len(sources), len(receivers)))
         require_inside(grid, spacing, sources)
-        self.grid, self.spacing, self.velocity, self.sources = (
-            tuple(grid),
-            spacing,
-            velocity,
-            len(sources),
-        )
+        self.grid, self.spacing, self.velocity = (grid[0], grid[1]), spacing, velocity
+        self.sources = len(sources)
         self._interpolation = interpolation_matrix(self.grid, spacing, receivers.double())
         self._distance, self._near, self._lengths = surroundings_of_sources(
             self.grid, spacing, sources.double()

@@ -4,7 +4,7 @@ around each source, where straight rays replace the scheme.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -64,7 +64,7 @@ def interpolation_matrix(
 
 def surroundings_of_sources(
     grid: tuple[int, int], spacing: float, sources: Float[Tensor, "sources 2"]
-) -> tuple[ndarray, ndarray, object]:
+) -> tuple[ndarray, ndarray, Any]:
     """For each source: the function whose contour fast marching starts from, and what it takes for
     the distance to the contour at the nodes beside; which nodes are near; and the lengths of the
     straight rays to these in each cell, as a sparse matrix.

@@ -34,7 +34,7 @@ class FileStates:
         self._changed = False
 
     def state(self, path: str, recorded: FileState | None = None) -> FileState | None:
-        """The state of a file; None if there is no file.
+        """The state of a file; None if there is no file, or it cannot be read.
 
         Arguments:
             path: the file.
@@ -69,7 +69,10 @@ class FileStates:
         for known in (recorded, self._known.get(self._key(path))):
             if known and (status.st_size, status.st_mtime_ns) == (known[0], known[1]):
                 return FileState(*known)
-        state = FileState(status.st_size, status.st_mtime_ns, file_hash(path))
+        try:
+            state = FileState(status.st_size, status.st_mtime_ns, file_hash(path))
+        except OSError:
+            return None
         self._keep(path, state)
         return state
 

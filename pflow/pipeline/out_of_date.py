@@ -110,7 +110,7 @@ class _Comparing:
         for path, written in _outputs(job.result, origin):
             state = self.states.state(path, written)
             if state is None:
-                yield f"{path} was deleted"
+                yield f"{path} was deleted, or cannot be read"
             elif state.hash != written.hash:
                 yield f"{path} was changed after it was written"
 

@@ -18,7 +18,7 @@ from pflow.config.jobs import with_workers
 from pflow.errors import PflowError
 from pflow.execution.finished import keep_finished, made, restore_finished
 from pflow.execution.job import job
-from pflow.execution.origin import forget_origin, input_states, record_origin
+from pflow.execution.origin import input_states, record_origin
 from pflow.pipeline.inputs import data_files
 from pflow.pipeline.long_arguments import expanded, settings_text
 from pflow.pipeline.stage import Stage
@@ -89,7 +89,6 @@ def _hold(
     """Do the work under the job's lock, unless its result exists by then, and record its origin."""
     checkpoint = getattr(options, "checkpoint", None)
     with job(options.out, checkpoint, wanted, options.attempt) as lock:
-        forget_origin(stage.outputs(options.out)[0])
         if checkpoint and restore_finished(options.out, checkpoint, wanted):
             print("made by an earlier job, whose end was not seen: nothing to do", file=sys.stderr)
         elif lock.waited and made(options.out, wanted):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pflow.pipeline.files import ExperimentFiles
-from pflow.storage.layout import one_result
+from pflow.storage.layout import one_file
 
 __all__ = ["Argument", "Kind", "Option", "Stage"]
 
@@ -65,4 +65,4 @@ class Stage:
     files: Callable[[ExperimentFiles], list[str]] | None
     product: bool = True
     option: Option | None = None
-    outputs: Callable[[Path], list[Path]] = one_result
+    outputs: Callable[[Path], list[Path]] = one_file

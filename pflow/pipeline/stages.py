@@ -15,7 +15,13 @@ from pflow.config.experiment import Configuration
 from pflow.pipeline import job_settings
 from pflow.pipeline.files import ExperimentFiles
 from pflow.pipeline.stage import Argument, Stage
-from pflow.storage.layout import calibration_results, figure_results, flow_results, root_file
+from pflow.storage.layout import (
+    calibration_results,
+    figure_results,
+    flow_results,
+    root_file,
+    store_results,
+)
 
 __all__ = ["STAGES", "settings_for"]
 
@@ -64,6 +70,7 @@ _ALL = (
         ExperimentFiles.all_shards,
         product=False,
         option="workers",
+        outputs=store_results,
     ),
     Stage(
         "observe",
@@ -73,6 +80,7 @@ _ALL = (
         (STORE,),
         ExperimentFiles.observations,
         product=False,
+        outputs=store_results,
     ),
     Stage(
         "check_operator",
@@ -91,6 +99,7 @@ _ALL = (
         (TRAIN_SHARDS, STORE),
         ExperimentFiles.spectra,
         product=False,
+        outputs=store_results,
     ),
     Stage(
         "reference",
@@ -105,6 +114,7 @@ _ALL = (
         ),
         ExperimentFiles.references,
         option="workers",
+        outputs=store_results,
     ),
     Stage(
         "pretrain",
@@ -192,6 +202,7 @@ _ALL = (
         (WEIGHTS, PRIOR, OBSERVATION, STORE),
         lambda files: files.runs(lambda run: root_file(run.posterior)),
         option="workers",
+        outputs=store_results,
     ),
     Stage(
         "evaluate",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -41,9 +41,14 @@ class ExactPosterior(Protocol):
         std: posterior standard deviation of each parameter, (*model).
     """
 
-    log_evidence: float | None
-    mean: Float[Tensor, "*model"]
-    std: Float[Tensor, "*model"]
+    @property
+    def log_evidence(self) -> float | None: ...
+
+    @property
+    def mean(self) -> Float[Tensor, "*model"]: ...
+
+    @property
+    def std(self) -> Float[Tensor, "*model"]: ...
 
     def log_density(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, " batch"]:
         """log p(x given y), normalised."""
@@ -78,9 +83,9 @@ class Problem(ABC):
         torch.Size([3])
     """
 
-    name: ClassVar[str]
-    model_unit: ClassVar[str] = "1"  # unit of x and of y in the stores; "1" is a pure number
-    data_unit: ClassVar[str] = "1"
+    name: str
+    model_unit: str = "1"  # unit of x and of y in the stores; "1" is a pure number
+    data_unit: str = "1"
 
     def __init__(
         self,
@@ -92,12 +97,15 @@ class Problem(ABC):
     ) -> None:
         self.low_fidelity = low_fidelity
         self.high_fidelity = high_fidelity
-        if (noise_std is None) == (noise is None):
+        if noise is None and noise_std is not None:
+            self.noise: Noise = IndependentNoise(self.data_shape, noise_std)
+        elif noise is not None and noise_std is None:
+            self.noise = noise
+        else:
             raise PflowError(
                 "a problem needs either `noise_std`, a positive number, or `noise`, a model of"
                 " noise: give one of the two"
             )
-        self.noise = IndependentNoise(self.data_shape, noise_std) if noise is None else noise
         self.noise_std = self.noise.std if isinstance(self.noise, IndependentNoise) else None
         if self.noise.shape != self.data_shape:
             raise PflowError(

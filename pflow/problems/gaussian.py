@@ -50,6 +50,9 @@ class Gaussian(PriorProblem):
     """
 
     name = "gaussian"
+    prior: MaternField
+    high_fidelity: MatrixOperator
+    noise_std: float
     jitter: ClassVar[float] = 1e-2
 
     @staticmethod

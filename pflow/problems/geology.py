@@ -273,8 +273,10 @@ def _read(traces: Tensor, time: Tensor) -> Tensor:
     n, samples = traces.shape
     place = ((time - TIMES[0]) / (TIMES[1] - TIMES[0]) * (samples - 1)).clamp(0, samples - 1.001)
     before = place.long()
-    values = (traces.gather(1, (before + shift).reshape(n, -1)).view_as(time) for shift in (0, 1))
-    return torch.lerp(*values, place - before)
+    left, right = (
+        traces.gather(1, (before + shift).reshape(n, -1)).view_as(time) for shift in (0, 1)
+    )
+    return torch.lerp(left, right, place - before)
 
 
 def _standardised(images: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ so the evidence and the moments are exact to rounding once the grid resolves the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from jaxtyping import Float
@@ -128,6 +128,6 @@ class GridPosterior:
             )
         return found
 
-    def _tabulate(self, box: object) -> tuple[list[Tensor], Tensor]:
+    def _tabulate(self, box: Iterable[tuple[float, float]]) -> tuple[list[Tensor], Tensor]:
         axes = [torch.linspace(low, high, NODES, dtype=torch.float64) for low, high in box]
         return axes, self._log_joint(torch.cartesian_prod(*axes)).view(NODES, NODES)

@@ -63,6 +63,7 @@ class Rosenbrock(Problem):
     """
 
     name = "rosenbrock"
+    noise_std: float
 
     @staticmethod
     def model_shape_of() -> tuple[int, ...]:

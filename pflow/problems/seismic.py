@@ -98,7 +98,9 @@ class Seismic(Problem):
         super().__init__(operator, operator, noise_std, names)
         self.field_shape = (height, width)
         self.field_extent = (0.0, float(width), float(height), 0.0)  # left, right, bottom, top
-        self.families, self.split, self.file = (training, target), "train", None
+        self.families = (training, target)
+        self.split: Split = "train"
+        self.file: ImageFile | None = None
         if images is not None:
             self.file = ImageFile(images, array, height, width, stride)
             self.rows = _rows("training_rows", training_rows), _rows("target_rows", target_rows)

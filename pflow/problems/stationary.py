@@ -127,7 +127,7 @@ class StationaryPosterior:
         self.y = y.double()[None]
         self.size = y.numel()
         self.factor = self._factor() if self.size <= dense else None
-        self.log_evidence = None if self.factor is None else self._log_evidence()
+        self.log_evidence = None if self.factor is None else self._log_evidence(self.factor)
 
     @cached_property
     def mean(self) -> Float[Tensor, "*model"]:
@@ -202,11 +202,11 @@ class StationaryPosterior:
         k = torch.cat([self._k_times(part).flatten(1) for part in unit.split(AT_ONCE)])
         return torch.linalg.cholesky((k + k.T) / 2)
 
-    def _log_evidence(self) -> float:
-        white = torch.linalg.solve_triangular(self.factor, self.y.reshape(-1, 1), upper=False)
+    def _log_evidence(self, factor: Float[Tensor, "size size"]) -> float:
+        white = torch.linalg.solve_triangular(factor, self.y.reshape(-1, 1), upper=False)
         return float(
             -0.5 * white.square().sum()
-            - self.factor.diagonal().log().sum()
+            - factor.diagonal().log().sum()
             - 0.5 * self.size * math.log(2 * math.pi)
         )
 

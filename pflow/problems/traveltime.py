@@ -4,11 +4,12 @@ in one and receivers in the other.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from jaxtyping import Float
 from torch import Tensor
 
+from pflow.operators import Operator
 from pflow.operators.eikonal import Eikonal
 from pflow.operators.rays import StraightRays
 from pflow.operators.workers import Workers
@@ -76,13 +77,14 @@ class TravelTime(Crosswell):
             well: (cells.double() + 0.5) * spacing_m
             for well, cells in wells_of(side, sources, receivers).items()
         }
-        geometry = {
+        geometry: dict[str, Any] = {
             "grid": (side, side),
             "spacing": spacing_m,
             "velocity": velocity_m_s,
             **positions,
         }
-        rays, eikonal = StraightRays(**geometry), Eikonal(**geometry)
+        rays = StraightRays(**geometry)
+        eikonal: Operator = Eikonal(**geometry)
         if workers > 1:
             eikonal = Workers(eikonal, workers)
         super().__init__(

@@ -66,6 +66,7 @@ def _import(path: Path) -> ModuleType:
             )
         return imported
     spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None, "the path of a module ends in .py"
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

@@ -16,6 +16,7 @@ from pflow.operators import ComposedOperator, Constant
 from pflow.operators.born import BornWaves
 from pflow.operators.waves import DeepwaveOperator
 from pflow.problems.crosswell import Crosswell, wells_of
+from pflow.problems.priors import MaternField
 from pflow.problems.validation import checked_settings
 from pflow.settings.declaration import setting
 
@@ -61,6 +62,9 @@ class Waveform(Crosswell):
     """
 
     name = "waveform"
+    low_fidelity: BornWaves
+    prior: MaternField
+    noise_std: float
 
     @checked_settings
     def __init__(

@@ -144,7 +144,9 @@ def _content(node: Node, counted: set[Node]) -> Iterator[str]:
     )
     yield " ".join((_does(node), definition.fields if node.built else "", *names))
     if definition.files:
-        folder = module_path(node.module).parent
+        path = module_path(node.module)
+        assert path is not None
+        folder = path.parent
         for file in sorted(folder.iterdir()):
             if file.is_file() and file.suffix != ".py" and not file.name.startswith("."):
                 yield f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}"

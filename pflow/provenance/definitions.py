@@ -113,7 +113,7 @@ def _statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
 
 def _at_run_time(node: ast.stmt) -> list[ast.stmt]:
     """The statement itself; of `if TYPE_CHECKING:` what stands under its `else`."""
-    return node.orelse if _for_type_checkers(node) else [node]
+    return node.orelse if isinstance(node, ast.If) and _for_type_checkers(node) else [node]
 
 
 def _for_type_checkers(node: ast.stmt) -> bool:
@@ -154,8 +154,9 @@ def _names(node: ast.stmt) -> Iterator[str]:
             for target in targets
             for part in (target.elts if isinstance(target, (ast.Tuple, ast.List)) else [target])
         ]
-        if all(isinstance(part, ast.Name) for part in parts):
-            yield from (part.id for part in parts)
+        names = [part.id for part in parts if isinstance(part, ast.Name)]
+        if len(names) == len(parts):
+            yield from names
 
 
 def _inside(node: ast.stmt) -> Iterator[str]:
@@ -211,7 +212,12 @@ def _take_fields(
     taken, kept = [], []
     for part in node.body:
         call = part.value if isinstance(part, ast.AnnAssign) else None
-        if isinstance(call, ast.Call) and dotted(call.func) in settings:
+        if (
+            isinstance(part, ast.AnnAssign)
+            and isinstance(part.target, ast.Name)
+            and isinstance(call, ast.Call)
+            and dotted(call.func) in settings
+        ):
             default = next(
                 (k.value for k in call.keywords if k.arg in ("default", "factory")), None
             )

@@ -44,6 +44,7 @@ def module(name: str) -> Module:
         PflowError: it is not valid Python.
     """
     path = module_path(name)
+    assert path is not None, f"{name} is a module of pflow"
     source = path.read_bytes()
     key = hashlib.sha256(_reader() + source).hexdigest()
     if key in _known():
@@ -86,7 +87,7 @@ def _decoded(kept: Any) -> Module:
 @cache
 def _reader() -> bytes:
     """The key of the cache: entries are valid while the modules that compute them are unchanged."""
-    files = (Path(reader.__file__) for reader in (definitions, uses))
+    files = (Path(str(reader.__file__)) for reader in (definitions, uses))
     return b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)
 
 

@@ -62,9 +62,9 @@ def find_definition(path: Path, name: str) -> Definition | None:
     from pflow.
     """
     tree = parse(path)
-    for node in tree.body:
-        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == name:
-            return Definition(node, path)
+    for statement in tree.body:
+        if isinstance(statement, (ast.ClassDef, ast.FunctionDef)) and statement.name == name:
+            return Definition(statement, path)
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
@@ -183,7 +183,8 @@ def _pflow_imports(tree: ast.Module) -> Iterator[str]:
         elif (
             isinstance(node, ast.ImportFrom)
             and not node.level
-            and (node.module or "").split(".")[0] == "pflow"
+            and node.module is not None
+            and node.module.split(".")[0] == "pflow"
         ):
             for alias in node.names:
                 yield node.module if alias.name == "*" else f"{node.module}.{alias.name}"

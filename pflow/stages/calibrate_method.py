@@ -60,12 +60,12 @@ def calibrate_method(
         truths.append(truth.flatten().double().numpy())
         log_q.append(density.double().numpy())
         log_q_of_truth.append(float(network.log_prob(truth, summary)))
-    cloud, truth = np.stack(draws), np.stack(truths)
-    spread = np.maximum(truth.std(0), 1e-12)
-    chosen = evenly_spread(truth.shape[1], choice.unknowns)
+    cloud, true_models = np.stack(draws), np.stack(truths)
+    spread = np.maximum(true_models.std(0), 1e-12)
+    chosen = evenly_spread(true_models.shape[1], choice.unknowns)
     columns = rank_columns(
         cloud / spread,
-        truth / spread,
+        true_models / spread,
         np.stack(log_q),
         np.array(log_q_of_truth),
         other_truths(truth / spread, random),

@@ -57,6 +57,7 @@ def measured(wanted: ObservationSettings, problem: Problem) -> np.ndarray:
     Raises:
         PflowError: it has another shape than the problem's data, or is not finite.
     """
+    assert wanted.file is not None, "measured data lie in a file"
     path = Path(wanted.file)
     name, found = header(path, wanted.variable, "variable")
     one = tuple(problem.data_shape)

@@ -83,10 +83,10 @@ def sample(
         groups["score_stats"] = draws_dataset({"score_error": _score_errors(network, target, x)})
     if settings.sample.prior_draws:
         random = generator_for(settings.seed, "prior", settings.observation)
-        x, at_prior = _at_prior_draws(network, target, settings.sample.prior_draws, random)
+        at_x, at_prior = _at_prior_draws(network, target, settings.sample.prior_draws, random)
         groups |= {
             "prior": draws_dataset(
-                {"x": x}, posterior_problem.parameter_names, _units(posterior_problem)
+                {"x": at_x}, posterior_problem.parameter_names, _units(posterior_problem)
             ),
             "sample_stats_prior": draws_dataset(at_prior),
         }

@@ -17,6 +17,7 @@ import numpy as np
 __all__ = ["KeptPoints"]
 
 DIGEST = 16  # bytes
+FOLDERS = 3  # .checkpoints/OBSERVATION/reference
 
 
 class KeptPoints:
@@ -66,12 +67,13 @@ class KeptPoints:
             self._file = None
 
     def remove(self) -> None:
-        """Delete the file, and its folder where that is empty: the run is complete."""
+        """Delete the file and its folders, as far as they are empty: the run is complete."""
         self.close()
         if self.path is not None:
             self.path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
-                self.path.parent.rmdir()
+                for folder in self.path.parents[:FOLDERS]:
+                    folder.rmdir()
 
     def _open(self, path: Path, header: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -27,15 +27,15 @@ __all__ = [
     "calibration_results",
     "figure_results",
     "flow_results",
-    "one_result",
+    "one_file",
     "root_file",
+    "store_results",
     "whole",
 ]
 
 ROOT_FILE = "zarr.json"
 CHECKPOINTS = ".checkpoints"
 SEED = "seed-"
-STORE = ".zarr"
 FIGURE_INDEX = "index.json"
 HISTORY, ABOUT, WEIGHTS = FLOW_FILES = ("history.csv", "flow.json", "flow.safetensors")
 POSTERIOR = "posterior.zarr"
@@ -51,9 +51,14 @@ def whole(path: Path) -> Path:
     return path.parent if path.name == ROOT_FILE else path
 
 
-def one_result(out: Path) -> list[Path]:
-    """The result of a job that writes a file, or a store, which may be named by its folder."""
-    return [root_file(out) if out.suffix == STORE else out]
+def one_file(out: Path) -> list[Path]:
+    """The result of a job that writes a file."""
+    return [out]
+
+
+def store_results(out: Path) -> list[Path]:
+    """The result of a job that writes a store, named by its folder or its root file."""
+    return [root_file(whole(out))]
 
 
 def flow_results(out: Path) -> list[Path]:

@@ -23,7 +23,7 @@ from pflow.operators import Operator
 from pflow.problems import Gaussian
 from pflow.storage.checkpoint import Checkpoint
 from pflow.training import train
-from tests.support.no_monitor import NoMonitor
+from tests.support.fine_tuning import NoMonitor
 from tests.support.posterior_cases import DRAWS, Case, computed_with
 
 WRONG = 0.1  # nats of KL(q || posterior) from which a posterior is wrong

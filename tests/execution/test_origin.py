@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pflow.execution.origin import forget_origin, input_states, record_origin
+from pflow.execution.origin import input_states, record_origin
+from pflow.pipeline.stages import STAGES
 from pflow.storage.origins import InputState, file_hash, file_state, read_origin
 
 
@@ -38,5 +39,12 @@ def test_a_folder_stands_for_the_results_in_it_but_the_own_ones(tmp_path):
     assert origin.inputs.keys() == {"../run/metrics.json"}
     assert origin.outputs == {"index.json": file_state(index), "a.png": file_state(picture)}
     assert input_states(index, [tmp_path], []).keys() == {"../run/metrics.json"}
-    forget_origin(index)
-    assert read_origin(index) is None
+
+
+def test_a_store_may_be_named_by_its_folder_or_its_root():
+    for out in (Path("a/x.zarr"), Path("a/x.zarr/zarr.json")):
+        assert STAGES["sample"].outputs(out) == [Path("a/x.zarr/zarr.json")]
+
+
+def test_data_that_are_not_there_are_left_to_the_stage(tmp_path):
+    assert input_states(tmp_path / "out.json", [], [str(tmp_path / "gone.npy")]) == {}

@@ -11,6 +11,7 @@ from pflow.inference.target import Target
 from pflow.objectives.batch_and_match import BatchAndMatch, match_scores
 from pflow.objectives.stopping import Stopping
 from pflow.problems import build_problem
+from tests.support.fine_tuning import divergence
 
 
 def test_update_is_a_stationary_point_of_its_objective():
@@ -54,13 +55,8 @@ def test_a_gaussian_posterior_is_found_through_a_frozen_flow():
     )
     exact = problem.exact_posterior(y)
 
-    @torch.no_grad()
-    def divergence() -> float:
-        x, log_q = flow.sample_with_log_prob(y, 4000, torch.Generator().manual_seed(5))
-        return float((log_q - exact.log_density(x)).mean())
-
-    before = divergence()
+    before = divergence(flow, exact, y)
     while not objective.begin(flow, generator):
         assert objective.loss(flow, generator)[0] is None
-    assert before > 1 and divergence() < 0.01
+    assert before > 1 and divergence(flow, exact, y) < 0.01
     assert objective.target.ledger.evaluations == 640

@@ -15,6 +15,7 @@ from pflow.flows import build_flow
 from pflow.inference.target import Target
 from pflow.objectives.best_state import BestState
 from pflow.problems import build_problem
+from tests.support.fine_tuning import divergence
 
 SHARED = {"flow": "coupling", "start": "pretrained"}
 
@@ -53,12 +54,6 @@ def run(method, problem, y, harm_after):
                 for parameter in parameters:
                     parameter.add_(0.3 * torch.randn(parameter.shape, generator=harm))
     return flow, objective
-
-
-@torch.no_grad()
-def divergence(flow, exact, y) -> float:
-    x, log_q = flow.sample_with_log_prob(y, 4000, torch.Generator().manual_seed(5))
-    return float((log_q - exact.log_density(x)).mean())
 
 
 METHODS = {

@@ -12,6 +12,7 @@ from pflow.inference.target import Target
 from pflow.objectives.importance import KEPT, Importance, tempering_power
 from pflow.objectives.stopping import Stopping, effective_fraction
 from pflow.problems import build_problem
+from tests.support.fine_tuning import divergence
 
 
 def test_tempering_leaves_the_share_it_promises():
@@ -42,17 +43,12 @@ def test_a_posterior_is_found_without_a_gradient():
     )
     optimiser = torch.optim.Adam(flow.parameters(), 5e-3)
 
-    @torch.no_grad()
-    def divergence() -> float:
-        x, log_q = flow.sample_with_log_prob(y, 4000, torch.Generator().manual_seed(5))
-        return float((log_q - exact.log_density(x)).mean())
-
-    before = divergence()
+    before = divergence(flow, exact, y)
     while not objective.begin(flow, generator):
         optimiser.zero_grad()
         objective.loss(flow, generator)[0].backward()
         optimiser.step()
-    assert before > 1 and divergence() < 0.2
+    assert before > 1 and divergence(flow, exact, y) < 0.2
     assert objective.target.ledger.evaluations == 1024
     assert objective.power > 0.9
 

@@ -136,7 +136,7 @@ def test_an_edited_file_puts_its_job_out_of_date(file):
 @pytest.mark.parametrize("file", [file for file in FILES if file != FILES[file]], ids=str)
 def test_a_deleted_file_puts_its_job_out_of_date(file):
     file.unlink()
-    assert out_of_date().reasons == {str(FILES[file]): f"{file} was deleted"}
+    assert out_of_date().reasons == {str(FILES[file]): f"{file} was deleted, or cannot be read"}
 
 
 def test_an_edit_that_is_undone_leaves_nothing_to_do():

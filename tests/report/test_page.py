@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import random
 import re
-import struct
 import subprocess
 import sys
-import zlib
 from html.parser import HTMLParser
 from pathlib import Path
 from statistics import median
@@ -18,6 +16,7 @@ import pytest
 from pflow.report.numbers import format_number, over_seeds
 from pflow.report.page import build_report
 from tests.support.browser import CHROMIUM, Browser
+from tests.support.png import noisy_png, png
 
 METHODS = ("amortized", "preconditioned", "scratch")
 SEEDS = (0, 1, 2)
@@ -57,35 +56,6 @@ def settings(name: str = "rosenbrock", **changes) -> dict:
 def write(path: Path, content: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
-
-
-def png(path: Path, width: int = 30, height: int = 20) -> None:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    pixels = zlib.compress(b"".join(b"\0" + b"\x7f" * width for _ in range(height)))
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
-    )
-
-
-def noisy_png(path: Path, generator: random.Random, size: int) -> None:
-    png(path, 1, 1)
-    content = path.read_bytes()
-    lines = b"".join(b"\0" + generator.randbytes(3 * size) for _ in range(size))
-    body = zlib.compress(lines, 0)
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0))
-    path.write_bytes(content[:8] + header + chunk(b"IDAT", body) + chunk(b"IEND", b""))
 
 
 def write_results(results: Path, name: str = "rosenbrock", observation: str = "paper") -> None:

@@ -108,7 +108,7 @@ def test_replicates_are_fine_tuned_where_they_are_wanted(tmp_path, monkeypatch):
         "results/line/calibration/tuned.json"
     ], "the amortised flow has a calibration already"
     wildcards = SimpleNamespace(experiment="line", method="tuned")
-    assert pipeline.replicate_flows(wildcards) == [
+    assert pipeline.inputs_of("calibrate_method", wildcards)["flows"] == [
         f"results/line/posteriors/replicate-{k}/tuned/seed-0/flow.safetensors" for k in range(3)
     ]
     texts = {

@@ -47,6 +47,7 @@ def test_damage_costs_its_row_alone(tmp_path):
 
 
 def test_a_complete_run_leaves_nothing(tmp_path):
-    kept = KeptPoints(tmp_path / "folder" / "points", "a", 2)
+    (tmp_path / "other").write_text("stays")
+    kept = KeptPoints(tmp_path / "folder" / "y1" / "points", "a", 2)
     kept.remove()
-    assert not (tmp_path / "folder").exists()
+    assert [file.name for file in tmp_path.iterdir()] == ["other"]

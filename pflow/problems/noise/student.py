@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from pflow.operators import Constant
 from pflow.problems.noise.base import Noise, device_of, positive_everywhere
@@ -91,7 +92,7 @@ class _NormalScore(torch.autograd.Function):
     """w(t) = Phi^-1(T_nu(t)), with dw/dt = p(t) / phi(w)."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, t: Tensor, degrees: float) -> Tensor:
+    def forward(ctx: Any, t: Tensor, degrees: float) -> Tensor:
         from scipy import special, stats
 
         tail = t.detach().double().cpu().numpy()
@@ -104,5 +105,5 @@ class _NormalScore(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, v: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, v: Tensor) -> tuple[Tensor, None]:
         return v * ctx.saved_tensors[0], None

@@ -52,9 +52,8 @@ class Unconstrained:
 
     def __init__(self, parameters: Distribution | Mapping[str, Distribution]) -> None:
         alone = isinstance(parameters, Distribution)
-        self._parts = [
-            _Part(name, d) for name, d in ({"x": parameters} if alone else parameters).items()
-        ]
+        named = {"x": parameters} if isinstance(parameters, Distribution) else parameters
+        self._parts = [_Part(name, distribution) for name, distribution in named.items()]
         self.shape = self._parts[0].shape if alone else (sum(part.size for part in self._parts),)
         self.physical_shape = (
             self._parts[0].physical_shape
@@ -100,9 +99,10 @@ class Unconstrained:
 
     def log_density(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, " batch"]:
         parts = x.flatten(1).split([part.size for part in self._parts], 1)
-        return sum(
+        first, *others = (
             part.log_density(piece).to(x) for part, piece in zip(self._parts, parts, strict=True)
         )
+        return sum(others, first)
 
 
 class _Part:
@@ -141,7 +141,9 @@ class _Part:
 
     def unconstrained(self, p: Tensor) -> Float[Tensor, "batch *model"]:
         p = p.to(self._like.device).reshape(len(p), *self.physical_shape)
-        inside = self.distribution.support.check(p).reshape(len(p), -1).all(1)
+        support = self.distribution.support
+        assert support is not None, "a bijection to it was found"
+        inside = support.check(p).reshape(len(p), -1).all(1)
         if not inside.all():
             raise PflowError(
                 f"`{self.name}` must be within {self.distribution.support}, and"

@@ -12,24 +12,7 @@ from pflow.objectives.replay.rounds import points_in_a_round, rounds_of
 from pflow.objectives.replay.score_replay import ScoreReplay
 from pflow.objectives.stopping import Stopping
 from pflow.problems import build_problem
-
-
-def fine_tune(flow, objective, seed: int = 0) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.Adam(flow.parameters(), 2e-3, betas=(0.9, 0.99))
-    while not objective.begin(flow, generator):
-        for group in optimiser.param_groups:
-            group["lr"] = 2e-3 * objective.learning_rate_factor
-        optimiser.zero_grad()
-        objective.loss(flow, generator)[0].backward()
-        torch.nn.utils.clip_grad_norm_(flow.parameters(), 100.0)
-        optimiser.step()
-
-
-@torch.no_grad()
-def divergence(flow, exact, y, n: int = 4000) -> float:
-    x, log_q = flow.sample_with_log_prob(y, n, torch.Generator().manual_seed(5))
-    return float((log_q - exact.log_density(x)).mean())
+from tests.support.fine_tuning import divergence, fine_tune
 
 
 def random_flow(size: int, depth: int = 4, hidden: int = 32) -> torch.nn.Module:

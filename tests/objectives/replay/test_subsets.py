@@ -19,6 +19,7 @@ from pflow.objectives.replay.score_replay import ScoreReplay
 from pflow.objectives.stopping import Stopping
 from pflow.operators import MatrixOperator
 from pflow.problems.base import Problem
+from tests.support.fine_tuning import fine_tune
 
 SIZE, SOURCES, RECEIVERS = 5, 6, 3
 MATRIX = 0.6 * torch.randn(
@@ -165,13 +166,7 @@ def test_replay_of_subsets_reaches_the_exact_posterior(problem, y):
     flow.initialise_inverse(8, y)
     target, generator = Target(problem, y, sources=2), generator_for(0, "run")
     objective = ScoreReplay(target, Stopping(32, share=target.ledger.share), draw=16)
-    adam = torch.optim.Adam(flow.parameters(), 2e-3, betas=(0.9, 0.99))
-    while not objective.begin(flow, generator):
-        adam.param_groups[0]["lr"] = 2e-3 * objective.learning_rate_factor
-        adam.zero_grad()
-        objective.loss(flow, generator)[0].backward()
-        torch.nn.utils.clip_grad_norm_(flow.parameters(), 100.0)
-        adam.step()
+    fine_tune(flow, objective, generator)
     precision = torch.eye(SIZE, dtype=torch.float64) + MATRIX.T @ MATRIX / 0.16
     mean = torch.linalg.solve(precision, MATRIX.T @ y.double().flatten() / 0.16)
     exact = torch.distributions.MultivariateNormal(mean, precision_matrix=precision)

@@ -18,7 +18,7 @@ from pflow.operators import Operator
 from pflow.problems import build_problem
 from pflow.storage.checkpoint import Checkpoint
 from pflow.training import Optimiser, train
-from tests.support.no_monitor import NoMonitor
+from tests.support.fine_tuning import NoMonitor
 
 OPTIMISER = Optimiser(2e-3, schedule="cosine", clip=100.0, betas=(0.9, 0.99))
 
