@@ -41,7 +41,7 @@ from pflow.config.methods import (
 from pflow.execution.progress import Progress
 from pflow.execution.seeds import generator_for
 from pflow.finetuning.correction import correct_latent, wants_correction
-from pflow.finetuning.objectives import needs_gradient, objective_of, wrap
+from pflow.finetuning.objectives import objective_of, uses_gradient, wrap
 from pflow.flows import build_flow
 from pflow.inference.target import Target
 from pflow.objectives.target_objective import TargetObjective
@@ -306,7 +306,7 @@ def run(task: Task, cache: Path) -> list[dict[str, Any]]:
         found = [(n, errors, time.perf_counter() - began) for n, errors in peer]
     else:
         flow, architecture = wrap(flow, architecture, task.method)
-        target = Target(problem, y, gradient=needs_gradient(task.method))
+        target = Target(problem, y, gradient=uses_gradient(task.method, problem))
         objective, optimiser = objective_of(task.method, target)
         marks = Marks(reference, target.summary, objective, target)
         with tempfile.TemporaryDirectory() as folder:
