@@ -17,7 +17,7 @@ from peers import normal_guide, nuts
 from pflow.execution.progress import Progress
 from pflow.execution.seeds import generator_for
 from pflow.finetuning.correction import correct_latent, wants_correction
-from pflow.finetuning.objectives import needs_gradient, objective_of, wrap
+from pflow.finetuning.objectives import objective_of, uses_gradient, wrap
 from pflow.flows import build_flow
 from pflow.inference.target import Target
 from pflow.objectives.target_objective import TargetObjective
@@ -177,7 +177,7 @@ def _fine_tune(
 ) -> Found:
     problem, method = reference.problem, task.method
     flow, architecture = wrap(flow, architecture, method)
-    target = Target(problem, reference.y, gradient=needs_gradient(method))
+    target = Target(problem, reference.y, gradient=uses_gradient(method, problem))
     objective, optimiser = objective_of(method, target)
     marks = Marks(reference, target.summary, objective, target)
     with tempfile.TemporaryDirectory() as folder:

@@ -124,7 +124,8 @@ class ReverseKLSettings(FinetuningSettings):
 @dataclass(frozen=True, kw_only=True)
 class SurrogateSettings(FinetuningSettings):
     """Learn a model of F on top of the low-fidelity F from few evaluations; the posterior of that
-    model trains the flow, without evaluations. Up to 4096 parameters.
+    model trains the flow, without evaluations. Up to 4096 parameters. Where F has no gradient,
+    values alone.
     """
 
     tag_value: ClassVar[str] = "surrogate"
@@ -200,8 +201,8 @@ class ImportanceSettings(FinetuningSettings):
 @dataclass(frozen=True, kw_only=True)
 class AutoSettings(FinetuningSettings):
     """Chosen by operator.json: `surrogate` (`score_replay` beyond 4096 parameters); path gradients
-    where F is so cheap that they are faster and the budget is at least 2000 evaluations; values
-    alone where F has no gradient.
+    where F is so cheap that they are faster and the budget is at least 2000 evaluations;
+    `importance` beyond 4096 parameters where F has no gradient.
     """
 
     tag_value: ClassVar[str] = "auto"

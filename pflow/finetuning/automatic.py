@@ -109,13 +109,17 @@ def _choose(
     shared = {
         field.name: getattr(method, field.name) for field in dataclasses.fields(FinetuningSettings)
     }
+    many = parameters > MOST_PARAMETERS
+    if not operator["differentiable"] and not many:
+        say("objective auto takes surrogate, which learns from values alone: F has no gradient")
+        return SurrogateSettings(**shared)
     if not operator["differentiable"]:
         say("objective auto takes importance: F has no gradient")
         draw = min(ImportanceSettings.draw, method.evaluations)
         return Choice(ImportanceSettings(**shared, draw=draw))
     paths = ReverseKLSettings(**shared)
     learning: SurrogateSettings | ScoreReplaySettings = SurrogateSettings(**shared)
-    if parameters > MOST_PARAMETERS:
+    if many:
         learning = ScoreReplaySettings(**shared)
     basis = {
         "machine": platform.node(),

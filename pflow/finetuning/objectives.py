@@ -31,13 +31,16 @@ from pflow.objectives.stopping import Stopping
 from pflow.objectives.surrogate.competition import FEW_PARAMETERS
 from pflow.objectives.surrogate.objective import Surrogate
 from pflow.objectives.target_objective import TargetObjective
+from pflow.problems.base import Problem
 from pflow.training import Optimiser
 
-__all__ = ["needs_gradient", "objective_of", "trains_given_weights", "wrap"]
+__all__ = ["objective_of", "trains_given_weights", "uses_gradient", "wrap"]
 
 
-def needs_gradient(method: MethodSettings) -> bool:
-    """Whether the objective uses scores."""
+def uses_gradient(method: MethodSettings, problem: Problem) -> bool:
+    """Whether the objective asks for scores: `surrogate` does where F has a gradient."""
+    if isinstance(method, SurrogateSettings):
+        return problem.high_fidelity.differentiable
     return not isinstance(method, (ImportanceSettings, NoFinetuningSettings))
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from pflow.config.decoding import encode
 from pflow.config.jobs import FinetuneJobSettings, with_workers
 from pflow.config.methods import MethodSettings, ReverseKLSettings, ScoreReplaySettings
-from pflow.finetuning.objectives import needs_gradient
+from pflow.finetuning.objectives import uses_gradient
 from pflow.inference.evaluation import Evaluation
 from pflow.inference.recall import RecallCheck
 from pflow.inference.target import Target
@@ -49,11 +49,12 @@ def build_target(
         prior_file: what that prior was read from; None for the problem's own.
         store: where the evaluations of this run are kept.
     """
-    identity = target_identity(settings, method, y, prior_file)
+    scores = uses_gradient(method, problem)
+    identity = target_identity(settings, method, y, scores, prior_file)
     return Target(
         problem,
         y,
-        gradient=needs_gradient(method),
+        gradient=scores,
         store=EvaluationStore(store, identity),
         sources=_random_sources(method),
         seed=settings.seed,
@@ -79,6 +80,7 @@ def target_identity(
     settings: FinetuneJobSettings,
     method: MethodSettings,
     y: Tensor,
+    scores: bool,
     prior_file: Path | None = None,
 ) -> str:
     """Fingerprint of p~: an evaluation stays true while problem, prior, observation and their code
@@ -88,7 +90,7 @@ def target_identity(
     description = {
         "problem": encode(with_workers(settings.problem, 1)),
         "prior": encode(settings.prior),
-        "scores": needs_gradient(method),
+        "scores": scores,
         "subsets": [sources, settings.seed] if sources else [],
     }
     text = json.dumps(description, sort_keys=True)

@@ -84,9 +84,13 @@ def test_the_choice_is_made_once(tmp_path):
     assert [path.name for path in file.parent.iterdir()] == ["auto.json"]
 
 
-def test_without_a_gradient_values_have_to_do():
-    method = resolve(AUTO, {"differentiable": False, "seconds_per_gradient": None}, lambda: 0.01)
-    assert isinstance(method, ImportanceSettings) and method.draw <= method.evaluations == 160
+@pytest.mark.parametrize(
+    ("parameters", "expected"), [(100, SurrogateSettings), (5000, ImportanceSettings)]
+)
+def test_without_a_gradient_values_have_to_do(parameters, expected):
+    facts = {"differentiable": False, "seconds_per_gradient": None}
+    method = resolve(AUTO, facts, lambda: 0.01, parameters=parameters)
+    assert isinstance(method, expected) and method.evaluations == 160
 
 
 def test_a_broken_file_is_written_again(tmp_path):

@@ -16,7 +16,7 @@ from pflow.config.methods import (
     ScoreReplaySettings,
 )
 from pflow.execution.progress import Progress
-from pflow.finetuning.objectives import needs_gradient, objective_of, wrap
+from pflow.finetuning.objectives import objective_of, uses_gradient, wrap
 from pflow.flows import build_flow
 from pflow.inference.target import Target
 from pflow.problems import build_problem
@@ -57,7 +57,10 @@ def test_method_spends_its_budget_and_comes_closer(name, tmp_path):
     flow = build_flow(**architecture)
     flow.initialise_inverse(8, y)
     flow, described = wrap(flow, architecture, method)
-    target, exact = Target(problem, y, gradient=needs_gradient(method)), problem.exact_posterior(y)
+    target, exact = (
+        Target(problem, y, gradient=uses_gradient(method, problem)),
+        problem.exact_posterior(y),
+    )
 
     before = divergence(flow, exact, y)
     objective, optimiser = objective_of(method, target)

@@ -30,14 +30,14 @@ def test_methods_with_and_without_scores_do_not_share_a_store():
     y = torch.zeros(1, 2)
     settings = settings_of(ScoreReplaySettings(**SHARED))
 
-    def identity(**changes):
+    def identity(scores=True, **changes):
         changed = dataclasses.replace(settings, **changes)
-        return target_identity(changed, changed.method, y)
+        return target_identity(changed, changed.method, y, scores)
 
     assert identity() == identity(method=ReverseKLSettings(**SHARED)) == identity(seed=1)
-    assert identity() != identity(method=ImportanceSettings(**SHARED))
+    assert identity() != identity(False, method=ImportanceSettings(**SHARED))
     assert identity() != identity(problem=problem_settings("rosenbrock", noise_std=0.5))
-    assert identity() != target_identity(settings, settings.method, y + 1)
+    assert identity() != target_identity(settings, settings.method, y + 1, True)
 
 
 def test_an_answer_that_has_changed_names_the_command_that_forgets_it(tmp_path):

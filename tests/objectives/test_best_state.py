@@ -10,7 +10,7 @@ import torch
 
 from pflow.config.methods import ImportanceSettings, LatentGaussianSettings, ReverseKLSettings
 from pflow.execution.seeds import generator_for
-from pflow.finetuning.objectives import needs_gradient, objective_of, wrap
+from pflow.finetuning.objectives import objective_of, uses_gradient, wrap
 from pflow.flows import build_flow
 from pflow.inference.target import Target
 from pflow.objectives.best_state import BestState
@@ -38,7 +38,7 @@ def run(method, problem, y, harm_after):
     """Fine-tune; every step after so many evaluations moves all weights at random."""
     flow, architecture = new_flow(y)
     flow, _ = wrap(flow, architecture, method)
-    target = Target(problem, y, gradient=needs_gradient(method))
+    target = Target(problem, y, gradient=uses_gradient(method, problem))
     objective, _ = objective_of(method, target)
     generator, harm = generator_for(0, "run"), torch.Generator().manual_seed(9)
     parameters = [parameter for parameter in flow.parameters() if parameter.requires_grad]

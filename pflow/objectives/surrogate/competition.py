@@ -27,6 +27,7 @@ FORGET_ERRORS = 0.5  # and in errors
 NEAR = (
     4.0  # nats below the best new point, per parameter but at least these, of a point that counts
 )
+FEWEST_FOR_KERNEL = 8  # evaluations
 SMALL = 1e-12  # noise variances: errors below are rounding
 AFFINE, ADDITIVE, KERNEL = "affine", "affine and additive", "kernel"
 
@@ -94,7 +95,8 @@ class Competition:
         additive = self._additive(evaluated, affine, weights, moments)
         if additive.error < additive.before:
             self.models[ADDITIVE] = OperatorModel(self.low, affine, additive, spread)
-        if self.low.model.size <= FEW_PARAMETERS:
+        few = self.low.model.size <= FEW_PARAMETERS
+        if few and len(evaluated) >= FEWEST_FOR_KERNEL:
             kernel, spread = evaluated.fit_kernel(weights), self.spreads.get(KERNEL, 1.0)
             self.models[KERNEL] = OperatorModel(self.low, kernel, spread=spread)
         self.errors = {name: error for name, error in self.errors.items() if name in self.models}

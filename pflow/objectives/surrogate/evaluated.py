@@ -32,7 +32,7 @@ class Evaluated:
         v: points, (n, D).
         w: F there, (n, m).
         gradient: of the log-likelihood in v, J^T r, (n, D); zero where no gradient is known.
-        pulled: r, the gradient of the log-likelihood in w, (n, m).
+        pulled: r, the gradient of the log-likelihood in w, (n, m); zero where no gradient is known.
         log_density: log p~, but for a constant of the coordinates, (n,).
         low: F_low there, (n, m).
         low_gradient: J_low^T r, (n, D).
@@ -109,7 +109,8 @@ class Evaluated:
     def fit(self, weights: Tensor) -> AffineDelta:
         """delta over the region that the weights describe."""
         points, values, directions, products, weights = self._learnt(weights)
-        return AffineDelta(points, values, directions, products, weights)
+        known = bool(directions.any())
+        return AffineDelta(points, values, directions, products, weights, use_products=known)
 
     def fit_kernel(self, weights: Tensor) -> KernelDelta:
         """The same with interactions of parameters."""

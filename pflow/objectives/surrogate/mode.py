@@ -1,7 +1,8 @@
 r"""The posterior mode, by Gauss-Newton steps whose Jacobian is learnt from the evaluations
 themselves.
 
-At the best point the value and the gradient are exact; the Jacobian J = J_low + A is that of the
+At the best point the value and the gradient are exact (where F has no gradient, it is that of the
+model); the Jacobian J = J_low + A is that of the
 model fitted around it (`Evaluated.fit_around`), which takes up what each step has told. A step
 maximises the quadratic model in a trust region,
 
@@ -54,7 +55,10 @@ class ModeSearch:
         values, vectors = torch.linalg.eigh(
             torch.eye(len(v), dtype=torch.float64) + jacobian.T @ jacobian
         )
-        score = vectors.T @ (evaluated.gradient[best] + low.model.prior_score(v[None])[0])
+        gradient = evaluated.gradient[best]
+        if not evaluated.pulled.any():
+            gradient = low.data.pull(low.data.observed - evaluated.w[[best]])[0] @ jacobian
+        score = vectors.T @ (gradient + low.model.prior_score(v[None])[0])
         step = _bounded(score, values, self.radius)
         predicted = float((score * step).sum() - 0.5 * (values * step.square()).sum())
         return (v + vectors @ step)[None], predicted

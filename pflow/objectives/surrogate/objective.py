@@ -83,7 +83,9 @@ class Surrogate(TargetObjective):
             )
         self.coordinates = WhitenedModel(problem, torch.Generator().manual_seed(seed))
         self.data = WhitenedData(problem, target.y)
-        operator = problem.low_fidelity if low_fidelity else None
+        self.low_without_gradient = low_fidelity and not problem.low_fidelity.differentiable
+        usable = low_fidelity and not self.low_without_gradient
+        operator = problem.low_fidelity if usable else None
         low = LowFidelity(operator, self.coordinates, self.data)
         self.exploration = Exploration(low, self._evaluate)
         self.training = FlowTraining(target.summary)
@@ -137,9 +139,12 @@ class Surrogate(TargetObjective):
         valid = evaluation.valid & evaluation.prediction.flatten(1).isfinite().all(1)
         v = self.coordinates.whiten(evaluation.x[valid])
         w = self.data.whiten(evaluation.prediction[valid])
-        gradient = self.coordinates.pull(evaluation.score[valid]) - self.coordinates.prior_score(v)
         log_density = evaluation.log_density[valid].double() + self.coordinates.log_determinant
-        pulled = self.data.pull(self.data.observed - w)
+        gradient, pulled = torch.zeros_like(v), torch.zeros_like(w)
+        if self.target.gradient:
+            score = self.coordinates.pull(evaluation.score[valid])
+            gradient = score - self.coordinates.prior_score(v)
+            pulled = self.data.pull(self.data.observed - w)
         return Evaluated.at(v, w, gradient, pulled, log_density, self.exploration.low)
 
     def _kept(self) -> int:
@@ -216,20 +221,25 @@ class Surrogate(TargetObjective):
     @property
     def warning(self) -> str:
         way_out = "more evaluations, or a better low fidelity, would change the posterior"
-        exploration = self.exploration
+        exploration, warnings = self.exploration, []
         at_new_points = exploration.competition.errors.get(exploration.kind, 0.0) ** 0.5
+        error = self.findings.get("model_error_nats", 0.0)
         if at_new_points > FAR_OFF:
-            return (
+            warnings.append(
                 f"the model of F mispredicts new data by {at_new_points:.2g} noise standard"
                 f" deviations: {way_out}"
             )
-        error = self.findings.get("model_error_nats", 0.0)
-        if error > MISPREDICTED:
-            return (
+        elif error > MISPREDICTED:
+            warnings.append(
                 "the model of F mispredicts the log-likelihood of fresh draws by"
                 f" {error:.2g} nats: {way_out}"
             )
-        return ""
+        if self.low_without_gradient:
+            warnings.append(
+                "the low-fidelity operator has no gradient and takes no part in the model of F:"
+                " give it one (`vjp`, or torch), and fewer evaluations will do"
+            )
+        return "; ".join(warnings)
 
     @property
     def outcome(self) -> dict[str, float | str]:

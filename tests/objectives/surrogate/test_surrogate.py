@@ -44,8 +44,8 @@ def observation(problem, seed=1):
     return problem.simulate(1, torch.Generator().manual_seed(seed), "high")[1]
 
 
-def fine_tune(problem, y, evaluations, checkpoint, **settings):
-    flow, target = flow_for(problem), Target(problem, y)
+def fine_tune(problem, y, evaluations, checkpoint, gradient=True, **settings):
+    flow, target = flow_for(problem), Target(problem, y, gradient=gradient)
     objective = Surrogate(target, Stopping(evaluations), **settings)
     state = train(
         flow, objective, OPTIMISER, generator=torch.Generator().manual_seed(3), monitor=NoMonitor(),
