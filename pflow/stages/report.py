@@ -35,7 +35,7 @@ def report(
             "name": name,
             **encode(experiment),
             "notes": experiment.notes + _untracked(layout.experiment(name), experiment),
-            "captions": read_json(layout.experiment(name).figure_index)["captions"],
+            "captions": read_json(layout.experiment(name).figure_index, "captions")["captions"],
         }
         for name, experiment in settings.experiments.items()
     ]
@@ -49,7 +49,7 @@ def _untracked(folder: ExperimentFolder, experiment: ExperimentSettings) -> list
     """A sentence for each pretraining that the user took out of the tracking of code."""
     return [
         f"The pretraining of the flow `{name}` was made by pflow"
-        f" {read_json(folder.pretrained(name).about)['code_version']}, and is kept"
+        f" {read_json(folder.pretrained(name).about, 'code_version')['code_version']}, and is kept"
         " when pflow's code changes (`track_code: false`)."
         for name, flow in experiment.flows.items()
         if not flow.pretrain.track_code
