@@ -112,7 +112,7 @@ def _choose(
     many = parameters > MOST_PARAMETERS
     if not operator["differentiable"] and not many:
         say("objective auto takes surrogate, which learns from values alone: F has no gradient")
-        return SurrogateSettings(**shared)
+        return Choice(SurrogateSettings(**shared))
     if not operator["differentiable"]:
         say("objective auto takes importance: F has no gradient")
         draw = min(ImportanceSettings.draw, method.evaluations)

@@ -50,14 +50,14 @@ def report(
 
 def _captions(index: Path, partial: bool) -> dict[str, str]:
     """Of the figures; none where a partial page has none."""
-    return {} if partial and not index.is_file() else read_json(index)["captions"]
+    return {} if partial and not index.is_file() else read_json(index, "captions")["captions"]
 
 
 def _untracked(folder: ExperimentFolder, experiment: ExperimentSettings) -> list[str]:
     """A sentence for each pretraining that the user took out of the tracking of code."""
     return [
         f"The pretraining of the flow `{name}` was made by pflow"
-        f" {read_json(folder.pretrained(name).about)['code_version']}, and is kept"
+        f" {read_json(folder.pretrained(name).about, 'code_version')['code_version']}, and is kept"
         " when pflow's code changes (`track_code: false`)."
         for name, flow in experiment.flows.items()
         if not flow.pretrain.track_code
