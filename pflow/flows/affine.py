@@ -29,6 +29,15 @@ class AffineFlow(Flow):
     Arguments:
         base: the flow T_0, as arguments of `build_flow`, or built; None for the identity, which
             leaves a Gaussian.
+
+    Example:
+        >>> shapes = {"model_shape": (2,), "data_shape": (1,)}
+        >>> base = {"name": "coupling", **shapes, "depth": 2, "hidden": 8}
+        >>> flow = AffineFlow((2,), (1,), base=base)
+        >>> mean, covariance = torch.ones(2).double(), 2 * torch.eye(2).double()
+        >>> flow.set_gaussian(mean, covariance)
+        >>> flow.mean
+        tensor([1., 1.])
     """
 
     mean: Tensor

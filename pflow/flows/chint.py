@@ -63,6 +63,13 @@ class ConditionalHint(Flow):
         | Preconditioned training of normalizing flows for variational inference in inverse problems
         (Siahkoohi et al., 2021)
         | https://arxiv.org/abs/2101.03709
+
+    Example:
+        >>> flow = ConditionalHint((4,), (4,), depth=2, hidden=8)
+        >>> x, y = torch.randn(5, 4), torch.randn(5, 4)
+        >>> z, log_determinant = flow(x, y)
+        >>> z.shape, log_determinant.shape
+        (torch.Size([5, 4]), torch.Size([5]))
     """
 
     def __init__(

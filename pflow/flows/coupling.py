@@ -61,6 +61,13 @@ class ConditionalCouplingFlow(Flow):
         | Guided image generation with conditional invertible neural networks (Ardizzone et al.,
         2019)
         | https://arxiv.org/abs/1907.02392
+
+    Example:
+        >>> flow = ConditionalCouplingFlow((3,), (2,), depth=2, hidden=8)
+        >>> x, y = torch.randn(5, 3), torch.randn(5, 2)
+        >>> z, log_determinant = flow(x, y)
+        >>> z.shape, log_determinant.shape
+        (torch.Size([5, 3]), torch.Size([5]))
     """
 
     data_shift: Tensor

@@ -42,6 +42,13 @@ class ImageConditionalHint(Flow):
         | Preconditioned training of normalizing flows for variational inference in inverse problems
         (Siahkoohi et al., 2021)
         | https://arxiv.org/abs/2101.03709
+
+    Example:
+        >>> flow = ImageConditionalHint((1, 8, 8), (1, 8, 8), depth=2, hidden=8)
+        >>> x, y = torch.randn(5, 1, 8, 8), torch.randn(5, 1, 8, 8)
+        >>> z, log_determinant = flow(x, y)
+        >>> z.shape, log_determinant.shape
+        (torch.Size([5, 1, 8, 8]), torch.Size([5]))
     """
 
     def __init__(

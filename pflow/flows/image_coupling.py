@@ -95,6 +95,13 @@ class ImageCouplingFlow(Flow):
         | Guided image generation with conditional invertible neural networks (Ardizzone et al.,
         2019)
         | https://arxiv.org/abs/1907.02392
+
+    Example:
+        >>> flow = ImageCouplingFlow((1, 8, 8), (1, 8, 8), depth=2, hidden=8)
+        >>> x, y = torch.randn(5, 1, 8, 8), torch.randn(5, 1, 8, 8)
+        >>> z, log_determinant = flow(x, y)
+        >>> z.shape, log_determinant.shape
+        (torch.Size([5, 1, 8, 8]), torch.Size([5]))
     """
 
     data_shift: Tensor

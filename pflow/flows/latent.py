@@ -31,6 +31,13 @@ class LatentGaussian(Flow):
         | Reliable amortized variational inference with physics-based latent distribution correction
         (Siahkoohi et al., 2023)
         | https://arxiv.org/abs/2207.11640
+
+    Example:
+        >>> shapes = {"model_shape": (3,), "data_shape": (2,)}
+        >>> base = {"name": "coupling", **shapes, "depth": 2, "hidden": 8}
+        >>> flow = LatentGaussian((3,), (2,), base=base, covariance="dense")
+        >>> [name for name, weight in flow.named_parameters() if weight.requires_grad]
+        ['latent.mean', 'latent.log_diagonal', 'latent.below']
     """
 
     def __init__(

@@ -20,6 +20,13 @@ class Unconditional(Flow):
         model_shape: shape of x.
         data_shape: shape of the y that is ignored.
         base: T, as arguments of `build_flow`, or built.
+
+    Example:
+        >>> shapes = {"model_shape": (2,), "data_shape": (1,)}
+        >>> base = {"name": "coupling", **shapes, "depth": 2, "hidden": 8}
+        >>> flow = Unconditional((2,), (5,), base=base)
+        >>> flow.sample(torch.zeros(1, 5), 3).shape
+        torch.Size([3, 2])
     """
 
     def __init__(

@@ -23,6 +23,13 @@ class ComposedOperator(Operator):
         transform: T, in torch, batch first; from (batch, *model_shape) to (batch,
             *operator.model_shape).
         model_shape: the shape of one x.
+
+    Example:
+        >>> import torch
+        >>> from pflow.operators import MatrixOperator
+        >>> squares = ComposedOperator(MatrixOperator(torch.eye(2)), torch.square, (2,))
+        >>> squares(torch.tensor([[1.0, 3.0]]))
+        tensor([[1., 9.]])
     """
 
     def __init__(

@@ -16,6 +16,11 @@ class Constant:
 
     Arguments:
         value: the tensor, any shape; copied, so that later changes of it have no effect.
+
+    Example:
+        >>> weights = Constant(torch.tensor([1.0, 2.0]))
+        >>> weights.like(torch.zeros(3, dtype=torch.float32)).dtype
+        torch.float32
     """
 
     def __init__(self, value: Tensor) -> None:

@@ -60,6 +60,10 @@ class IdentityOperator(Operator):
 
     Arguments:
         shape: the shape of one model, and of its data.
+
+    Example:
+        >>> IdentityOperator((2,))(torch.tensor([[1.0, 3.0]]))
+        tensor([[1., 3.]])
     """
 
     linear = True

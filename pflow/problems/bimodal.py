@@ -47,6 +47,12 @@ class Bimodal(Problem):
 
     Raises:
         PflowError: for impossible values.
+
+    Example:
+        >>> problem = Bimodal()
+        >>> x, y = problem.simulate(3, torch.Generator().manual_seed(0))
+        >>> x.shape, y.shape
+        (torch.Size([3, 2]), torch.Size([3, 2]))
     """
 
     name = "bimodal"

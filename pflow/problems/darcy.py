@@ -45,6 +45,11 @@ class Darcy(PriorProblem):
 
     Raises:
         PflowError: for impossible values.
+
+    Example:
+        >>> problem = Darcy()
+        >>> problem.model_shape, problem.data_shape
+        ((1024,), (100,))
     """
 
     name = "darcy"

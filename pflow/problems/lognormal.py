@@ -54,6 +54,12 @@ class LogNormal(PriorProblem):
 
     Raises:
         PflowError: for impossible values.
+
+    Example:
+        >>> problem = LogNormal(side=4)
+        >>> x, y = problem.simulate(3, torch.Generator().manual_seed(0))
+        >>> x.shape, y.shape
+        (torch.Size([3, 16]), torch.Size([3, 16]))
     """
 
     name = "lognormal"

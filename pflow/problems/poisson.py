@@ -48,6 +48,11 @@ class Poisson(PriorProblem):
 
     Raises:
         PflowError: for impossible values.
+
+    Example:
+        >>> problem = Poisson()
+        >>> problem.model_shape, problem.data_shape
+        ((64,), (169,))
     """
 
     name = "poisson"

@@ -33,6 +33,15 @@ class PriorProblem(Problem):
     Raises:
         PflowError: for impossible values, or if the prior is not one of models that the operators
             take.
+
+    Example:
+        >>> import torch
+        >>> from pflow.operators import IdentityOperator
+        >>> from pflow.problems.priors import MaternField
+        >>> identity = IdentityOperator((16,))
+        >>> problem = PriorProblem(MaternField((4, 4), 2.0), identity, identity, noise_std=0.1)
+        >>> problem.simulate(3, torch.Generator().manual_seed(0))[1].shape
+        torch.Size([3, 16])
     """
 
     def __init__(

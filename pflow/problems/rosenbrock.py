@@ -60,6 +60,12 @@ class Rosenbrock(Problem):
 
     Raises:
         PflowError: for impossible values.
+
+    Example:
+        >>> problem = Rosenbrock()
+        >>> x, y = problem.simulate(3, torch.Generator().manual_seed(0))
+        >>> x.shape, y.shape
+        (torch.Size([3, 2]), torch.Size([3, 2]))
     """
 
     name = "rosenbrock"

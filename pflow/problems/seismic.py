@@ -60,6 +60,12 @@ class Seismic(Problem):
 
     Raises:
         PflowError: for impossible values.
+
+    Example:
+        >>> problem = Seismic(height=8, width=8)
+        >>> x, y = problem.simulate(3, torch.Generator().manual_seed(0))
+        >>> x.shape, y.shape
+        (torch.Size([3, 1, 8, 8]), torch.Size([3, 1, 8, 8]))
     """
 
     name = "seismic"

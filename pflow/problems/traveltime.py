@@ -54,6 +54,11 @@ class TravelTime(Crosswell):
 
     Raises:
         PflowError: for impossible values.
+
+    Example:
+        >>> problem = TravelTime(side=8, sources=4, receivers=8)
+        >>> problem.model_shape, problem.data_shape
+        ((64,), (4, 8))
     """
 
     name = "traveltime"
