@@ -61,7 +61,7 @@ def _refuse_to_repeat(failure: Path, identity: str) -> None:
         earlier = json.loads(failure.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return
-    if earlier.get("identity") == identity:
+    if isinstance(earlier, dict) and earlier.get("identity") == identity:
         raise PflowError(
             f"{earlier['message']} (the attempt before failed so, and another one would: not tried"
             " again)"

@@ -136,8 +136,10 @@ def _state(folder: Path, file: str, begun: Begun) -> str:
 
 def _numbers(path: Path) -> str:
     try:
-        metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+        metrics: Any = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(metrics, dict):
+            raise ValueError("no names with values")
+    except (OSError, ValueError):
         return "metrics.json is damaged: delete it and run snakemake again"
     numbers = [
         f"{name} {metrics[name]:.4g}"

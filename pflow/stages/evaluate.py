@@ -27,6 +27,7 @@ __all__ = ["evaluate"]
 ELEMENTS = 2**18  # of x that go through the flow at once
 IMAGE_AXES = 5  # of draws of an image: chain, draw, channel, row, column
 FROM_CALIBRATION = ("sbc_p_value", "tarp_p_value")
+COPIED = ("evaluations", "wall_seconds", "device", "skipped_steps", "stop_reason")  # of flow.json
 REACHED = (
     1.0,
     0.1,
@@ -52,14 +53,15 @@ def evaluate(
     that are not finite.
     """
     select_device("cpu", threads)
-    tree, trained = read_datatree(posterior), read_json(FlowFolder(flow.parent).about)
+    tree = read_datatree(posterior)
+    trained = read_json(FlowFolder(flow.parent).about, *COPIED)
     metrics: dict[str, Any] = _by_itself(tree, settings)
     if calibration is not None:
-        metrics |= _of_the_pretrained_flow(read_json(calibration), settings)
+        metrics |= _of_the_pretrained_flow(read_json(calibration, "observations"), settings)
     if method_calibration is not None:
         metrics |= {
             f"fine_tuning_{name}": value
-            for name, value in read_json(method_calibration)["numbers"].items()
+            for name, value in read_json(method_calibration, "numbers")["numbers"].items()
         }
     if reference is not None:
         known = read_datatree(reference)
@@ -77,10 +79,7 @@ def evaluate(
         linear=bool(tree.attrs.get("linear_operator", 0)),
     )
     metrics |= {"verdict": judgement.verdict, "verdict_reasons": judgement.reasons}
-    metrics |= {
-        name: trained[name]
-        for name in ("evaluations", "wall_seconds", "device", "skipped_steps", "stop_reason")
-    }
+    metrics |= {name: trained[name] for name in COPIED}
     metrics |= {
         name: int(tree.attrs[name]) for name in ("sampling_evaluations", "sampling_forwards")
     }
@@ -118,7 +117,7 @@ def _by_itself(tree: Any, settings: EvaluateJobSettings) -> dict[str, float]:
 
 def _evaluations_until(history: Path) -> dict[str, int]:
     """Evaluations at the first checkpoint whose KL is small enough; absent if it never was."""
-    columns = read_csv(history)
+    columns = read_csv(history, "evaluations", "kl_reverse_nats")
     first = {
         limit: columns["evaluations"][columns["kl_reverse_nats"] <= limit] for limit in REACHED
     }

@@ -57,7 +57,12 @@ def figures(
             " below it on the right means that the flow is too sure of itself.",
             svg=True,
         )
-        training = {flow: read_csv(folder.pretrained(flow).history) for flow in settings.flows}
+        training = {
+            flow: read_csv(
+                folder.pretrained(flow).history, "step", "epoch", "loss", "validation_loss"
+            )
+            for flow in settings.flows
+        }
         keep(
             "pretraining",
             pretraining_curves(training),

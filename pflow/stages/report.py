@@ -32,7 +32,10 @@ def report(
     """Write the HTML page; with `failures` (`missing`: metrics to leave out, `failures`: a line for
     each failed job), one about what is complete.
     """
-    layout, partial = Layout(results), read_json(failures) if failures else None
+    layout, partial = (
+        Layout(results),
+        read_json(failures, "missing", "failures") if failures else None,
+    )
     experiments = [
         {
             "name": name,
@@ -50,14 +53,14 @@ def report(
 
 def _captions(index: Path, partial: bool) -> dict[str, str]:
     """Of the figures; none where a partial page has none."""
-    return {} if partial and not index.is_file() else read_json(index)["captions"]
+    return {} if partial and not index.is_file() else read_json(index, "captions")["captions"]
 
 
 def _untracked(folder: ExperimentFolder, experiment: ExperimentSettings) -> list[str]:
     """A sentence for each pretraining that the user took out of the tracking of code."""
     return [
         f"The pretraining of the flow `{name}` was made by pflow"
-        f" {read_json(folder.pretrained(name).about)['code_version']}, and is kept"
+        f" {read_json(folder.pretrained(name).about, 'code_version')['code_version']}, and is kept"
         " when pflow's code changes (`track_code: false`)."
         for name, flow in experiment.flows.items()
         if not flow.pretrain.track_code

@@ -99,7 +99,7 @@ def sample(
         "noise_std": posterior_problem.noise_std,
         "data_size": posterior_problem.noise.size,
         "linear_operator": int(posterior_problem.high_fidelity.linear),
-        "evaluations": read_json(FlowFolder(flow.parent).about)["evaluations"],
+        "evaluations": read_json(FlowFolder(flow.parent).about, "evaluations")["evaluations"],
         "sampling_evaluations": target.ledger.evaluations,
         "sampling_forwards": target.ledger.forwards,
         "device": describe_device(device),

@@ -158,7 +158,7 @@ class EvaluationStore:
             if group.attrs["identity"] != self.identity:
                 raise KeyError("another target")
             stored, sound = _read(group)
-        except (KeyError, ValueError, TypeError, OSError):
+        except (KeyError, ValueError, TypeError, AttributeError, OSError):
             self._remove()
             return
         damaged = int((~sound).sum())
@@ -209,7 +209,7 @@ def finished_run(path: Path, identity: str) -> dict[str, np.ndarray]:
         if _hash_of_run(rows) != group.attrs[RUN_HASH] or not sound[rows].all():
             raise PflowError(f"the evaluations in {path} are damaged: {way_out}")
         return {name: values[rows] for name, values in stored.items()}
-    except (KeyError, ValueError, TypeError, IndexError, OSError, RuntimeError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError, OSError, RuntimeError) as error:
         raise PflowError(
             f"{path} holds no evaluations of a completed run to reuse: {way_out}"
         ) from error

@@ -102,7 +102,7 @@ def open_arrays(
     root = _store_root(path)
     try:
         group = zarr.open_group(root, mode="r")
-    except (FileNotFoundError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise PflowError(f"{root} is not a Zarr group: {_remedy(root)}") from error
     promised, arrays = group.attrs.get("shapes", {}), {}
     for name in (*names, *(n for n in optional if n in group)):
@@ -252,7 +252,7 @@ def read_datatree(path: str | Path) -> "xr.DataTree":
                 _require_chunks(member, root / name, remedy)
         with xr.open_datatree(root, engine="zarr", consolidated=False) as tree:
             tree.load()
-    except (KeyError, ValueError, OSError, RuntimeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, OSError, RuntimeError) as error:
         raise PflowError(
             f"{root} cannot be read as a posterior store ({str(error).splitlines()[0]}): {remedy}"
         ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,21 @@ def write_json(path: str | Path, data: Any) -> None:
         temporary.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: str | Path) -> Any:
-    """The content of a JSON file.
+def read_json(path: str | Path, *needed: str) -> Any:
+    """The content of a JSON file, names and values.
 
     Raises:
-        PflowError: the file is missing, not JSON, or was changed after its job wrote it.
+        PflowError: the file is missing, not JSON, lacks one of the names `needed`, or was changed
+            after its job wrote it.
     """
     require_unchanged(path)
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no names with values")
+        _require(content, needed)
+        return content
+    except (OSError, ValueError, RecursionError) as error:
         raise PflowError(
             f"{path} cannot be read as JSON ({error}): delete it and run snakemake again"
         ) from error
@@ -46,16 +51,18 @@ def write_csv(path: str | Path, rows: list[Mapping[str, Any]], columns: tuple[st
         writer.writerows(rows)
 
 
-def read_csv(path: str | Path) -> dict[str, np.ndarray]:
+def read_csv(path: str | Path, *needed: str) -> dict[str, np.ndarray]:
     """Columns of a table of numbers; empty cells are NaN.
 
     Raises:
-        PflowError: the file is missing, no table of numbers, or was changed after its job wrote it.
+        PflowError: the file is missing, no table of numbers, lacks a column `needed`, or was
+            changed after its job wrote it.
     """
     require_unchanged(path)
     try:
         with open(path, newline="", encoding="utf-8") as file:
             header, *body = csv.reader(file)
+        _require(header, needed)
         return {
             name: np.array([float(row[i]) if row[i] else np.nan for row in body])
             for i, name in enumerate(header)
@@ -65,3 +72,9 @@ def read_csv(path: str | Path) -> dict[str, np.ndarray]:
             f"{path} cannot be read as a table of numbers ({error}): delete it and run snakemake"
             " again"
         ) from error
+
+
+def _require(found: Container[str], needed: tuple[str, ...]) -> None:
+    for name in needed:
+        if name not in found:
+            raise ValueError(f"it has no `{name}`")

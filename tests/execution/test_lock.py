@@ -57,6 +57,11 @@ def test_a_folder_that_goes_just_before_the_lock_is_written_is_made_again(tmp_pa
         assert gone and path.is_file()
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(lock_module, "SETTLE_SECONDS", 0.1)
+
+
 @pytest.mark.parametrize("full", ["write", "link"])
 def test_a_full_disk_is_said_and_no_file_of_the_lock_stays(tmp_path, monkeypatch, full):
     """With 0 bytes left a file can be made and nothing written into it."""
@@ -77,4 +82,15 @@ def test_a_full_disk_is_said_and_no_file_of_the_lock_stays(tmp_path, monkeypatch
         job(tmp_path / "metrics.json", None, "a"),
     ):
         raise AssertionError("has no lock")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"7", b"[]", b"\xff\xfe\x9c"])
+def test_damaged_files_of_a_lock_and_of_a_failure_stop_nothing(tmp_path, content):
+    (tmp_path / ".metrics.json.failed").write_bytes(content)
+    (tmp_path / ".metrics.json.lock").write_bytes(content)
+    with JobLock(tmp_path / ".metrics.json.lock", heartbeat=0.1, stale=0.5):
+        pass
+    with job(tmp_path / "metrics.json", None, "a", attempt=2):
+        pass
     assert list(tmp_path.iterdir()) == []

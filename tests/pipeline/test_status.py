@@ -90,8 +90,9 @@ def test_running_jobs_show_the_last_line_of_their_log(project: Path):
     )
 
 
-def test_damaged_metrics_do_not_stop_it(project: Path):
-    touch(project / f"{RUN}1/metrics.json", "{")
+@pytest.mark.parametrize("content", ["{", "[]", "7", ""])
+def test_damaged_metrics_do_not_stop_it(project: Path, content: str):
+    touch(project / f"{RUN}1/metrics.json", content)
     assert "damaged" in lines(status(Path()))["y1/amortized/seed-1"]
 
 

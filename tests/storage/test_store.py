@@ -90,15 +90,19 @@ def test_nan_in_pairs_is_counted_and_named(tmp_path, pairs):
         store.read_pairs([tmp_path / "a.zarr"])
 
 
-@pytest.mark.parametrize("damage", ["absent", "not a store", "array absent"])
+@pytest.mark.parametrize("damage", ["absent", "not a store", "array absent", "[]", "7", "\0"])
 def test_what_is_no_store_is_named(tmp_path, pairs, damage):
     path = tmp_path / "a.zarr"
     if damage == "not a store":
         path.mkdir()
     if damage == "array absent":
         store.write_arrays(path, {"y": pairs["y"]}, {})
-    with pytest.raises(PflowError, match=r"a\.zarr.*delete"):
-        store.read_arrays(path, ("x",))
+    if len(damage) < 3:
+        path.mkdir()
+        (path / "zarr.json").write_text(damage)
+    for read in (lambda: store.read_arrays(path, ("x",)), lambda: store.read_datatree(path)):
+        with pytest.raises(PflowError, match=r"a\.zarr.*delete"):
+            read()
 
 
 def test_shards_of_different_problems_are_refused(tmp_path, pairs):

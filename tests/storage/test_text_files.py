@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pflow.errors import PflowError
-from pflow.storage.text_files import read_csv, write_csv, write_json
+from pflow.storage.text_files import read_csv, read_json, write_csv, write_json
 
 
 def test_unwritable_folder_is_named(tmp_path):
@@ -31,9 +31,18 @@ def test_csv_keeps_digits_and_blanks(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\xff\xfe\x00\x9c", b"a,b\n1\n", b"a\nx\n", b"a\n\x00\n"]
+    "content", [b"", b"\xff\xfe\x00\x9c", b"a,b\n1\n", b"a\nx\n", b"a\n\x00\n", b"b\n1\n"]
 )
 def test_what_is_no_table_is_told(tmp_path, content):
     (tmp_path / "history.csv").write_bytes(content)
     with pytest.raises(PflowError, match="history.csv cannot be read as a table of numbers"):
-        read_csv(tmp_path / "history.csv")
+        read_csv(tmp_path / "history.csv", "a")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe\x00\x9c", b"[]", b"7", b"{}", b'{"a": 1', b"[" * 100_000]
+)
+def test_what_is_no_json_is_told(tmp_path, content):
+    (tmp_path / "flow.json").write_bytes(content)
+    with pytest.raises(PflowError, match="flow.json cannot be read as JSON .*: delete it and run"):
+        read_json(tmp_path / "flow.json", "a")

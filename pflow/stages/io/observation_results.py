@@ -97,7 +97,7 @@ def read_observation_results(
     reference = folder.reference(observation)
     return ObservationResults(
         {m: read_datatree(seeds[0].posterior) for m, seeds in runs.items()},
-        {m: [read_csv(run.history) for run in seeds] for m, seeds in runs.items()},
+        {m: [read_csv(run.history, "evaluations") for run in seeds] for m, seeds in runs.items()},
         {m: [read_json(run.metrics) for run in seeds] for m, seeds in runs.items()},
         read_datatree(reference) if root_file(reference).is_file() else None,
     )
