@@ -32,7 +32,10 @@ def report(
     """Write the HTML page; with `failures` (`missing`: metrics to leave out, `failures`: a line for
     each failed job), one about what is complete.
     """
-    layout, partial = Layout(results), read_json(failures) if failures else None
+    layout, partial = (
+        Layout(results),
+        read_json(failures, "missing", "failures") if failures else None,
+    )
     experiments = [
         {
             "name": name,
