@@ -1,4 +1,4 @@
-"""A result that nobody saw finished comes back for the same job, and for no other."""
+"""A result that was complete when its job was killed is used by the same job, and by no other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs as operators: files go and come, failures say why, nothing is left running."""
+"""Programs as operators: files are exchanged, failures say why, no process is left running."""
 
 from __future__ import annotations
 

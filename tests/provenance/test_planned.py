@@ -48,7 +48,7 @@ def test_edited_code_is_refused_with_the_way_out(root):
 
 
 def test_code_edited_while_it_is_imported_is_refused(root, monkeypatch):
-    """Which of the two texts was imported, nobody knows."""
+    """Either of the two texts may have been imported."""
     planned_code("spectrum", SETTINGS)
     monkeypatch.setattr(
         "pflow.provenance.planned.importlib.import_module",

@@ -1,4 +1,4 @@
-"""Score replay: few evaluations, none of them twice, and no silence about what went wrong."""
+"""Score replay reaches exact posteriors with few evaluations, and reports invalid points."""
 
 from __future__ import annotations
 
