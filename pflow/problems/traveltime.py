@@ -4,12 +4,16 @@ in one and receivers in the other.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import math
+from typing import Annotated, Any, Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pflow.errors import PflowError
 from pflow.operators import Operator
+from pflow.operators.composed import ComposedOperator
 from pflow.operators.eikonal import Eikonal
 from pflow.operators.rays import StraightRays
 from pflow.operators.workers import Workers
@@ -38,6 +42,9 @@ class TravelTime(Crosswell):
     First arrivals are never later than along any other path, so straight rays find velocities too
     high, most of all where the field is rough.
 
+    A nearer low fidelity, to choose, is the eikonal equation on cells of twice the side, each with
+    the mean of x over its four cells.
+
     Flows are conditioned on the delays projected back along straight rays, an image of the shape of
     x.
 
@@ -50,6 +57,8 @@ class TravelTime(Crosswell):
         std: standard deviation of the logarithm of the velocity under the prior.
         length_m: correlation length of the prior (Matern, smoothness 3/2) in metres.
         noise_std: standard deviation of the noise on each delay in milliseconds.
+        low_fidelity: `straight_rays`, or `coarse_eikonal`, the eikonal equation on half the
+            resolution.
         workers: processes that share each batch of eikonal solves; results do not depend on it.
 
     Raises:
@@ -76,6 +85,7 @@ class TravelTime(Crosswell):
         std: Annotated[float, setting(above=0)] = 0.2,
         length_m: Annotated[float, setting(above=0)] = 10.0,
         noise_std: Annotated[float, setting(above=0)] = 1.0,
+        low_fidelity: Literal["straight_rays", "coarse_eikonal"] = "straight_rays",
         workers: Annotated[int, setting(minimum=1, maximum=1024)] = 1,
     ) -> None:
         positions = {
@@ -88,8 +98,9 @@ class TravelTime(Crosswell):
             "velocity": velocity_m_s,
             **positions,
         }
-        rays = StraightRays(**geometry)
+        self._rays = StraightRays(**geometry)
         eikonal: Operator = Eikonal(**geometry)
+        coarse = low_fidelity == "coarse_eikonal"
         if workers > 1:
             eikonal = Workers(eikonal, workers)
         super().__init__(
@@ -97,11 +108,37 @@ class TravelTime(Crosswell):
             spacing_m,
             std,
             length_m,
-            low_fidelity=rays,
+            low_fidelity=_coarse_eikonal(**geometry) if coarse else self._rays,
             high_fidelity=eikonal,
             noise_std=noise_std,
         )
 
     def summary(self, y: Float[Tensor, "batch sources receivers"]) -> Float[Tensor, "batch cells"]:
         """Delays projected back along straight rays, an image about the size of x."""
-        return self.low_fidelity.summary(y)
+        return self._rays.summary(y)
+
+
+def _coarse_eikonal(
+    grid: tuple[int, int], spacing: float, velocity: float, sources: Tensor, receivers: Tensor
+) -> ComposedOperator:
+    """The eikonal equation on cells of twice the side. A margin of one fine cell, which repeats
+    its neighbour, keeps the wells between the centres of coarse cells.
+
+    Raises:
+        PflowError: if the side of the grid is odd.
+    """
+    side = grid[0]
+    if side % 2:
+        raise PflowError(
+            f"`side` (={side}) must be even for `low_fidelity: coarse_eikonal`, whose cells are"
+            " two by two: change it, or choose straight_rays"
+        )
+    half = (side // 2 + 1, side // 2 + 1)
+    eikonal = Eikonal(half, 2 * spacing, sources + spacing, receivers + spacing, velocity)
+
+    def means(x: Tensor) -> Tensor:
+        image = x.reshape(-1, 1, *grid)
+        image = torch.nn.functional.pad(image, (1, 1, 1, 1), mode="replicate")
+        return torch.nn.functional.avg_pool2d(image, 2).flatten(1)
+
+    return ComposedOperator(eikonal, means, (math.prod(grid),))

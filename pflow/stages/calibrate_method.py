@@ -68,7 +68,7 @@ def calibrate_method(
         true_models / spread,
         np.stack(log_q),
         np.array(log_q_of_truth),
-        other_truths(truth / spread, random),
+        other_truths(true_models / spread, random),
         chosen,
         random,
     )

@@ -39,8 +39,8 @@ def reference(
     *,
     observation: Path,
     out: Path,
+    points: Path,
     prior: Path | None = None,
-    points: Path | None = None,
     threads: int = 1,
 ) -> None:
     """Write draws (group `posterior`) and their log density; where exact, also the low-fidelity

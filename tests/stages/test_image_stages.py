@@ -41,6 +41,7 @@ def made(tmp_path_factory):
         observation=folder / "y.zarr",
         prior=folder / "spectrum.zarr",
         out=folder / "reference.zarr",
+        points=folder / "points.zarr",
     )
     return folder, settings, x[0].numpy(), y[0].numpy()
 
@@ -83,4 +84,10 @@ def test_metrics_stand_beside_those_baselines(made, tmp_path):
 def test_a_gaussian_reference_without_its_spectrum_is_refused(made, tmp_path):
     folder, settings, *_ = made
     with pytest.raises(PflowError, match="--prior"):
-        reference(settings, RECORD, observation=folder / "y.zarr", out=tmp_path / "reference.zarr")
+        reference(
+            settings,
+            RECORD,
+            observation=folder / "y.zarr",
+            out=tmp_path / "reference.zarr",
+            points=tmp_path / "points.zarr",
+        )
