@@ -49,6 +49,9 @@ __all__ = ["Choice", "resolve", "step_seconds"]
 
 EVALUATIONS_SAVED = 50
 FEWEST_FOR_PATHS = 2000  # evaluations below which path gradients are not considered
+# A model of F asks F_low about this often, if F_low is nonlinear. It takes part while that takes no
+# longer than the evaluations of F themselves, or than this many seconds.
+LOW_FIDELITY_CALLS, LOW_FIDELITY_SECONDS = 500_000, 900.0
 FIT_SECONDS = 0.05  # of the model of F, for each evaluation (docs/methods.md)
 REPEATS = 5
 
@@ -109,16 +112,17 @@ def _choose(
     shared = {
         field.name: getattr(method, field.name) for field in dataclasses.fields(FinetuningSettings)
     }
+    surrogate = SurrogateSettings(**shared, low_fidelity=_low_fidelity_pays(method, operator, say))
     many = parameters > MOST_PARAMETERS
     if not operator["differentiable"] and not many:
         say("objective auto takes surrogate, which learns from values alone: F has no gradient")
-        return Choice(SurrogateSettings(**shared))
+        return Choice(surrogate)
     if not operator["differentiable"]:
         say("objective auto takes importance: F has no gradient")
         draw = min(ImportanceSettings.draw, method.evaluations)
         return Choice(ImportanceSettings(**shared, draw=draw))
     paths = ReverseKLSettings(**shared)
-    learning: SurrogateSettings | ScoreReplaySettings = SurrogateSettings(**shared)
+    learning: SurrogateSettings | ScoreReplaySettings = surrogate
     if many:
         learning = ScoreReplaySettings(**shared)
     basis = {
@@ -139,6 +143,21 @@ def _choose(
     if chosen is paths:  # of this budget, not until the same accuracy
         seconds = choice["seconds_with_paths"] / EVALUATIONS_SAVED
     return Choice(chosen, seconds)
+
+
+def _low_fidelity_pays(
+    method: AutoSettings, operator: Mapping[str, Any], say: Callable[[str], None]
+) -> bool:
+    """Whether F_low is cheap enough to be part of the model of F."""
+    seconds = operator.get("low_fidelity_seconds_per_gradient") or 0.0
+    high = operator["seconds_per_gradient"] or operator.get("seconds_per_forward") or 0.0
+    if seconds * LOW_FIDELITY_CALLS <= max(LOW_FIDELITY_SECONDS, method.evaluations * high):
+        return True
+    say(
+        f"the low-fidelity F takes {seconds:.2g} s, and a model of F on top of it would ask it some"
+        f" {LOW_FIDELITY_CALLS} times: the model is learnt from evaluations of F alone"
+    )
+    return False
 
 
 def _compare(

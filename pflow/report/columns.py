@@ -40,5 +40,6 @@ CHECKS = {
     "taylor_slope": "order of the Taylor remainder (2 expected)",
     "seconds_per_forward": "seconds per forward",
     "seconds_per_gradient": "seconds per evaluation (forward with gradient)",
+    "low_fidelity_seconds_per_gradient": "seconds per low-fidelity forward with gradient",
     "bytes_saved_for_gradient": "bytes kept for the gradient of a batch",
 }

@@ -93,6 +93,24 @@ def test_without_a_gradient_values_have_to_do(parameters, expected):
     assert isinstance(method, expected) and method.evaluations == 160
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "pays"),
+    [
+        (0.001, 1e-5, True),  # 500 s
+        (0.002, 1e-5, False),  # 1000 s
+        (0.002, 10.0, True),  # as long as 160 evaluations take
+        (0.02, 10.0, False),
+        (None, 1.0, True),  # linear
+    ],
+)
+def test_a_slow_low_fidelity_takes_no_part(low, high, pays):
+    told = []
+    operator = measured(high) | {"low_fidelity_seconds_per_gradient": low}
+    method = resolve(AUTO, operator, lambda: 0.01, say=told.append)
+    assert isinstance(method, SurrogateSettings) and method.low_fidelity == pays
+    assert any("low-fidelity F takes" in line for line in told) != pays
+
+
 def test_a_broken_file_is_written_again(tmp_path):
     file = tmp_path / "auto.json"
     file.write_text("{")
