@@ -34,6 +34,7 @@ from pflow.objectives.surrogate.coordinates import DENSE, WhitenedData, Whitened
 from pflow.objectives.surrogate.evaluated import Evaluated
 from pflow.objectives.surrogate.exploration import Exploration
 from pflow.objectives.surrogate.flow_training import FlowTraining
+from pflow.objectives.surrogate.forecast import expected_shift
 from pflow.objectives.surrogate.operator_model import LowFidelity
 from pflow.objectives.surrogate.tempering import tempered_draws
 from pflow.objectives.target_objective import TargetObjective
@@ -107,7 +108,9 @@ class Surrogate(TargetObjective):
             self._finish(flow, generator)
         if self.phase == "done":
             budget = self.stopping.reason(self.target.ledger.points)
-            self.stop_reason = f"the flow has learnt the posterior of the model of F; {budget}"
+            self.stop_reason = (
+                f"the flow has learnt the posterior of the model of F{self._forecast()}; {budget}"
+            )
         return self.phase == "done"
 
     def loss(
@@ -219,6 +222,22 @@ class Surrogate(TargetObjective):
     # --- what is told ---
 
     @property
+    def _shift(self) -> float | None:
+        """See `forecast`; None before a model has been tested at new points."""
+        exploration = self.exploration
+        error = exploration.competition.errors.get(exploration.kind)
+        return None if error is None else expected_shift(exploration.frame, error)
+
+    def _forecast(self) -> str:
+        """What more evaluations would change, in words."""
+        if self._shift is None:
+            return ""
+        return (
+            f" ({self.exploration.kind}), which more evaluations would move by about"
+            f" {self._shift:.2g} posterior standard deviations"
+        )
+
+    @property
     def warning(self) -> str:
         way_out = "more evaluations, or a better low fidelity, would change the posterior"
         exploration, warnings = self.exploration, []
@@ -249,8 +268,10 @@ class Surrogate(TargetObjective):
             f"prediction_error_{name.replace(' ', '_')}": round(error**0.5, 6)
             for name, error in exploration.competition.errors.items()
         }
-        calls = {"low_fidelity_evaluations": exploration.low.calls}
-        return {"operator_model": exploration.kind, **errors, **self.findings, **calls}
+        found = {"operator_model": exploration.kind, **errors, **self.findings}
+        if self._shift is not None:
+            found["expected_shift_posterior_std"] = round(self._shift, 6)
+        return {**found, "low_fidelity_evaluations": exploration.low.calls}
 
     # --- checkpoints ---
 

@@ -55,6 +55,7 @@ def test_a_low_fidelity_without_a_gradient_takes_no_part_and_is_told():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_modes_from_values(tmp_path):
     problem, y = with_values("bimodal")
     flow, _, _ = fine_tune(problem, y, 32, tmp_path / "state", gradient=False)
