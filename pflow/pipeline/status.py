@@ -68,9 +68,11 @@ def _report_state(pipeline: Pipeline, folder: Path) -> str:
     """Whether the page shows the metrics that are there now; else how many it does not."""
     report = folder / pipeline.layout.report
     partial = folder / pipeline.layout.partial_report
-    more = f"; of what is complete: {partial}, {_age(partial)}" if partial.is_file() else ""
+    if partial.is_file():  # the next run that succeeds removes it
+        before = "old" if report.is_file() else "missing"
+        return f"{before}: a run has failed since; of what is complete: {partial}, {_age(partial)}"
     if not report.is_file():
-        return f"missing{more}"
+        return "missing"
     metrics = [
         Path(file)
         for name in pipeline.configuration.experiments
@@ -84,8 +86,8 @@ def _report_state(pipeline: Pipeline, folder: Path) -> str:
         for file in metrics
     )
     if other:
-        return f"old: {other} of {len(metrics)} runs are missing or have changed since{more}"
-    return f"done, {_age(report)}{more}"
+        return f"old: {other} of {len(metrics)} runs are missing or have changed since"
+    return f"done, {_age(report)}"
 
 
 def _content(metrics: Path) -> str:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from pflow.cli import main
+from pflow.execution.origin import input_states, record_origin
 from pflow.pipeline.status import status
 
 CONFIGURATION = {
@@ -111,3 +112,17 @@ def test_it_is_light(project: Path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_an_old_report_is_called_old(project: Path):
+    report, metrics = project / "results/report.html", project / f"{RUN}0/metrics.json"
+    touch(report)
+    assert lines(status(Path()))["report"].startswith("old: 2 of 2 runs")
+    touch(project / f"{RUN}1/metrics.json", "{}")
+    shown = [metrics, project / f"{RUN}1/metrics.json"]
+    record_origin("report", "{}", "", input_states(report, shown, []), [report])
+    assert lines(status(Path()))["report"].startswith("done, ")
+    touch(metrics, "{}")
+    assert lines(status(Path()))["report"].startswith("old: 1 of 2 runs")
+    touch(project / "results/partial_report.html")
+    assert lines(status(Path()))["report"].startswith("old: a run has failed since")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -33,9 +34,9 @@ def test_a_method_that_fails_leaves_the_report_of_the_others(finished, tiny, tmp
     )
     text = page.read_text()
     assert "This page is partial" in text and "1 of 3 runs have not finished" in text
-    assert "logs/finetune/y1/preconditioned/seed-0.log: error: " in text
+    assert re.search(r"logs/\w+/y1/preconditioned/seed-0\.log: \w", text), "why it failed"
     state = last_line(project, monkeypatch)
-    assert state.startswith("report  old: 1 of 3 runs") and "partial_report.html" in state
+    assert state.startswith("report  old: a run has failed") and "partial_report.html" in state
     tiny["experiments"]["tiny"]["finetune"].pop("preconditioned")
     project.write(tiny)
     done = project.snakemake()
