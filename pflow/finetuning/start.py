@@ -20,6 +20,7 @@ from pflow.config.jobs import FinetuneJobSettings
 from pflow.config.methods import (
     AutoSettings,
     MethodSettings,
+    NoFinetuningSettings,
     ScoreReplaySettings,
     SurrogateSettings,
 )
@@ -103,7 +104,10 @@ def load_start(
         say=say,
     )
     method, note = choice.method, ""
-    if method.start == "pretrained" and trains_given_weights(method, problem.model_shape):
+    trained = not isinstance(method, NoFinetuningSettings) and trains_given_weights(
+        method, problem.model_shape
+    )
+    if method.start == "pretrained" and trained:
         note = _departure(flow, posterior_problem, summary)
         if note:
             say(note)
