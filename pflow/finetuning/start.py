@@ -150,8 +150,12 @@ def _with_random_weights(
     torch.manual_seed(_weights_seed(settings))
     flow = build_flow(**architecture).to(y.device)
     prior_draws = None
-    learns_from_kept = (AutoSettings, ScoreReplaySettings, SurrogateSettings)
-    if cover_prior or isinstance(settings.method, learns_from_kept):
+    # Named in the call itself: code that keeps classes of settings in a variable depends on their
+    # defaults, and a new one would rerun every method.
+    learns_from_kept = isinstance(
+        settings.method, (AutoSettings, ScoreReplaySettings, SurrogateSettings)
+    )
+    if cover_prior or learns_from_kept:
         random = generator_for(settings.seed, "initialise", "prior")
         prior_draws = problem.sample_prior(PRIOR_DRAWS, random).to(y)
     flow.initialise_inverse(

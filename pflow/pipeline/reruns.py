@@ -52,12 +52,14 @@ class Reruns:
         def files(wildcards: Any) -> dict[str, list[str]]:
             self._set_aside_records()
             result = self._results.get((stage, *wildcards.items()), "")
-            if result in self._comparison.reasons or self._is_unknown(result):
+            again = result in self._comparison.reasons or self._is_unknown(result)
+            if again:
                 self._workflow.dag.forcefiles.add(result)
             right = result in self._comparison.right
             old = UNTIMED if right else ONLY_THERE
             inputs = self._pipeline.inputs_of(stage, wildcards)
-            if right and "checked" in inputs:  # a deleted check is repeated, a training is not
+            # A deleted check is repeated, and a new observation is checked; neither trains again.
+            if "checked" in inputs and not again and Path(result).exists():
                 inputs["checked"] = [path for path in inputs["checked"] if Path(path).exists()]
             return {
                 name: [ancient(path) for path in paths] if name in old else paths

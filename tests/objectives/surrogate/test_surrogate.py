@@ -158,11 +158,11 @@ def test_an_interrupted_run_ends_in_the_same_weights(tmp_path):
     """Stopped while it explores, and while it trains."""
     problem = build_problem("lognormal", side=5, strength=1.0)
     y = observation(problem)
-    whole, _, state = fine_tune(problem, y, 128, tmp_path / "whole")
+    whole, _, state = fine_tune(problem, y, 48, tmp_path / "whole")
     assert state.step > 100
-    for stop in (12, 60):
+    for stop in (5, 60):
         flow, target = flow_for(problem), Target(problem, y)
-        objective = Surrogate(target, Stopping(128))
+        objective = Surrogate(target, Stopping(48))
         checkpoint = Checkpoint(tmp_path / f"cut-{stop}", "test")
         checkpoint.interval = 0.0
         saves, save = [], checkpoint.save
@@ -181,6 +181,6 @@ def test_an_interrupted_run_ends_in_the_same_weights(tmp_path):
         flow, target = flow_for(problem), Target(problem, y)
         checkpoint.save = save
         run["generator"] = torch.Generator().manual_seed(99)
-        train(flow, Surrogate(target, Stopping(128)), OPTIMISER, **run)
+        train(flow, Surrogate(target, Stopping(48)), OPTIMISER, **run)
         for name, weight in whole.state_dict().items():
             assert torch.equal(weight, flow.state_dict()[name]), (stop, name)
