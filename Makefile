@@ -1,7 +1,7 @@
 # make run    installs into .venv, runs the whole pipeline and says where to look
 # make lint   installs ruff and mypy, and runs them: style, format and types
 # make test   installs and runs every test but the next two kinds
-# make test-long   the tests that take minutes each: kills at random moments, the tutorial word by word
+# make test-long   the slow tests: kills at random moments, several processes, the tutorial word by word
 # make test-slurm   installs SLURM from Debian packages, starts two nodes of it on loopback, and runs the tests on it (needs root)
 # All install only when pyproject.toml or envs/constraints.txt changed.
 PYTHON ?= python3

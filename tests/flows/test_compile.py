@@ -17,6 +17,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("default")  # of the compiler's own making
 @unchecked()  # the compiler cannot follow the check of shapes
 def test_a_compiled_flow_is_the_same_flow() -> None:

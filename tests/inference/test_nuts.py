@@ -21,6 +21,7 @@ from pflow.storage.kept_points import KeptPoints
 FOUND = {"r_hat": 1.003, "ess_bulk": 900.0, "ess_tail": 800.0, "divergent_fraction": 0.0}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "problem", [Rosenbrock(), Gaussian(side=3)], ids=lambda problem: problem.name
@@ -87,6 +88,7 @@ def chains_of(problem: Gaussian) -> Chains:
     return run_nuts(Target(problem, y), draws=60, tune=60, chains=2, seed=1, start=np.zeros((1, 4)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("failure", ["exception", "nan", "infinity"])
 def test_points_where_the_operator_fails_are_rejected_and_counted(failure: str):
     pytest.importorskip("nutpie", reason="optional extra `reference`", exc_type=ImportError)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from scipy import integrate, stats
 
@@ -15,6 +16,7 @@ def joint(problem, x):
     return problem.log_likelihood(Y, problem.high_fidelity(x)) + problem.log_prior(x)
 
 
+@pytest.mark.long
 def test_evidence_and_moments_against_adaptive_quadrature():
     problem = build_problem("bimodal")
     exact = problem.exact_posterior(Y)

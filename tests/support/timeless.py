@@ -39,4 +39,13 @@ def timeless(path: Path) -> bytes:
         rows = [line.split(",") for line in path.read_text().splitlines()]
         drop = rows[0].index("seconds")
         return "\n".join(",".join(row[:drop] + row[drop + 1 :]) for row in rows).encode()
+    if path.suffix == ".origin":  # its hashes are those of files that say what they took
+        origin = json.loads(path.read_text())
+        return json.dumps(
+            {
+                name: sorted(value) if isinstance(value, dict) else value
+                for name, value in origin.items()
+            },
+            sort_keys=True,
+        ).encode()
     return path.read_bytes()

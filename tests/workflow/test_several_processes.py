@@ -23,7 +23,7 @@ from pflow.stages.simulate import simulate
 from pflow.storage.text_files import read_csv
 from pflow.storage.weights import read_weights
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 CONFIGURATION = {
     "experiments": {

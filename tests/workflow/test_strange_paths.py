@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.project import ROOT, Project
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 STRANGE = """a 'b' "c" $(touch executed) ;touch executed;# \u00fc"""
 

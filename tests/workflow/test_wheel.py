@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.long]
 SMALLER = {
     "train: 2000, validation: 300, test: 300": "train: 300, validation: 100, test: 100",
     "epochs: 8": "epochs: 1",
-    "evaluations: 128": "evaluations: 32",
+    "evaluations: 64": "evaluations: 32",
     "draws: 1000": "draws: 200",
 }
 

@@ -22,6 +22,7 @@ def random_flow(size: int, depth: int = 4, hidden: int = 32) -> torch.nn.Module:
     return flow
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_nine_unknowns_from_random_weights_in_128_evaluations():
     problem = build_problem("gaussian", side=3)
@@ -35,6 +36,7 @@ def test_nine_unknowns_from_random_weights_in_128_evaluations():
     assert sum(asked) == target.ledger.evaluations == 128 == len(target.store)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_rosenbrock_from_random_weights_in_128_evaluations():
     problem = build_problem("rosenbrock")
@@ -44,6 +46,7 @@ def test_rosenbrock_from_random_weights_in_128_evaluations():
     assert divergence(flow, exact, y) < 0.02
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_both_modes_are_covered():
     problem, y = build_problem("bimodal"), torch.tensor([[1.9, 0.3]])

@@ -142,6 +142,7 @@ def test_a_nonlinear_operator_needs_the_flow(tmp_path):
     assert outcome["model_error_nats"] < 0.3 and objective.warning == ""
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "limit"), [("rosenbrock", 0.05), ("bimodal", 0.4)])
 def test_two_parameters_with_24_evaluations(name, limit, tmp_path):
@@ -153,6 +154,7 @@ def test_two_parameters_with_24_evaluations(name, limit, tmp_path):
     assert divergence(flow, problem, y) < limit
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_an_interrupted_run_ends_in_the_same_weights(tmp_path):
     """Stopped while it explores, and while it trains."""
