@@ -162,7 +162,7 @@ def test_the_whole_experiment_runs_in_few_jobs_and_trains_on_two_nodes(project, 
     assert metrics["device"] == "cpu" and metrics["evaluations"] == 96
     assert (project.folder / "results/report.html").exists()
     pipeline_jobs = int(re.search(r"^total +(\d+)", text, re.M)[1])
-    assert len(submitted(text)) <= pipeline_jobs - 5, "small jobs are grouped"
+    assert len(submitted(text)) <= pipeline_jobs - 4, "small jobs are grouped"
     jobs = [describe(job) for job in submitted(text)]
     of_rule = {
         found[1]: told

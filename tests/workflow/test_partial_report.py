@@ -19,7 +19,6 @@ def last_line(project: Project, monkeypatch) -> str:
     return next(line for line in status(Path()).splitlines() if line.startswith("report"))
 
 
-@pytest.mark.long
 def test_a_method_that_fails_leaves_the_report_of_the_others(finished, tiny, tmp_path, monkeypatch):
     project = object.__new__(Project)
     project.folder = tmp_path / "project"

@@ -156,8 +156,9 @@ def test_two_parameters_with_24_evaluations(name, limit, tmp_path):
 
 @pytest.mark.long
 @pytest.mark.slow
-def test_an_interrupted_run_ends_in_the_same_weights(tmp_path):
+def test_an_interrupted_run_ends_in_the_same_weights(tmp_path, monkeypatch):
     """Stopped while it explores, and while it trains."""
+    monkeypatch.setattr("pflow.objectives.surrogate.objective.steps_of", lambda *_: 200)
     problem = build_problem("lognormal", side=5, strength=1.0)
     y = observation(problem)
     whole, _, state = fine_tune(problem, y, 48, tmp_path / "whole")
