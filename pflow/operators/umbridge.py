@@ -16,7 +16,6 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import accumulate
 from threading import Event
 from typing import Any
 
@@ -191,11 +190,8 @@ class UMBridgeOperator(Operator):
         import requests
 
         interrupted = interrupted or Event()
-        started = time.monotonic()
-        for pause in _pauses():
-            reason = "interrupted"
-            if interrupted.is_set():
-                break
+        started, pause, reason = time.monotonic(), FIRST_PAUSE_S, "interrupted"
+        while not interrupted.is_set():
             try:
                 response = requests.request(
                     "GET" if request is None else "POST",
@@ -222,6 +218,7 @@ class UMBridgeOperator(Operator):
             if time.monotonic() - started + pause > self.patience_s:
                 break
             interrupted.wait(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
         raise PassingError(
             f"the UM-Bridge server {self.url} cannot be reached ({reason}) for `patience_s`"
             f" (={self.patience_s:g}) seconds: start it, or correct its URL, and run again;"
@@ -251,13 +248,6 @@ class UMBridgeOperator(Operator):
                 " printed"
             )
         return content
-
-
-def _pauses() -> Any:
-    """Seconds between attempts, doubled up to a limit."""
-    return accumulate(
-        iter(int, 1), lambda pause, _: min(2 * pause, LONGEST_PAUSE_S), initial=FIRST_PAUSE_S
-    )
 
 
 def _reason(error: Exception) -> str:
