@@ -9,6 +9,7 @@ sys.path.insert(0, workflow.basedir)
 from pflow.config.jobs import SPLITS
 from pflow.errors import PflowError
 from pflow.execution.finished import forget_finished
+from pflow.execution.job_server import start_job_server
 from pflow.pipeline.checks import check_yaml
 from pflow.pipeline.failures import summary_of_failures
 from pflow.pipeline.partial_report import forget_partial_report, write_partial_report
@@ -59,6 +60,11 @@ rule all:
         pipeline.wanted(list(pipeline.configuration.experiments), last=(REPORT,)),
     message:
         f"all experiments: {REPORT}"
+
+
+onstart:
+    if workflow.local_exec and not workflow.deployment_settings.deployment_method:
+        start_job_server(jobs=sum(1 for _ in workflow.dag.needrun_jobs()))
 
 
 onsuccess:

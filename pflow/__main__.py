@@ -13,6 +13,12 @@ def run() -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
 
+    from pflow.execution.job_request import run_by_server
+
+    status = run_by_server(sys.argv[1:])
+    if status is not None:
+        sys.exit(status)
+
     from pflow.cli import main
 
     status = main()

@@ -18,6 +18,7 @@ from pathlib import Path
 from pflow.errors import PflowError
 from pflow.execution.interruption import Interrupted, StopSignals
 from pflow.execution.threads import limit_threads
+from pflow.execution.usage import Usage
 from pflow.pipeline import forget, project
 from pflow.pipeline.run_stage import process_count, run_stage
 from pflow.pipeline.stage import Stage
@@ -55,9 +56,12 @@ def _stage(stage: Stage, options: argparse.Namespace) -> int:
     """Run a stage; a signal and a mistake of the user's end in one line."""
     print("$ python -m pflow " + shlex.join(options.arguments), flush=True)
     limit_threads(1 if process_count(options) > 1 else options.threads)
+    usage = Usage()
     with StopSignals() as signals:
         try:
             run_stage(stage, functools.partial(_function, stage), options)
+            if options.benchmark:
+                usage.write(options.benchmark)
         except BaseException as error:
             if isinstance(error, Interrupted) or signals.received:
                 own = isinstance(error, Interrupted)
@@ -206,6 +210,9 @@ def _add_stage(commands: argparse._SubParsersAction, stage: Stage) -> None:
             "workers",
             "processes that evaluate the operator, where the problem has `workers`",
         )
+    parser.add_argument(
+        "--benchmark", type=Path, metavar="PATH", help="output: time and memory of the job"
+    )
     _add_number(parser, "attempt", "above 1: a retry, which does not repeat a lasting error")
     _add_number(parser, "threads", "CPU threads")
 

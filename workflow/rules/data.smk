@@ -9,10 +9,9 @@ rule simulate_shard:
     params:
         settings=pipeline.settings("simulate"),
         code=pipeline.code("simulate"),
+        benchmark=str(EXPERIMENT.benchmark("simulate", "{split}-{shard}")),
     log:
         EXPERIMENT.log("simulate", "{split}-{shard}"),
-    benchmark:
-        EXPERIMENT.benchmark("simulate", "{split}-{shard}")
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,
@@ -25,7 +24,7 @@ rule simulate_shard:
     message:
         "simulate {wildcards.experiment}: {wildcards.split} pairs, shard {wildcards.shard}"
     shell:
-        "python -m pflow simulate --settings {params.settings:q} --out {output:q} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} > {log:q} 2>&1"
+        "python -m pflow simulate --settings {params.settings:q} --out {output:q} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} --benchmark {params.benchmark:q} > {log:q} 2>&1"
 
 
 rule observe_data:
@@ -36,10 +35,9 @@ rule observe_data:
     params:
         settings=pipeline.settings("observe"),
         code=pipeline.code("observe"),
+        benchmark=str(EXPERIMENT.benchmark("observe", "{observation}")),
     log:
         EXPERIMENT.log("observe", "{observation}"),
-    benchmark:
-        EXPERIMENT.benchmark("observe", "{observation}")
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,
@@ -51,7 +49,7 @@ rule observe_data:
     message:
         "observe {wildcards.experiment}: {wildcards.observation}"
     shell:
-        "python -m pflow observe --settings {params.settings:q} --out {output:q} --threads {threads} --attempt {resources.attempt} > {log:q} 2>&1"
+        "python -m pflow observe --settings {params.settings:q} --out {output:q} --threads {threads} --attempt {resources.attempt} --benchmark {params.benchmark:q} > {log:q} 2>&1"
 
 
 rule check_forward_operator:
@@ -62,10 +60,9 @@ rule check_forward_operator:
     params:
         settings=pipeline.settings("check_operator"),
         code=pipeline.code("check_operator"),
+        benchmark=str(EXPERIMENT.benchmark("check_operator")),
     log:
         EXPERIMENT.log("check_operator"),
-    benchmark:
-        EXPERIMENT.benchmark("check_operator")
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,
@@ -78,7 +75,7 @@ rule check_forward_operator:
     message:
         "check the operator of {wildcards.experiment}"
     shell:
-        "python -m pflow check_operator --settings {params.settings:q} --out {output:q} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} > {log:q} 2>&1"
+        "python -m pflow check_operator --settings {params.settings:q} --out {output:q} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} --benchmark {params.benchmark:q} > {log:q} 2>&1"
 
 
 rule estimate_spectrum:
@@ -89,10 +86,9 @@ rule estimate_spectrum:
     params:
         settings=pipeline.settings("spectrum"),
         code=pipeline.code("spectrum"),
+        benchmark=str(EXPERIMENT.benchmark("spectrum")),
     log:
         EXPERIMENT.log("spectrum"),
-    benchmark:
-        EXPERIMENT.benchmark("spectrum")
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,
@@ -104,7 +100,7 @@ rule estimate_spectrum:
     message:
         "spectrum of the training images of {wildcards.experiment}"
     shell:
-        "python -m pflow spectrum --settings {params.settings:q} --train-shards {input.train:q} --out {output:q} --threads {threads} --attempt {resources.attempt} > {log:q} 2>&1"
+        "python -m pflow spectrum --settings {params.settings:q} --train-shards {input.train:q} --out {output:q} --threads {threads} --attempt {resources.attempt} --benchmark {params.benchmark:q} > {log:q} 2>&1"
 
 
 rule reference_posterior:
@@ -117,10 +113,9 @@ rule reference_posterior:
         code=pipeline.code("reference"),
         prior=lambda wildcards, input: ["--prior", *input.prior] if input.prior else [],
         points=str(EXPERIMENT.kept_points("{observation}")),
+        benchmark=str(EXPERIMENT.benchmark("reference", "{observation}")),
     log:
         EXPERIMENT.log("reference", "{observation}"),
-    benchmark:
-        EXPERIMENT.benchmark("reference", "{observation}")
     priority: 1
     threads: pipeline.chains
     resources:
@@ -135,4 +130,4 @@ rule reference_posterior:
         "reference posterior of {wildcards.experiment}: {wildcards.observation}"
     shell:
         "python -m pflow reference --settings {params.settings:q} {params.prior:q} --observation {input.observation:q}"
-        " --out {output:q} --points {params.points:q} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} > {log:q} 2>&1"
+        " --out {output:q} --points {params.points:q} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} --benchmark {params.benchmark:q} > {log:q} 2>&1"

@@ -10,10 +10,9 @@ rule sample_posterior:
         settings=pipeline.settings("sample"),
         code=pipeline.code("sample"),
         prior=lambda wildcards, input: ["--prior", *input.prior] if input.prior else [],
+        benchmark=str(EXPERIMENT.run_benchmark("sample", "{observation}", "{method}", "{seed}")),
     log:
         EXPERIMENT.run_log("sample", "{observation}", "{method}", "{seed}"),
-    benchmark:
-        EXPERIMENT.run_benchmark("sample", "{observation}", "{method}", "{seed}")
     threads: pipeline.threads
     resources:
         mem_mb=pipeline.memory,
@@ -29,7 +28,7 @@ rule sample_posterior:
         "sample {wildcards.experiment}/{wildcards.observation}: {wildcards.method}, seed {wildcards.seed}"
     shell:
         "python -m pflow sample --settings {params.settings:q} --flow {input.flow:q} {params.prior:q} --observation {input.observation:q}"
-        " --out {output:q} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} > {log:q} 2>&1"
+        " --out {output:q} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} --benchmark {params.benchmark:q} > {log:q} 2>&1"
 
 
 rule calibrate_flow:
@@ -42,10 +41,9 @@ rule calibrate_flow:
         settings=pipeline.settings("calibrate"),
         code=pipeline.code("calibrate"),
         observations=pipeline.listed("observations"),
+        benchmark=str(EXPERIMENT.benchmark("calibrate", "{flow}")),
     log:
         EXPERIMENT.log("calibrate", "{flow}"),
-    benchmark:
-        EXPERIMENT.benchmark("calibrate", "{flow}")
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
@@ -58,7 +56,7 @@ rule calibrate_flow:
         "calibrate {wildcards.experiment}: flow {wildcards.flow}"
     shell:
         "python -m pflow calibrate --settings {params.settings:q} --flow {input.flow:q} --train-shards {input.train:q}"
-        " --test-shards {input.test:q} --observations {params.observations:q} --out {output.numbers:q} --threads {threads} --attempt {resources.attempt} > {log:q} 2>&1"
+        " --test-shards {input.test:q} --observations {params.observations:q} --out {output.numbers:q} --threads {threads} --attempt {resources.attempt} --benchmark {params.benchmark:q} > {log:q} 2>&1"
 
 
 rule calibrate_fine_tuning:
@@ -71,10 +69,9 @@ rule calibrate_fine_tuning:
         code=pipeline.code("calibrate_method"),
         flows=pipeline.listed("flows"),
         observations=pipeline.listed("observations"),
+        benchmark=str(EXPERIMENT.benchmark("calibrate_method", "{method}")),
     log:
         EXPERIMENT.log("calibrate_method", "{method}"),
-    benchmark:
-        EXPERIMENT.benchmark("calibrate_method", "{method}")
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
@@ -87,7 +84,7 @@ rule calibrate_fine_tuning:
         "calibrate {wildcards.experiment}: method {wildcards.method}"
     shell:
         "python -m pflow calibrate_method --settings {params.settings:q} --flows {params.flows:q} --observations {params.observations:q}"
-        " --out {output:q} --threads {threads} --attempt {resources.attempt} > {log:q} 2>&1"
+        " --out {output:q} --threads {threads} --attempt {resources.attempt} --benchmark {params.benchmark:q} > {log:q} 2>&1"
 
 
 rule evaluate_posterior:
@@ -104,10 +101,9 @@ rule evaluate_posterior:
             if input[name]
             for word in (f"--{name.replace('_', '-')}", *input[name])
         ],
+        benchmark=str(EXPERIMENT.run_benchmark("evaluate", "{observation}", "{method}", "{seed}")),
     log:
         EXPERIMENT.run_log("evaluate", "{observation}", "{method}", "{seed}"),
-    benchmark:
-        EXPERIMENT.run_benchmark("evaluate", "{observation}", "{method}", "{seed}")
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
@@ -120,7 +116,7 @@ rule evaluate_posterior:
         "evaluate {wildcards.experiment}/{wildcards.observation}: {wildcards.method}, seed {wildcards.seed}"
     shell:
         "python -m pflow evaluate --settings {params.settings:q} --posterior {input.posterior:q} --flow {input.flow:q}"
-        " {params.optional:q} --out {output:q} --threads {threads} --attempt {resources.attempt} > {log:q} 2>&1"
+        " {params.optional:q} --out {output:q} --threads {threads} --attempt {resources.attempt} --benchmark {params.benchmark:q} > {log:q} 2>&1"
 
 
 rule draw_figures:
@@ -133,10 +129,9 @@ rule draw_figures:
         code=pipeline.code("figures"),
         source=str(EXPERIMENT.folder),
         folder=str(EXPERIMENT.figures),
+        benchmark=str(EXPERIMENT.benchmark("figures")),
     log:
         EXPERIMENT.log("figures"),
-    benchmark:
-        EXPERIMENT.benchmark("figures")
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
@@ -149,7 +144,7 @@ rule draw_figures:
         "figures of {wildcards.experiment}"
     shell:
         "python -m pflow figures --settings {params.settings:q} --results {params.source:q} --out {params.folder:q}"
-        " --threads {threads} --attempt {resources.attempt} > {log:q} 2>&1"
+        " --threads {threads} --attempt {resources.attempt} --benchmark {params.benchmark:q} > {log:q} 2>&1"
 
 
 rule write_report:
@@ -161,10 +156,9 @@ rule write_report:
         settings=pipeline.settings("report"),
         code=pipeline.code("report"),
         results=lambda wildcards: pipeline.layout.results,
+        benchmark=str(pipeline.layout.benchmark("report")),
     log:
         pipeline.layout.log("report"),
-    benchmark:
-        pipeline.layout.benchmark("report")
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,
@@ -176,4 +170,4 @@ rule write_report:
     message:
         "report"
     shell:
-        "python -m pflow report --settings {params.settings:q} --results {params.results:q} --out {output:q} --threads {threads} --attempt {resources.attempt} > {log:q} 2>&1"
+        "python -m pflow report --settings {params.settings:q} --results {params.results:q} --out {output:q} --threads {threads} --attempt {resources.attempt} --benchmark {params.benchmark:q} > {log:q} 2>&1"

@@ -13,10 +13,9 @@ rule pretrain_flow:
         code=pipeline.code("pretrain"),
         folder=str(FLOW.folder),
         checkpoint=str(EXPERIMENT.pretraining_checkpoint("{flow}").state),
+        benchmark=str(EXPERIMENT.benchmark("pretrain", "{flow}")),
     log:
         EXPERIMENT.log("pretrain", "{flow}"),
-    benchmark:
-        EXPERIMENT.benchmark("pretrain", "{flow}")
     priority: 2  # what takes longest goes first, so that short jobs fill the end
     threads: pipeline.pretraining_threads
     resources:
@@ -38,7 +37,7 @@ rule pretrain_flow:
     shell:
         "python -m pflow pretrain --settings {params.settings:q} --train-shards {input.train:q}"
         " --validation-shards {input.validation:q} --out {params.folder:q} --checkpoint {params.checkpoint:q}"
-        " --threads {threads} --devices {resources.devices} --nodes {resources.nodes} --attempt {resources.attempt} > {log:q} 2>&1"
+        " --threads {threads} --devices {resources.devices} --nodes {resources.nodes} --attempt {resources.attempt} --benchmark {params.benchmark:q} > {log:q} 2>&1"
 
 
 rule finetune_flow:
@@ -57,10 +56,9 @@ rule finetune_flow:
         cost=lambda wildcards, input: ["--operator", *input.operator] if pipeline.wants_cost(wildcards) else [],
         folder=str(RUN.folder),
         checkpoint=str(EXPERIMENT.run_checkpoint("{observation}", "{method}", "{seed}").state),
+        benchmark=str(EXPERIMENT.run_benchmark("finetune", "{observation}", "{method}", "{seed}")),
     log:
         EXPERIMENT.run_log("finetune", "{observation}", "{method}", "{seed}"),
-    benchmark:
-        EXPERIMENT.run_benchmark("finetune", "{observation}", "{method}", "{seed}")
     priority: 1
     threads: pipeline.threads
     resources:
@@ -77,4 +75,4 @@ rule finetune_flow:
         "finetune {wildcards.experiment}/{wildcards.observation}: {wildcards.method}, seed {wildcards.seed}"
     shell:
         "python -m pflow finetune --settings {params.settings:q} {params.start:q} {params.prior:q} {params.reuse:q} {params.cost:q} --observation {input.observation:q}"
-        " --out {params.folder:q} --checkpoint {params.checkpoint:q} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} > {log:q} 2>&1"
+        " --out {params.folder:q} --checkpoint {params.checkpoint:q} --threads {threads} --workers {resources.workers} --attempt {resources.attempt} --benchmark {params.benchmark:q} > {log:q} 2>&1"
