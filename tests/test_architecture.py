@@ -44,7 +44,7 @@ FLOORS: dict[int, dict[str, str]] = {
     },
     8: {"stages": "*"},
     9: {"cli": "stages pipeline config provenance execution", "posterior": "diagnostics storage"},
-    10: {"__main__": "cli"},
+    10: {"__main__": "cli execution"},
 }
 ROOMS = {name: allowed for rooms in FLOORS.values() for name, allowed in rooms.items()}
 FLOOR = {name: floor for floor, rooms in FLOORS.items() for name in rooms}

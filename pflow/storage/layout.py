@@ -229,7 +229,7 @@ class ExperimentFolder:
         return _named(self.folder / "logs", "log", stage, *names)
 
     def benchmark(self, stage: str, *names: str) -> Path:
-        """Snakemake's measurement of a job's time and memory."""
+        """Time and memory of a job."""
         return _named(self.folder / "benchmarks", "tsv", stage, *names)
 
     def run_log(self, stage: str, observation: str, method: str, seed: int | str) -> Path:
@@ -237,7 +237,7 @@ class ExperimentFolder:
         return self.log(stage, observation, method, f"{SEED}{seed}")
 
     def run_benchmark(self, stage: str, observation: str, method: str, seed: int | str) -> Path:
-        """Snakemake's measurement of a stage of a run."""
+        """Time and memory of a stage of a run."""
         return self.benchmark(stage, observation, method, f"{SEED}{seed}")
 
 
@@ -271,7 +271,7 @@ class Layout:
         return _named(self.results / "logs", "log", stage)
 
     def benchmark(self, stage: str) -> Path:
-        """Snakemake's measurement of a stage over all experiments."""
+        """Time and memory of a stage over all experiments."""
         return _named(self.results / "benchmarks", "tsv", stage)
 
     def finished(self) -> list[Path]:
