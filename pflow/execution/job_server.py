@@ -16,6 +16,7 @@ import contextlib
 import ctypes
 import importlib
 import os
+import runpy
 import selectors
 import shutil
 import signal
@@ -185,9 +186,8 @@ def main(descriptor: int) -> NoReturn:
     if request is None:
         sys.exit()
     _become(request)
-    from pflow.__main__ import run
-
-    run()
+    runpy.run_module("pflow", run_name="__main__", alter_sys=True)
+    sys.exit()
 
 
 if __name__ == "__main__":

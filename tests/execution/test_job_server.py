@@ -20,9 +20,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the server need
 
 # The first word of a command is Python code here, instead of the name of a stage.
 SERVE = """
-import sys, pflow.__main__, pflow.execution.job_server as server
+import runpy, sys, pflow.execution.job_server as server
 server.PRELOADED = ()
-pflow.__main__.run = lambda: exec(sys.argv[1])
+runpy.run_module = lambda *_, **__: exec(sys.argv[1])
 server.main({descriptor})
 """
 ASK = """
