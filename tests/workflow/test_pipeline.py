@@ -171,9 +171,9 @@ def test_the_same_configuration_gives_the_same_metrics(finished, tmp_path):
 
 
 def test_targets_by_name(project):
-    simulate = project.snakemake("-n", "simulate").stdout
+    simulate = project.plan("simulate").stdout
     assert "simulate_shard" in simulate and "pretrain_flow" not in simulate
-    one = project.snakemake("-n", "tiny").stdout
+    one = project.plan("tiny").stdout
     assert "evaluate_posterior" in one and "draw_figures" in one and "write_report" not in one
 
 
@@ -192,10 +192,10 @@ def test_lint_is_clean(project):
 
 
 def test_gpu_is_asked_for_when_the_configuration_does(project, tiny):
-    assert "gpu=1" not in project.snakemake("-n").stdout
+    assert "gpu=1" not in project.plan().stdout
     tiny["experiments"]["tiny"]["device"] = "cuda"
     project.write(tiny)
-    plan = project.snakemake("-n").stdout
+    plan = project.plan().stdout
     blocks = plan.split("\nrule ")
     for rule in ("pretrain_flow", "finetune_flow", "sample_posterior"):
         assert all("gpu=1" in block for block in blocks if block.startswith(rule)), rule
