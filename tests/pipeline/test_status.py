@@ -62,14 +62,14 @@ def lines(text: str) -> dict[str, str]:
 
 
 def test_done_and_missing_and_the_newest_metrics(project: Path):
-    found = lines(status(Path()))
+    printed = lines(status(Path()))
     assert (
-        found["finetune"] == "1 done, 1 missing"
-        and found["evaluate"] == "1 done, 1 missing"
-        and found["simulate"] == "3 missing"
+        printed["finetune"] == "1 done, 1 missing"
+        and printed["evaluate"] == "1 done, 1 missing"
+        and printed["simulate"] == "3 missing"
     )
-    assert found["report"] == "missing"
-    assert found["y1/amortized/seed-0"].startswith(
+    assert printed["report"] == "missing"
+    assert printed["y1/amortized/seed-0"].startswith(
         "do not use, kl_reverse_nats 5.947, evaluations 0, "
     )
 
