@@ -17,8 +17,7 @@ from pflow.stages.evaluate import _image
 from pflow.stages.reference import reference
 from pflow.storage.arviz_schema import draws_dataset, point_dataset
 from pflow.storage.store import read_datatree, write_arrays, write_datatree
-
-RECORD = {"settings_hash": "0", "code_version": "test"}
+from tests.support.record import RECORD
 
 
 @pytest.fixture(scope="module")
