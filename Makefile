@@ -30,13 +30,16 @@ test: $(VENV)/.installed
 test-long: $(VENV)/.installed
 	@python -m pytest -n 2 --dist loadscope --ignore=tests/slurm -m long $(ARGS)
 
-test-slurm: $(VENV)/.installed
-	@python -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt --editable '.[slurm,test]'
+test-slurm: $(VENV)/.slurm
 	@{ command -v slurmctld && command -v slurmd && command -v munged && command -v sbatch; } > /dev/null || { \
 	  [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge > /dev/null; } || \
 	  echo "SLURM cannot be installed here: its tests are skipped"
 	@python -m pytest -n 0 -rs tests/slurm $(ARGS)
+
+$(VENV)/.slurm: $(VENV)/.installed
+	@python -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt --editable '.[slurm,test]'
+	@touch $@
 
 $(VENV)/.installed: pyproject.toml envs/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "pflow needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }

@@ -64,10 +64,12 @@ def _stage(stage: Stage, options: argparse.Namespace) -> int:
                 usage.write(options.benchmark)
         except BaseException as error:
             if isinstance(error, Interrupted) or signals.received:
-                own = isinstance(error, Interrupted)
-                message = error if own else "nothing was left half-written; run again"
+                message: object = "nothing was left half-written; run again"
+                number = signals.received or 0
+                if isinstance(error, Interrupted):
+                    message, number = error, signals.received or error.signal_number
                 print(f"interrupted: {message}", file=sys.stderr)
-                return 128 + (signals.received or error.signal_number)
+                return 128 + number
             if not isinstance(error, PflowError):
                 raise
             if process_count(options) > 1:
@@ -101,13 +103,15 @@ def _run(options: argparse.Namespace) -> int:
 
 def _forget(options: argparse.Namespace) -> int:
     folder = project.results_of(options.configuration).experiment(options.experiment)
-    found = forget.find(folder, options.method)
-    print(*(path for path in found.paths), sep="\n")
+    forgettable = forget.find(folder, options.method)
+    print(*(path for path in forgettable.paths), sep="\n")
     if not options.yes:
-        print(f"These cost {found.cost}. Nothing is deleted yet: repeat the command with --yes.")
+        print(
+            f"These cost {forgettable.cost}. Nothing is deleted yet: repeat the command with --yes."
+        )
         return 1
-    forget.forget(folder, found)
-    print(f"Deleted. What is missing is made again by `snakemake`: {found.cost}.")
+    forget.forget(folder, forgettable)
+    print(f"Deleted. What is missing is made again by `snakemake`: {forgettable.cost}.")
     return 0
 
 

@@ -43,7 +43,7 @@ def run(
     tmp_path, objective, flow, *, interrupt_at=None, monitor=None, optimiser=None, generator=None
 ):
     """Train; `interrupt_at` raises a real SIGTERM in that step."""
-    inner = objective.loss
+    original_loss = objective.loss
     steps = 0
 
     def loss(*arguments):
@@ -51,7 +51,7 @@ def run(
         steps += 1
         if steps == interrupt_at:
             signal.raise_signal(signal.SIGTERM)
-        return inner(*arguments)
+        return original_loss(*arguments)
 
     objective.loss = loss
     return train(
@@ -131,10 +131,10 @@ def test_an_interrupted_run_ends_in_the_same_bits(tmp_path, make, interrupt_at):
 
 def test_a_single_bad_step_changes_nothing_and_is_counted(tmp_path):
     objective, flow = likelihood()
-    inner, before = objective.loss, []
+    original_loss, before = objective.loss, []
 
     def loss(network, generator):
-        value, numbers = inner(network, generator)
+        value, numbers = original_loss(network, generator)
         if objective.step == 4:
             before.append({k: v.clone() for k, v in network.state_dict().items()})
             return value * math.nan, numbers
@@ -149,8 +149,8 @@ def test_a_single_bad_step_changes_nothing_and_is_counted(tmp_path):
 
 def test_bad_steps_in_a_row_stop_with_advice(tmp_path):
     objective, flow = likelihood()
-    inner = objective.loss
-    objective.loss = lambda *a: (inner(*a)[0] * math.inf, {})
+    original_loss = objective.loss
+    objective.loss = lambda *a: (original_loss(*a)[0] * math.inf, {})
     with pytest.raises(PflowError, match="not finite in 5 steps in a row.*lower `learning_rate`"):
         run(tmp_path, objective, flow)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from pflow.config.data import PairsSettings
 from pflow.config.decoding import setting
@@ -167,4 +167,5 @@ def with_workers(problem: ProblemSettings, count: int) -> ProblemSettings:
     """The problem with the number of processes that evaluate its operator, if it has that setting;
     results do not depend on it.
     """
-    return dataclasses.replace(problem, workers=count) if hasattr(problem, "workers") else problem
+    workers: dict[str, Any] = {"workers": count} if hasattr(problem, "workers") else {}
+    return dataclasses.replace(problem, **workers)

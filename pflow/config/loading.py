@@ -11,6 +11,7 @@ from pflow.config.decoding import decode
 from pflow.config.experiment import Configuration, ExperimentSettings
 from pflow.config.problems import has_operator
 from pflow.config.results_folder import results_folder
+from pflow.config.user_problems import PairsOnlyProblemSettings
 from pflow.errors import PflowError
 
 __all__ = ["load_configuration"]
@@ -80,6 +81,7 @@ def _completed(where: str, experiment: ExperimentSettings) -> ExperimentSettings
                 f"`{where}.problem.{key}` (={stated}) must be that of {e.pairs.file},"
                 f" {list(shape)}: correct it, or leave it out"
             )
+    assert isinstance(e.problem, PairsOnlyProblemSettings), "it has no operator"
     problem = dataclasses.replace(
         e.problem, model_shape=list(shapes[0]), data_shape=list(shapes[1])
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Any, ClassVar, Union
 
@@ -40,16 +39,23 @@ class BuiltInProblemSettings(TaggedUnion):
         return given_arguments(self)
 
 
-def _read_built_in(package: Path) -> dict[str, type[BuiltInProblemSettings]]:
+def _read_built_in() -> dict[str, type[BuiltInProblemSettings]]:
     """The settings class of each problem in `BUILT_IN` of the module `pflow.problems`."""
+    package = module_path("pflow.problems")
+    assert package is not None, "it is a part of pflow"
     (registry,) = (
         node.value
         for node in parse(package).body
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "BUILT_IN"
     )
-    definitions = [find_definition(package, entry.id) for entry in registry.elts]
-    classes = [_settings_class(definition) for definition in definitions]
-    return {settings.tag_value: settings for settings in classes}
+    assert isinstance(registry, ast.Tuple), "`BUILT_IN` names its classes"
+    classes = {}
+    for element in registry.elts:
+        definition = find_definition(package, ast.unparse(element))
+        assert definition is not None, "`pflow.problems` imports it"
+        settings = _settings_class(definition)
+        classes[settings.tag_value] = settings
+    return classes
 
 
 def _settings_class(definition: Definition) -> type[BuiltInProblemSettings]:
@@ -85,14 +91,16 @@ def _shape_rule(definition: Definition) -> CodeType:
     for node, path in lineage(definition):
         for method in node.body:
             if isinstance(method, ast.FunctionDef) and method.name == "model_shape_of":
-                return compile(ast.Expression(method.body[-1].value), str(path), "eval")
+                last = method.body[-1]
+                if isinstance(last, ast.Return) and last.value is not None:
+                    return compile(ast.Expression(last.value), str(path), "eval")
     raise TypeError(
         f"{definition.path}: `{definition.node.name}` must have a static method `model_shape_of`"
         " that returns the shape of one x, an expression of its settings"
     )
 
 
-_BUILT_IN = _read_built_in(module_path("pflow.problems"))
+_BUILT_IN = _read_built_in()
 
 if TYPE_CHECKING:
     ProblemSettings = (

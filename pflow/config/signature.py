@@ -22,7 +22,13 @@ from pflow.settings.declaration import BOUNDS, MISSING, setting
 __all__ = ["fields_of", "given_arguments", "lineage"]
 
 SCALARS = {"float": float, "int": int, "bool": bool, "str": str, "Path": Path, "pathlib.Path": Path}
-LISTS = {"list": list, "List": list, "Sequence": list, "tuple": tuple, "Tuple": tuple}
+LISTS: dict[str, Any] = {
+    "list": list,
+    "List": list,
+    "Sequence": list,
+    "tuple": tuple,
+    "Tuple": tuple,
+}
 
 
 class Signature(NamedTuple):
@@ -94,7 +100,8 @@ def lineage(definition: Definition) -> Iterator[Definition]:
     them; without `Problem` itself, whose arguments are no settings.
     """
     yield definition
-    for base in definition.node.bases:
+    bases = definition.node.bases if isinstance(definition.node, ast.ClassDef) else []
+    for base in bases:
         parent = find_definition(definition.path, base.id) if isinstance(base, ast.Name) else None
         if parent is not None and parent.path != module_path("pflow.problems.base"):
             yield from lineage(parent)
@@ -134,9 +141,13 @@ def _field(argument: Argument, description: str) -> tuple[Any, Any]:
     declared: dict[str, Any] = {}
     if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
         annotation = ast.parse(annotation.value, mode="eval").body
-    if isinstance(annotation, ast.Subscript) and _dotted(annotation.value).endswith("Annotated"):
-        annotation, *metadata = annotation.slice.elts
-        declared = _declared(metadata)
+    if (
+        isinstance(annotation, ast.Subscript)
+        and isinstance(annotation.slice, ast.Tuple)
+        and _dotted(annotation.value).endswith("Annotated")
+    ):
+        annotation, *declarations = annotation.slice.elts
+        declared = _declared(declarations)
     if annotation is not None:
         kind = _type(annotation)
     else:

@@ -193,12 +193,12 @@ class PairStream:
         """Each window in turn, the next one being read meanwhile."""
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="pairs") as background:
             coming = background.submit(self._read, windows[0]) if windows else None
-            for following in [*windows[1:], None]:
+            for next_window in [*windows[1:], None]:
                 if coming is None:
                     return
                 here, coming = (
                     coming.result(),
-                    background.submit(self._read, following) if following else None,
+                    background.submit(self._read, next_window) if next_window else None,
                 )
                 yield here
 

@@ -35,14 +35,14 @@ def cut_shard(
             empty split.
     """
     count, *shapes = source.shapes("pairs")
-    for name, found, wanted in (("x", shapes[0], model_shape), ("y", shapes[1], data_shape)):
-        if tuple(found) != tuple(wanted):
-            told = (
-                f"one `{getattr(source, name)}` has the shape {tuple(found)}, and the problem's"
+    for name, stored, wanted in (("x", shapes[0], model_shape), ("y", shapes[1], data_shape)):
+        if tuple(stored) != tuple(wanted):
+            mismatch = (
+                f"one `{getattr(source, name)}` has the shape {tuple(stored)}, and the problem's"
                 f" {name} has {tuple(wanted)}"
             )
             raise PflowError(
-                f"{source.file}: {told}: bring the file to that shape, or correct the problem"
+                f"{source.file}: {mismatch}: bring the file to that shape, or correct the problem"
             )
     keys = _scan(source, count)
     rows = _rows(source, keys, split)
@@ -59,10 +59,10 @@ def _scan(source: PairsSettings, count: int) -> list[bytes]:
     """A key of each model, equal for equal models; raises an error for invalid numbers."""
     keys: list[bytes] = []
     for which in ("x", "y"):
-        name, found = header(source.file, getattr(source, which), f"pairs.{which}")
+        name, stored = header(source.file, getattr(source, which), f"pairs.{which}")
         shown = f"{source.file}: `{name or which}`"
         lowest, highest, bad, first_bad = None, None, 0, -1
-        for start, rows in slabs(source.file, name, found.shape):
+        for start, rows in slabs(source.file, name, stored.shape):
             broken = ~np.isfinite(rows.reshape(len(rows), -1)).all(1)
             if broken.any() and first_bad < 0:
                 first_bad = start + int(np.argmax(broken))
@@ -119,9 +119,9 @@ def _rows(source: PairsSettings, keys: list[bytes], split: str) -> np.ndarray:
 
 def _take(source: PairsSettings, which: str, rows: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """These rows of an array, in their order, read piece by piece."""
-    name, found = header(source.file, getattr(source, which), f"pairs.{which}")
+    name, stored = header(source.file, getattr(source, which), f"pairs.{which}")
     taken = np.empty((len(rows), *shape), dtype=np.float32)
-    for start, slab in slabs(source.file, name, found.shape):
+    for start, slab in slabs(source.file, name, stored.shape):
         here = np.flatnonzero((rows >= start) & (rows < start + len(slab)))
         taken[here] = slab[rows[here] - start].reshape(len(here), *shape)
     return taken

@@ -32,11 +32,13 @@ def interval_coverage(
         if weight is None
         else np.asarray(weight, dtype=np.float64) / np.sum(weight)
     )
-    found = {}
+    coverage = {}
     for percent in COVERAGES:
         low, high = np.quantile(draws, [0.5 - percent / 200, 0.5 + percent / 200], axis=0)
-        found[f"coverage_{percent}"] = float((share @ ((others >= low) & (others <= high))).mean())
-    return found
+        coverage[f"coverage_{percent}"] = float(
+            (share @ ((others >= low) & (others <= high))).mean()
+        )
+    return coverage
 
 
 def missed_by_reference(log_q: ArrayLike, log_q_of_truth: ArrayLike) -> tuple[float, float]:

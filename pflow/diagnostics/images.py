@@ -66,18 +66,18 @@ def against_truth(
     if len(draws) < 20:
         raise ValueError(f"intervals need at least 20 draws, and there are {len(draws)}")
     mean, std = draws.mean(0), draws.std(0, ddof=1)
-    found = {"snr_mean_db": signal_to_noise_db(mean, truth), "mean_std": float(std.mean())}
-    found |= {
+    metrics = {"snr_mean_db": signal_to_noise_db(mean, truth), "mean_std": float(std.mean())}
+    metrics |= {
         f"snr_{name}_db": signal_to_noise_db(estimate, truth)
         for name, estimate in (baselines or {}).items()
     }
     error = np.abs(mean - truth)
     if std.std() > 0 and error.std() > 0:
-        found["std_error_correlation"] = float(np.corrcoef(std.ravel(), error.ravel())[0, 1])
+        metrics["std_error_correlation"] = float(np.corrcoef(std.ravel(), error.ravel())[0, 1])
     for level in LEVELS:
         low, high = np.quantile(draws, [0.5 - level / 200, 0.5 + level / 200], axis=0)
-        found[f"coverage_{level}"] = float(((truth >= low) & (truth <= high)).mean())
-    return found
+        metrics[f"coverage_{level}"] = float(((truth >= low) & (truth <= high)).mean())
+    return metrics
 
 
 def wiener_estimate(

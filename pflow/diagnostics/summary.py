@@ -7,6 +7,7 @@ Values that are not finite do not exist in JSON and are left out; their cause is
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,7 +25,7 @@ from pflow.diagnostics.two_sample import two_sample
 __all__ = ["against_reference", "finite", "without_reference"]
 
 
-def finite(metrics: dict[str, float | None]) -> dict[str, float]:
+def finite(metrics: Mapping[str, float | None]) -> dict[str, float]:
     """The entries that exist and are finite."""
     return {
         name: value for name, value in metrics.items() if value is not None and math.isfinite(value)
@@ -67,28 +68,27 @@ def without_reference(
         | ~np.isfinite(draws.reshape(len(draws), -1)).all(1)
     )
     log_weight = np.where(broken, -np.inf, log_weight)
-    found: dict[str, float | None] = {"zero_weight_fraction": float(broken.mean())}
+    metrics: dict[str, float | None] = {"zero_weight_fraction": float(broken.mean())}
     if not broken.all():
-        found["elbo_nats"], found["elbo_nats_se"] = elbo(log_weight)
-        found["log_evidence_nats"], found["log_evidence_nats_se"] = log_evidence(log_weight)
-        found["ess_fraction"] = ess = effective_sample_size_fraction(log_weight)
-        found["pareto_k"] = k = pareto_k(log_weight)
+        metrics["elbo_nats"], metrics["elbo_nats_se"] = elbo(log_weight)
+        evidence, metrics["log_evidence_nats_se"] = log_evidence(log_weight)
+        metrics["log_evidence_nats"] = evidence
+        metrics["ess_fraction"] = ess = effective_sample_size_fraction(log_weight)
+        metrics["pareto_k"] = k = pareto_k(log_weight)
         if ess > high_ess or (k is not None and k < largest_k):
             weight = np.exp(log_weight - log_weight.max())
-            found |= interval_coverage(draws[~broken], draws[~broken], weight[~broken])
+            metrics |= interval_coverage(draws[~broken], draws[~broken], weight[~broken])
         if prior_log_likelihood is not None and prior_log_q is not None:
-            missed = missed_by_prior(
-                found["log_evidence_nats"], log_q[~broken], prior_log_likelihood, prior_log_q
-            )
-            found["missed_mass"], found["missed_mass_se"] = missed
+            missed = missed_by_prior(evidence, log_q[~broken], prior_log_likelihood, prior_log_q)
+            metrics["missed_mass"], metrics["missed_mass_se"] = missed
     explained = chi_square[np.isfinite(chi_square)]
     if len(explained):
-        found |= predictive_chi_square(explained, data_size)
+        metrics |= predictive_chi_square(explained, data_size)
     if score_error is not None:
         errors = np.asarray(score_error, dtype=np.float64)
         if len(errors) > 1 and np.isfinite(errors).all():
-            found["score_error"], found["score_error_se"] = mean_and_standard_error(errors)
-    return finite(found)
+            metrics["score_error"], metrics["score_error_se"] = mean_and_standard_error(errors)
+    return finite(metrics)
 
 
 def against_reference(
@@ -121,12 +121,12 @@ def against_reference(
     log_q_truth = np.asarray(log_q_of_truth, dtype=np.float64)
     log_q_truth = np.where(np.isfinite(log_q_truth), log_q_truth, -np.inf)
     usable = np.isfinite(own).all(1) & np.isfinite(log_q_own)
-    found: dict[str, float | None] = {}
+    metrics: dict[str, float | None] = {}
     if usable.all() and log_evidence_exact is not None:
         log_p = np.asarray(log_posterior)
         log_p = np.where(np.isfinite(log_p), log_p, -np.inf)
         if log_posterior_of_truth is not None and np.isfinite(log_p).any():
-            found |= accuracy_against_exact(
+            metrics |= accuracy_against_exact(
                 log_q_own,
                 log_p,
                 log_posterior_of_truth,
@@ -137,9 +137,11 @@ def against_reference(
         own, log_q_own = own[usable], log_q_own[usable]
         centre = truth.mean(0) if mean is None else np.asarray(mean).reshape(-1)
         spread = truth.std(0, ddof=1) if std is None else np.asarray(std).reshape(-1)
-        found["mean_error_posterior_std"] = mean_error(own.mean(0), centre, spread)
-        found["std_error_posterior_std"] = std_error(own.std(0, ddof=1), spread)
-        found |= two_sample(own, truth)
-        found |= interval_coverage(own, truth)
-        found["missed_mass"], found["missed_mass_se"] = missed_by_reference(log_q_own, log_q_truth)
-    return finite(found)
+        metrics["mean_error_posterior_std"] = mean_error(own.mean(0), centre, spread)
+        metrics["std_error_posterior_std"] = std_error(own.std(0, ddof=1), spread)
+        metrics |= two_sample(own, truth)
+        metrics |= interval_coverage(own, truth)
+        metrics["missed_mass"], metrics["missed_mass_se"] = missed_by_reference(
+            log_q_own, log_q_truth
+        )
+    return finite(metrics)

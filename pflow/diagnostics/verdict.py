@@ -149,7 +149,7 @@ def _weights(
 
 
 def _reference(metrics: Mapping[str, Any], rules: Mapping[str, float]) -> list[Evidence]:
-    found = []
+    evidence = []
     for name, text in (
         ("mean", "mean {:.2g} posterior standard deviations from the reference"),
         ("std", "standard deviation {:.2g} (relative) from the reference"),
@@ -159,12 +159,12 @@ def _reference(metrics: Mapping[str, Any], rules: Mapping[str, float]) -> list[E
             level = _graded(
                 value, rules[f"{name}_error_trustworthy"], rules[f"{name}_error_usable"]
             )
-            found.append(Evidence(level, f"{text.format(value)}"))
-    if found and "coverage_90" in metrics:
+            evidence.append(Evidence(level, f"{text.format(value)}"))
+    if evidence and "coverage_90" in metrics:
         value = metrics["coverage_90"]
         level = _graded(abs(value - 0.9), rules["coverage_trustworthy"], rules["coverage_usable"])
-        found.append(Evidence(level, f"90 % coverage {value:.2f} of 0.90"))
-    return found
+        evidence.append(Evidence(level, f"90 % coverage {value:.2f} of 0.90"))
+    return evidence
 
 
 def _score(metrics: Mapping[str, Any], rules: Mapping[str, float]) -> list[Evidence]:
@@ -244,30 +244,30 @@ def _fine_tuning(metrics: Mapping[str, Any], rules: Mapping[str, float]) -> list
     """Is the method calibrated over replicate observations? It speaks of the method, not of this
     observation: with care at worst.
     """
-    found = []
+    evidence = []
     for name, text in (("sbc", "ranks"), ("tarp", "TARP")):
         p = metrics.get(f"fine_tuning_{name}_p_value")
         if p is not None:
             wrong = p < rules["significance"]
             said = "is not calibrated" if wrong else "shows no miscalibration"
-            found.append(
+            evidence.append(
                 Evidence(
                     int(wrong),
                     f"fine-tuning {said} over {metrics['fine_tuning_replicates']} replicate"
                     f" observations ({text}, p {p:.2g})",
                 )
             )
-    return found
+    return evidence
 
 
 def _amortised(
     metrics: Mapping[str, Any], rules: Mapping[str, float], decided: bool
 ) -> list[Evidence]:
     """Not trained on this observation: do the observation and the flow's training fit together?"""
-    found = []
+    evidence = []
     p = metrics.get("ood_p_value")
     if p is not None and p < rules["significance"]:
-        found.append(
+        evidence.append(
             Evidence(
                 1 if decided else 2,
                 f"the observation does not resemble the training data (p {p:.2g}): fine-tune",
@@ -286,7 +286,11 @@ def _amortised(
             proof = (
                 p < rules["significance"] ** 2 and "score_error" not in metrics
             )  # nothing that speaks of this observation stands against it
-            found.append(Evidence(REMARK if decided else 2 if proof else 1, f"{text}, p {p:.2g})"))
+            evidence.append(
+                Evidence(REMARK if decided else 2 if proof else 1, f"{text}, p {p:.2g})")
+            )
     if not decided:
-        found.append(Evidence(1, "not fine-tuned, and nothing at this observation has tested it"))
-    return found
+        evidence.append(
+            Evidence(1, "not fine-tuned, and nothing at this observation has tested it")
+        )
+    return evidence

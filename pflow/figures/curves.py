@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from numpy.typing import ArrayLike
 
 from pflow.figures.history import column, curve, median_over_seeds
 from pflow.figures.palette import INK, line_style, method_label
@@ -19,7 +20,7 @@ from pflow.figures.style import new_figure, style
 
 __all__ = ["accuracy_against_evaluations", "objective_curves", "pretraining_curves"]
 
-Histories = Mapping[str, Sequence[Mapping[str, Sequence]]]
+Histories = Mapping[str, Sequence[Mapping[str, ArrayLike]]]
 THIN_SPACE = "\N{NARROW NO-BREAK SPACE}"
 FILLED = 0.16  # opacity of a band
 LINEAR = 2.0  # nats up to which an objective is drawn linearly, where it can be small or negative
@@ -92,7 +93,7 @@ def objective_curves(
 
 
 def pretraining_curves(
-    histories: Mapping[str, Mapping[str, Sequence]],
+    histories: Mapping[str, Mapping[str, ArrayLike]],
     *,
     ylabel: str = "loss (nats per pair)",
     labels: Mapping[str, str] | None = None,
@@ -266,7 +267,7 @@ def plain(value: float, _position: int | None = None) -> str:
     return text.replace(",", THIN_SPACE).replace("-", "\N{MINUS SIGN}")
 
 
-def epoch_means(history: Mapping[str, Sequence]) -> tuple[np.ndarray, np.ndarray]:
+def epoch_means(history: Mapping[str, ArrayLike]) -> tuple[np.ndarray, np.ndarray]:
     step, epoch, loss = (column(history, name) for name in ("step", "epoch", "loss"))
     epochs = np.unique(epoch[~np.isnan(loss)])
     members = [(epoch == one) & ~np.isnan(loss) for one in epochs]

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 __all__ = ["Summary", "column", "curve", "median_over_seeds"]
 
@@ -23,7 +24,7 @@ class Summary(NamedTuple):
     high: np.ndarray
 
 
-def column(history: Mapping[str, Sequence], name: str) -> np.ndarray:
+def column(history: Mapping[str, ArrayLike], name: str) -> np.ndarray:
     """Column `name` as floats, NaN where it is blank. Raises ValueError if there is no such
     column.
     """
@@ -42,7 +43,7 @@ def column(history: Mapping[str, Sequence], name: str) -> np.ndarray:
 
 
 def curve(
-    history: Mapping[str, Sequence], name: str, against: str = "evaluations"
+    history: Mapping[str, ArrayLike], name: str, against: str = "evaluations"
 ) -> tuple[np.ndarray, np.ndarray]:
     """(`against`, `name`) in the rows where `name` is filled in."""
     x, y = column(history, against), column(history, name)

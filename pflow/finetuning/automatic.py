@@ -207,10 +207,12 @@ def step_seconds(flow: Flow, summary: Tensor, batch: int = 64) -> float:
 
 
 def _read(file: Path | None, basis: dict) -> dict | None:
+    if file is None:
+        return None
     try:
         choice = json.loads(file.read_text(encoding="utf-8"))
-        known = choice.items() >= basis.items() and "seconds_with_paths" in choice
-        return choice if known else None
+        complete = choice.items() >= basis.items() and "seconds_with_paths" in choice
+        return choice if complete else None
     except (AttributeError, OSError, ValueError):
         return None
 

@@ -126,11 +126,11 @@ def _departure(flow: Flow, problem: Problem, summary: Tensor) -> str:
     if valid is not None:
         inside &= valid(x)
     inside &= problem.log_prior(x).isfinite()
-    outside = LATENTS - int(inside.sum())
-    if outside <= LATENTS // 2:
+    number_outside = LATENTS - int(inside.sum())
+    if number_outside <= LATENTS // 2:
         return ""
     return (
-        f"{outside} of {LATENTS} draws of the pretrained flow lay outside the domain of the"
+        f"{number_outside} of {LATENTS} draws of the pretrained flow lay outside the domain of the"
         " operator or of the prior: the observation is unlike the training data, so the method"
         " started from the prior"
     )

@@ -61,19 +61,19 @@ def build_flow(
     flow = FLOWS[name]
     if isinstance(flow, dict):
         flow = by_spatial_dimensions(flow, model_shape)
-    known = list(inspect.signature(flow).parameters)[2:]
+    accepted = list(inspect.signature(flow).parameters)[2:]
     for setting in settings:
-        if setting not in known:
+        if setting not in accepted:
             raise PflowError(
                 _unknown(
                     f"setting of the flow {name} for models of shape {tuple(model_shape)}",
                     setting,
-                    known,
+                    accepted,
                 )
             )
     return flow(model_shape, data_shape, **settings)
 
 
-def _unknown(kind: str, given: str, known: Sequence[str] | dict[str, Any]) -> str:
-    advice = did_you_mean(given, known, "choose one of these")
-    return f"`{given}` is no {kind}; known are {', '.join(known)}: {advice}"
+def _unknown(kind: str, given: str, accepted: Sequence[str] | dict[str, Any]) -> str:
+    advice = did_you_mean(given, accepted, "choose one of these")
+    return f"`{given}` is no {kind}; known are {', '.join(accepted)}: {advice}"

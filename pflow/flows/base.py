@@ -50,9 +50,9 @@ def by_spatial_dimensions(choices: Mapping[int, Choice], model_shape: Sequence[i
     """
     spatial = len(model_shape) - 1
     if spatial not in choices:
-        known = " or ".join(str(dimensions) for dimensions in choices)
+        allowed = " or ".join(str(dimensions) for dimensions in choices)
         raise PflowError(
-            f"`model_shape` (={tuple(model_shape)}) must be (channels, *spatial) with {known}"
+            f"`model_shape` (={tuple(model_shape)}) must be (channels, *spatial) with {allowed}"
             f" spatial dimensions for this flow, and has {spatial}: flatten the model to a vector,"
             f" here ({math.prod(model_shape)},)"
         )

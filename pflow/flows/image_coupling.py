@@ -230,8 +230,10 @@ class ImageCouplingFlow(Flow):
         weights: dict[str, Tensor] = dict(self.pyramid.named_parameters())
         if self.memory == "store" or not any(weight.requires_grad for weight in weights.values()):
             return self.pyramid(self._normalised(y))
-        look = partial(functional_call, self.pyramid, weights)
-        return checkpoint(look, self._normalised(y), use_reentrant=False, preserve_rng_state=False)
+        features_of = partial(functional_call, self.pyramid, weights)
+        return checkpoint(
+            features_of, self._normalised(y), use_reentrant=False, preserve_rng_state=False
+        )
 
     def _normalised(self, y: Tensor) -> Tensor:
         return (y - self.data_shift) * self.data_scale

@@ -150,23 +150,26 @@ def _checkpointed(blocks: Sequence[Block], state: State) -> Result:
     size = -(-len(blocks) // GROUPS)
     total: Any = 0.0
     for first in range(0, len(blocks), size):
-        inner: Callable[[Any, State], Result] = _plain if size == 1 else _checkpointed
+        pass_through: Callable[[Any, State], Result] = _plain if size == 1 else _checkpointed
         part: Any = blocks[first] if size == 1 else blocks[first : first + size]
         if first + size >= len(blocks):
             # the backward pass begins here, and would at once recompute what was just discarded
-            state, log_determinant = inner(part, state)
+            state, log_determinant = pass_through(part, state)
         else:
             # the state's tensors one by one: inside a tuple an outer checkpoint would not find
             # them, and they would stay in memory
             state, log_determinant = checkpoint(
-                partial(_spread, inner, part), *state, use_reentrant=False, preserve_rng_state=False
+                partial(_spread, pass_through, part),
+                *state,
+                use_reentrant=False,
+                preserve_rng_state=False,
             )
         total = total + log_determinant
     return state, total
 
 
-def _spread(inner: Callable[[Any, State], Result], part: Any, *state: Tensor) -> Result:
-    return inner(part, state)
+def _spread(pass_through: Callable[[Any, State], Result], part: Any, *state: Tensor) -> Result:
+    return pass_through(part, state)
 
 
 class _Inverted(torch.autograd.Function):
@@ -214,15 +217,15 @@ class _Inverted(torch.autograd.Function):
             ]
             results = [(value, gradient) for value, gradient in results if value.requires_grad]
             values, value_gradients = zip(*results, strict=True)
-            found = torch.autograd.grad(
+            derivatives = torch.autograd.grad(
                 values, [*before, *(leaves[k] for k in wanted)], value_gradients, allow_unused=True
             )
             state = tuple(part.detach() for part in before)
             state_gradients = [
                 torch.zeros_like(part) if g is None else g
-                for part, g in zip(state, found[:parts], strict=True)
+                for part, g in zip(state, derivatives[:parts], strict=True)
             ]
-            for k, gradient in zip(wanted, found[parts:], strict=True):
+            for k, gradient in zip(wanted, derivatives[parts:], strict=True):
                 if gradient is not None:
                     collected[k] = gradient if collected[k] is None else collected[k] + gradient
         return None, None, *state_gradients, *collected

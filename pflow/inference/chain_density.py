@@ -107,8 +107,8 @@ class ChainDensity:
         self.calls, self.rejected, self.first_failure = 0, 0, ""
 
     def __call__(self, flat: np.ndarray) -> tuple[float, np.ndarray]:
-        known = self._kept.find(flat)
-        answer = self._ask(flat) if known is None else PointAnswer(*known, "", 0.0, 1, 0)
+        stored = self._kept.find(flat)
+        answer = self._ask(flat) if stored is None else PointAnswer(*stored, "", 0.0, 1, 0)
         with self._lock:
             self.calls += 1
             self.ledger.points += answer.points
@@ -118,7 +118,7 @@ class ChainDensity:
                 self.rejected += 1
                 self.first_failure = self.first_failure or answer.failure
                 raise _Recoverable(answer.failure)
-            if known is None:
+            if stored is None:
                 self._kept.add(flat, answer.value, answer.gradient)
         return answer.value, answer.gradient
 

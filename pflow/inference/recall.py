@@ -53,21 +53,21 @@ class RecallCheck:
         self,
         stored: Mapping[str, np.ndarray],
         answers: Mapping[str, np.ndarray],
-        known: Mapping[str, np.ndarray],
+        samples: Mapping[str, np.ndarray],
     ) -> None:
         """Compare what was stored of some points with new answers.
 
         Arguments:
             stored: fields of an evaluation, (batch, ...).
             answers: the same fields, of the operator as it is now.
-            known: fields of many points, whose largest entries tell the size of rounding.
+            samples: fields of many points, whose largest entries tell the size of rounding.
 
         Raises:
             PflowError: they differ by more than the rounding of a float32.
         """
         for name in COMPARED:
             old, new = (_rows(values[name]) for values in (stored, answers))
-            room = OF_POINT * np.abs(old).max(1) + OF_ALL * _largest(known[name][:ENOUGH])
+            room = OF_POINT * np.abs(old).max(1) + OF_ALL * _largest(samples[name][:ENOUGH])
             same = (np.abs(new - old) <= room[:, None]) | ((new == old) | ~np.isfinite(old + new))
             same &= np.isfinite(old) == np.isfinite(new)
             if not same.all():

@@ -104,8 +104,8 @@ class Operator(ABC):
         inside = self.valid(x.detach()).nonzero()[:, 0]
         if len(inside) == len(x):
             return evaluate(slice(None))
-        outside = x.new_full((len(x), *shape), torch.nan)
-        return outside.index_copy(0, inside, evaluate(inside)) if len(inside) else outside
+        values = x.new_full((len(x), *shape), torch.nan)
+        return values.index_copy(0, inside, evaluate(inside)) if len(inside) else values
 
     @property
     def _has_own_vjp(self) -> bool:

@@ -65,15 +65,15 @@ def load(f: Float[Tensor, "n n"]) -> Float[Tensor, "1 n1 n1"]:
 
 def _gathered(at_corners: Float[Tensor, "batch n n 4"]) -> Float[Tensor, "batch n1 n1"]:
     """The sum over the elements around each inner node, 0 on the edge."""
-    found = torch.nn.functional.pad(torch.zeros_like(at_corners[..., 0]), (0, 1, 0, 1))
+    sums = torch.nn.functional.pad(torch.zeros_like(at_corners[..., 0]), (0, 1, 0, 1))
     # Of the element before a node in both directions the node is the last corner, and so on.
-    found[:, 1:-1, 1:-1] = (
+    sums[:, 1:-1, 1:-1] = (
         at_corners[:, 1:, 1:, 0]
         + at_corners[:, 1:, :-1, 1]
         + at_corners[:, :-1, 1:, 2]
         + at_corners[:, :-1, :-1, 3]
     )
-    return found
+    return sums
 
 
 def stiffness_band(k: Float[Tensor, "batch n n"]) -> Float[Tensor, "batch inner n1"]:

@@ -54,8 +54,8 @@ class BilinearPoints:
     def sources(self, v: Float[Tensor, "batch points"]) -> Float[Tensor, "batch nodes nodes"]:
         """H^T v."""
         spread = (v[:, :, None] * self._weight).flatten(1)
-        found = v.new_zeros(len(v), self.nodes[0] * self.nodes[1])
-        return found.index_add(1, self._index.flatten(), spread).unflatten(1, self.nodes)
+        nodes = v.new_zeros(len(v), self.nodes[0] * self.nodes[1])
+        return nodes.index_add(1, self._index.flatten(), spread).unflatten(1, self.nodes)
 
 
 def inner_grid(count: int) -> Float[Tensor, "points 2"]:

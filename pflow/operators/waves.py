@@ -133,7 +133,7 @@ class DeepwaveOperator(Operator):
     ) -> Float[Tensor, "batch k receivers times"]:
         shots = sources.shape[1]
         at = self._source_cells[sources.flatten().cpu()][:, None].to(x.device)
-        found = propagate(
+        wavefields = propagate(
             x[:, 0].repeat_interleave(shots, 0),
             self.spacing,
             self.time_step,
@@ -148,5 +148,5 @@ class DeepwaveOperator(Operator):
             **more,
             **self.settings,
         )
-        recorded = getattr(found, f"{kind}receiver_amplitudes")
+        recorded = getattr(wavefields, f"{kind}receiver_amplitudes")
         return recorded[..., :: self.every].reshape(len(x), shots, *self.data_shape[1:])

@@ -180,13 +180,13 @@ class _Pool:
                     if process.join(0.5) or process.exitcode is not None
                 }
             )
-            told = (
+            cause = (
                 f" (exit status {', '.join(map(str, codes))}; -9 is mostly a lack of memory)"
                 if codes
                 else ""
             )
             raise PflowError(
-                f"a worker process of `{self.name}` died{told}: run it with `workers: 1` to see"
+                f"a worker process of `{self.name}` died{cause}: run it with `workers: 1` to see"
                 " why, or ask for more memory"
             ) from error
         return [answers[k] for k in range(len(messages))]

@@ -29,7 +29,7 @@ class FileStates:
     def __init__(self, results: Path) -> None:
         self._file = results / FILE
         self._results = results.absolute()
-        self._known = _read(self._file)
+        self._kept = _read(self._file)
         self._seen: dict[str, FileState | None] = {}
         self._changed = False
 
@@ -41,7 +41,7 @@ class FileStates:
             recorded: an earlier state, whose hash is taken if size and time are equal.
         """
         if path not in self._seen:
-            self._seen[path] = self._look(path, recorded)
+            self._seen[path] = self._current(path, recorded)
         return self._seen[path]
 
     def set_earliest(self, path: str, mtime_ns: int) -> None:
@@ -59,16 +59,16 @@ class FileStates:
         """Keep the hashes for the next plan, if the folder can be written."""
         if self._changed and self._results.is_dir():
             with contextlib.suppress(PflowError), replacing(self._file) as temporary:
-                temporary.write_text(json.dumps(self._known) + "\n", encoding="utf-8")
+                temporary.write_text(json.dumps(self._kept) + "\n", encoding="utf-8")
 
-    def _look(self, path: str, recorded: FileState | None) -> FileState | None:
+    def _current(self, path: str, recorded: FileState | None) -> FileState | None:
         try:
             status = os.stat(path)
         except OSError:
             return None
-        for known in (recorded, self._known.get(self._key(path))):
-            if known and (status.st_size, status.st_mtime_ns) == (known[0], known[1]):
-                return FileState(*known)
+        for earlier in (recorded, self._kept.get(self._key(path))):
+            if earlier and (status.st_size, status.st_mtime_ns) == (earlier[0], earlier[1]):
+                return FileState(*earlier)
         try:
             state = FileState(status.st_size, status.st_mtime_ns, file_hash(path))
         except OSError:
@@ -78,7 +78,7 @@ class FileStates:
 
     def _keep(self, path: str, state: FileState) -> None:
         self._seen[path] = state
-        self._known[self._key(path)] = [*state]
+        self._kept[self._key(path)] = [*state]
         self._changed = True
 
     def _key(self, path: str) -> str:

@@ -75,14 +75,14 @@ def find(folder: ExperimentFolder, method: str | None = None) -> Forgettable:
     return _measured(paths)
 
 
-def forget(folder: ExperimentFolder, found: Forgettable) -> None:
+def forget(folder: ExperimentFolder, forgettable: Forgettable) -> None:
     """Delete it.
 
     Raises:
         PflowError: something cannot be deleted.
     """
     try:
-        for path in found.paths:
+        for path in forgettable.paths:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
@@ -96,9 +96,9 @@ def forget(folder: ExperimentFolder, found: Forgettable) -> None:
         ) from error
 
 
-def _require(name: str, known: Iterable[str], what: str) -> None:
-    if name not in known or not re.fullmatch(r"[\w-]+", name):
-        there = ", ".join(sorted(known)) or "none"
+def _require(name: str, names: Iterable[str], what: str) -> None:
+    if name not in names or not re.fullmatch(r"[\w-]+", name):
+        there = ", ".join(sorted(names)) or "none"
         raise PflowError(f"`{name}` must be {what}: there is {there}")
 
 

@@ -77,8 +77,8 @@ class _Comparing:
         self.states = FileStates(pipeline.layout.results)
         self.jobs = {job.result: job for job in planned_jobs(pipeline)}
         self.there = [job for job in self.jobs.values() if os.path.isfile(job.result)]
-        found = ((job.result, read_origin(Path(job.result))) for job in self.there)
-        self.origins = {result: origin for result, origin in found if origin is not None}
+        origins = ((job.result, read_origin(Path(job.result))) for job in self.there)
+        self.origins = {result: origin for result, origin in origins if origin is not None}
         self.inputs = {
             result: pipeline.inputs_of(self.jobs[result].stage, self.jobs[result].wildcards)
             for result in self.origins

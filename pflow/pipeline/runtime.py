@@ -35,6 +35,7 @@ def operator_calls(
     if stage == "simulate" and split == "high_fidelity":
         return 0, min(experiment.simulate.high_fidelity, experiment.simulate.shard_size)
     if stage == "finetune":
+        assert method is not None, "fine-tuning is of a method"
         return getattr(experiment.finetune[method], "evaluations", 0), 0
     if stage == "sample":
         return (

@@ -22,8 +22,8 @@ def settings_difference(old: str, new: str) -> str:
 def _differences(old: Any, new: Any, place: str) -> Iterator[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in dict.fromkeys([*old, *new]):
-            inner = f"{place}.{key}" if place else key
-            yield from _differences(old.get(key), new.get(key), inner)
+            path = f"{place}.{key}" if place else key
+            yield from _differences(old.get(key), new.get(key), path)
     elif old != new:
         yield f"{place} {_short(old)} -> {_short(new)}"
 

@@ -87,19 +87,19 @@ class ImageFile:
         """
         places = self._places(split, rows)
         order = torch.randperm(len(places), generator=generator).tolist()
-        found: list[np.ndarray] = []
-        while order and len(found) < n:
-            wanted, order = order[: n - len(found)], order[n - len(found) :]
-            found += [
+        patches: list[np.ndarray] = []
+        while order and len(patches) < n:
+            wanted, order = order[: n - len(patches)], order[n - len(patches) :]
+            patches += [
                 patch for patch in self._read([places[i] for i in wanted]) if patch is not None
             ]
-        if len(found) < n:
+        if len(patches) < n:
             raise PflowError(
-                f"{self.path} gives {len(found)} {split} images of {self.height} x {self.width} at"
-                f" rows {rows[0]} to {rows[1]}, and {n} are wanted: lower `problem.stride`"
+                f"{self.path} gives {len(patches)} {split} images of {self.height} x {self.width}"
+                f" at rows {rows[0]} to {rows[1]}, and {n} are wanted: lower `problem.stride`"
                 f" (={self.stride}), widen the rows, or ask for fewer in `simulate`"
             )
-        return torch.from_numpy(np.stack(found))
+        return torch.from_numpy(np.stack(patches))
 
     def _places(self, split: Split, rows: tuple[int, int]) -> list[tuple[int, int, int]]:
         """(section, first row, first trace) of each patch."""
@@ -148,14 +148,14 @@ class ImageFile:
             with _seg_y(self.path) as sections:
                 yield sections
             return
-        name, found = header(self.path, self.array, "problem.array")
-        if len(found.shape) != 3:
+        name, stored = header(self.path, self.array, "problem.array")
+        if len(stored.shape) != 3:
             raise PflowError(
                 f"{self.path}: `{name}` must be a stack (section, depth, trace), and has the shape"
-                f" {found.shape}: add the axes that it lacks"
+                f" {stored.shape}: add the axes that it lacks"
             )
         with open_array(self.path, name) as stack:
-            yield _Sections(found.shape, lambda number: stack[number])
+            yield _Sections(stored.shape, lambda number: stack[number])
 
 
 class _Sections:

@@ -114,7 +114,7 @@ class GridPosterior:
         """The part of the box that has mass."""
         axes, values = self._tabulate(box)
         inside = values > values.max() - DEPTH
-        found = []
+        intervals = []
         for i, axis in enumerate(axes):
             used = torch.nonzero(inside.any(1 - i)).flatten()
             first, last = int(used[0]), int(used[-1])
@@ -123,10 +123,10 @@ class GridPosterior:
                     f"the posterior reaches the edge of the box {box} of its quadrature: the"
                     " observation is too extreme for it"
                 )
-            found.append(
+            intervals.append(
                 (float(axis[max(first - MARGIN, 0)]), float(axis[min(last + MARGIN, NODES - 1)]))
             )
-        return found
+        return intervals
 
     def _tabulate(self, box: Iterable[tuple[float, float]]) -> tuple[list[Tensor], Tensor]:
         axes = [torch.linspace(low, high, NODES, dtype=torch.float64) for low, high in box]

@@ -76,9 +76,9 @@ def entry_of(stage: str) -> str:
 
 def entry_fingerprint(*entries: str, settings: str = "") -> str:
     """The same for definitions, such as `pflow.inference.target:Target`."""
-    found = _fingerprint(entries, words_for(entries, settings))
+    fingerprint = _fingerprint(entries, words_for(entries, settings))
     keep_what_was_read()
-    return found
+    return fingerprint
 
 
 def words_for(entries: tuple[str, ...], settings: str) -> frozenset[str] | None:
@@ -174,8 +174,8 @@ def _in_use(node: Node, chosen: frozenset[str] | None) -> bool:
 @cache
 def _choices(entries: tuple[str, ...]) -> frozenset[str]:
     """The words by which settings choose among the definitions that `entries` can reach."""
-    found = {_definition(node)[-2:] for node in reached(entries)}
-    return frozenset({word for words in found for word in words} | set(CHOSEN.values())) - {""}
+    parts = {_definition(node)[-2:] for node in reached(entries)}
+    return frozenset({word for words in parts for word in words} | set(CHOSEN.values())) - {""}
 
 
 def _words(settings: Any) -> Iterator[str]:
@@ -243,10 +243,10 @@ def _targets(inside: str, name: str, built: bool) -> tuple[Node, ...]:
         return tuple(n for star in scope.stars for n in _targets("", f"{star}.{name}", built))
     parts = name.split(".")
     depth = next((d for d in range(len(parts), 0, -1) if module_path(".".join(parts[:d]))), 0)
-    owner, inner = ".".join(parts[:depth]), ".".join(parts[depth:])
+    owner, rest = ".".join(parts[:depth]), ".".join(parts[depth:])
     if head != "pflow" or not _is_followed(owner):
         return ()
-    found = _targets(owner, inner, built) if inner else ()
+    found = _targets(owner, rest, built) if rest else ()
     return found or tuple(Node(owner, name, built) for name in module(owner).definitions)
 
 

@@ -80,8 +80,8 @@ def keep_what_was_read() -> None:
 
 
 def _decoded(kept: Any) -> Module:
-    found, *rest = kept
-    return Module({name: Definition(*parts) for name, parts in found.items()}, *rest)
+    definitions, *rest = kept
+    return Module({name: Definition(*parts) for name, parts in definitions.items()}, *rest)
 
 
 @cache

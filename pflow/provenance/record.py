@@ -55,13 +55,13 @@ def settings_hash(text: str) -> str:
 def software() -> dict[str, str]:
     """Versions of the packages that compute the results."""
     names = ("torch", "numpy", "zarr", "xarray", "snakemake")
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in names:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 @lru_cache(maxsize=1)

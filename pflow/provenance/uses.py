@@ -140,19 +140,19 @@ def arguments_of(arguments: ast.arguments) -> list[ast.arg]:
 
 def _locals(arguments: ast.arguments, body: Sequence[ast.AST]) -> set[str]:
     """Names that are local to a function: they hide those of its module."""
-    found, declared = {argument.arg for argument in arguments_of(arguments)}, set()
+    bound, declared = {argument.arg for argument in arguments_of(arguments)}, set()
     for node in _own_scope(body):
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
-            found.add(node.id)
+            bound.add(node.id)
         elif isinstance(node, (*FUNCTIONS, ast.ClassDef)):
-            found.add(node.name)
+            bound.add(node.name)
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            found.update(alias.asname or alias.name for alias in node.names)
+            bound.update(alias.asname or alias.name for alias in node.names)
         elif isinstance(node, (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)) and node.name:
-            found.add(node.name)
+            bound.add(node.name)
         elif isinstance(node, ast.Global):
             declared.update(node.names)
-    return found - declared
+    return bound - declared
 
 
 def _own_scope(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:

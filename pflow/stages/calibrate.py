@@ -126,13 +126,13 @@ def pair_ranks(
     truths = x.flatten(1).double().numpy()
     spread = x.flatten(1).double().std(0).clamp_min(1e-12).numpy()
     references = other_truths(truths, random) / spread
-    found = []
+    columns = []
     for part in _parts(len(x), max(1, ELEMENTS // (size * draws))):
         many = y[part].repeat_interleave(draws, 0)
         sampled, log_q = network.sample_with_log_prob(many, len(many), generator)
         cloud = sampled.flatten(1).double().numpy().reshape(-1, draws, size) / spread
         log_q_of_truth = network.log_prob(x[part], y[part]).numpy()
-        found.append(
+        columns.append(
             rank_columns(
                 cloud,
                 truths[part] / spread,
@@ -145,7 +145,7 @@ def pair_ranks(
         )
         if progress:
             progress.update(part.stop / len(x))
-    return np.concatenate(found), [names[i] for i in chosen] + list(JOINT)
+    return np.concatenate(columns), [names[i] for i in chosen] + list(JOINT)
 
 
 def _pairs(shards: list[Path], problem: Problem) -> tuple[torch.Tensor, torch.Tensor]:

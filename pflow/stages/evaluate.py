@@ -64,11 +64,13 @@ def evaluate(
             for name, value in read_json(method_calibration, "numbers")["numbers"].items()
         }
     if reference is not None:
-        known = read_datatree(reference)
-        if known.attrs["kind"] != "gaussian" or isinstance(settings.prior, GaussianPriorSettings):
-            metrics |= _against(known, settings, tree, flow, prior)
+        reference_tree = read_datatree(reference)
+        if reference_tree.attrs["kind"] != "gaussian" or isinstance(
+            settings.prior, GaussianPriorSettings
+        ):
+            metrics |= _against(reference_tree, settings, tree, flow, prior)
     if tree["posterior"]["x"].ndim == IMAGE_AXES and "constant_data" in tree:
-        metrics |= _image(tree, known if reference is not None else None)
+        metrics |= _image(tree, reference_tree if reference is not None else None)
     unknowns = math.prod(tree["posterior"]["x"].shape[2:])
     rules = dataclasses.asdict(settings.evaluate.verdict)
     judgement = judge(
@@ -122,9 +124,9 @@ def _evaluations_until(history: Path) -> dict[str, int]:
         limit: columns["evaluations"][columns["kl_reverse_nats"] <= limit] for limit in REACHED
     }
     return {
-        f"evaluations_until_{limit:g}_nats": int(found[0])
-        for limit, found in first.items()
-        if len(found)
+        f"evaluations_until_{limit:g}_nats": int(reached[0])
+        for limit, reached in first.items()
+        if len(reached)
     }
 
 
@@ -145,26 +147,26 @@ def _of_the_pretrained_flow(
     return metrics | here | {name: calibration[name] for name in FROM_CALIBRATION}
 
 
-def _image(tree: Any, known: Any) -> dict[str, float]:
+def _image(tree: Any, reference_tree: Any) -> dict[str, float]:
     """Against the true image, beside other estimates of it. Coverage is over pixels here."""
     truth, observed = tree["constant_data"]["x_true"].values, tree["observed_data"]
     seen = observed["summary" if "summary" in observed else "y"].values
     others = {"data": seen} if seen.shape == truth.shape else {}
-    if known is not None and "estimates" in known:
+    if reference_tree is not None and "estimates" in reference_tree:
         others |= {
-            name: known["estimates"][f"x_{name}"].values
+            name: reference_tree["estimates"][f"x_{name}"].values
             for name in ("gaussian", "wiener")
-            if f"x_{name}" in known["estimates"]
+            if f"x_{name}" in reference_tree["estimates"]
         }
     return finite(against_truth(tree["posterior"]["x"].values[0], truth, others))
 
 
 def _against(
-    known: Any, settings: EvaluateJobSettings, tree: Any, flow: Path, prior: Path | None
+    reference_tree: Any, settings: EvaluateJobSettings, tree: Any, flow: Path, prior: Path | None
 ) -> dict[str, float]:
     y = torch.from_numpy(tree["observed_data"]["y"].values)[None]
     problem = with_prior(problem_from(settings.problem), settings.prior, prior, y)
-    x, truth = tree["posterior"]["x"].values[0], known["posterior"]["x"].values
+    x, truth = tree["posterior"]["x"].values[0], reference_tree["posterior"]["x"].values
     truth = truth.reshape(-1, *truth.shape[2:])
     apart = slice(
         None, None, max(1, len(truth) // len(x))
@@ -172,14 +174,16 @@ def _against(
     truth = truth[apart]
     network, _ = load_flow(flow, torch.device("cpu"))
     more: dict[str, Any] = {}
-    if "log_evidence" in known.attrs:
+    if "log_evidence" in reference_tree.attrs:
         exact = problem.exact_posterior(y, fidelity="high")
-        evidence = float(known.attrs["log_evidence"])
+        assert exact is not None, "the reference was drawn from it"
+        evidence = float(reference_tree.attrs["log_evidence"])
+        log_posterior = reference_tree["sample_stats"]["lp"].values
         more = {
             "mean": exact.mean.numpy(),
             "std": exact.std.numpy(),
             "log_posterior": tree["sample_stats"]["lp"].values[0].astype("f8") - evidence,
-            "log_posterior_of_truth": known["sample_stats"]["lp"].values.reshape(-1)[apart],
+            "log_posterior_of_truth": log_posterior.reshape(-1)[apart],
             "log_evidence_exact": evidence,
         }
     parts = torch.from_numpy(truth).split(max(1, ELEMENTS // truth[0].size))

@@ -65,7 +65,7 @@ def finetune(
     y = read_observation(observation, problem).to(device)
     architecture = architecture_of(settings.flow, problem.model_shape, problem.summary_shape)
     resumed = CheckpointFolder(checkpoint.parent)
-    starts_pretrained = settings.method.start == "pretrained" and pretrained is not None
+    start = pretrained if settings.method.start == "pretrained" else None
     with torch.random.fork_rng(
         devices=[]
     ):  # the initial weights do not depend on the random numbers of the prior
@@ -76,7 +76,7 @@ def finetune(
         prior,
         y,
         architecture,
-        load_flow(pretrained, device, architecture)[0] if starts_pretrained else None,
+        load_flow(start, device, architecture)[0] if start is not None else None,
         operator_facts,
         choice_file=resumed.choice,
         evaluations=resumed.evaluations,
@@ -166,7 +166,7 @@ def _summary(result: FinetuneResult) -> list[str]:
     if result.predicted_seconds is not None:
         took += f" (predicted: {result.predicted_seconds:.3g} s)"
     reused = ""
-    if result.reused_points:
+    if result.reused_points and isinstance(result.method, ScoreReplaySettings):
         reused = f" and {ledger.cost(result.reused_points)} reused of `{result.method.reuse}`"
     return [note for note in notes if note] + [
         f"{ledger.evaluations} evaluations{reused} in {took}{divergence} ({state.stop_reason})"

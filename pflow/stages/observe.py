@@ -59,11 +59,11 @@ def measured(wanted: ObservationSettings, problem: Problem) -> np.ndarray:
     """
     assert wanted.file is not None, "measured data lie in a file"
     path = Path(wanted.file)
-    name, found = header(path, wanted.variable, "variable")
+    name, stored = header(path, wanted.variable, "variable")
     one = tuple(problem.data_shape)
-    if found.shape not in (one, (1, *one)):  # a batch of one, as a simulation writes it
+    if stored.shape not in (one, (1, *one)):  # a batch of one, as a simulation writes it
         raise PflowError(
-            f"{path}: `{name or wanted.variable}` has the shape {found.shape}, and one observation"
+            f"{path}: `{name or wanted.variable}` has the shape {stored.shape}, and one observation"
             f" has {one}: bring it to that shape; several observations need a file each"
         )
     y = read_whole(path, name).reshape(one)

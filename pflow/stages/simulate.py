@@ -12,6 +12,7 @@ import torch
 from pflow.config.jobs import SimulateJobSettings
 from pflow.data.user_pairs import cut_shard
 from pflow.execution.seeds import generator_for
+from pflow.problems.base import Fidelity
 from pflow.stages.io.inputs import problem_from
 from pflow.storage.store import write_arrays
 
@@ -30,12 +31,11 @@ def simulate(
 
     select_device("cpu", threads)
     problem = problem_from(settings.problem)
-    fidelity = "high" if settings.split == "high_fidelity" else "low"
+    fidelity: Fidelity = "high" if settings.split == "high_fidelity" else "low"
     if settings.source is None:
         generator = generator_for(settings.seed, "pairs", settings.split, settings.shard)
-        x, y = problem.for_split("test" if fidelity == "high" else settings.split).simulate(
-            settings.pairs, generator, fidelity=fidelity
-        )
+        models_of = "test" if settings.split == "high_fidelity" else settings.split
+        x, y = problem.for_split(models_of).simulate(settings.pairs, generator, fidelity=fidelity)
     else:
         cut = cut_shard(
             settings.source, settings.split, settings.shard, problem.model_shape, problem.data_shape

@@ -114,10 +114,10 @@ def _dims(variable: str, ndim: int) -> list[str]:
 def _coordinates(
     variables: Mapping[str, np.ndarray], skip: int, names: Sequence[str] | None
 ) -> dict[str, np.ndarray]:
-    found = {}
+    coordinates = {}
     for variable, values in variables.items():
         shape = values.shape[skip:]
         for dim, size in zip(_dims(variable, len(shape)), shape, strict=True):
             label_it = names is not None and dim == "x_dim" and len(names) == size
-            found[dim] = np.asarray(names, dtype=object) if label_it else np.arange(size)
-    return found
+            coordinates[dim] = np.asarray(names, dtype=object) if label_it else np.arange(size)
+    return coordinates

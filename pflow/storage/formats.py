@@ -87,15 +87,15 @@ def header(path: Path, name: str, where: str) -> tuple[str, Header]:
     Raises:
         PflowError: there is no such array, or it does not hold numbers.
     """
-    found = headers(path)
-    if name not in found and len(found) == 1:
-        name = next(iter(found))
-    if name not in found:
+    arrays = headers(path)
+    if name not in arrays and len(arrays) == 1:
+        name = next(iter(arrays))
+    if name not in arrays:
         raise PflowError(
-            f"{path} has no array `{name}`; it has {', '.join(sorted(found)) or 'none'}: set"
+            f"{path} has no array `{name}`; it has {', '.join(sorted(arrays)) or 'none'}: set"
             f" {where}"
         )
-    kind = found[name].kind
+    kind = arrays[name].kind
     if kind == "c":
         raise PflowError(
             f"{path}: `{name}` is complex, and flows see real numbers: store real and imaginary"
@@ -106,7 +106,7 @@ def header(path: Path, name: str, where: str) -> tuple[str, Header]:
             f"{path}: `{name}` must hold numbers (its NumPy kind is {kind!r}): save it as a float"
             " array"
         )
-    return name, found[name]
+    return name, arrays[name]
 
 
 @contextmanager
@@ -206,17 +206,17 @@ def _numpy_headers(path: Path) -> dict[str, Header]:
     if path.suffix.lower() == ".npy":
         with path.open("rb") as stream:
             return {"": of(stream, path.stat().st_size)}
-    found = {}
+    by_name = {}
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
-            with archive.open(member) as stream:
-                found[member.filename.removesuffix(".npy")] = of(stream, member.file_size)
-    return found
+            with archive.open(member) as content:
+                by_name[member.filename.removesuffix(".npy")] = of(content, member.file_size)
+    return by_name
 
 
 def _zarr_headers(path: Path) -> dict[str, Header]:
     """From the metadata files, of format 2 and 3."""
-    found = {}
+    by_name = {}
     for file in sorted([*path.rglob("zarr.json"), *path.rglob(".zarray")]):
         about = json.loads(file.read_text(encoding="utf-8"))
         if file.name == ".zarray" or about.get("node_type") == "array":
@@ -228,10 +228,10 @@ def _zarr_headers(path: Path) -> dict[str, Header]:
                 if isinstance(about["data_type"], str)
                 else "other"
             )
-            found["" if name == "." else name] = Header(tuple(about["shape"]), _kind_of(kind))
-    if not found:
+            by_name["" if name == "." else name] = Header(tuple(about["shape"]), _kind_of(kind))
+    if not by_name:
         raise ValueError("no Zarr array in it")
-    return found
+    return by_name
 
 
 def _kind_of(dtype: str) -> str:
@@ -245,16 +245,16 @@ def _kind_of(dtype: str) -> str:
 def _hdf5_headers(path: Path) -> dict[str, Header]:
     if _is_old_netcdf(path):
         return _old_netcdf_headers(path)
-    found: dict[str, Header] = {}
+    by_name: dict[str, Header] = {}
     h5py = _needs("h5py", path)
 
     def visit(name: str, node: Any) -> None:
         if isinstance(node, h5py.Dataset) and node.dtype.kind in "fiubc" and not node.is_scale:
-            found[name] = Header(node.shape, node.dtype.kind)
+            by_name[name] = Header(node.shape, node.dtype.kind)
 
     with h5py.File(path, "r") as file:
         file.visititems(visit)
-    return found
+    return by_name
 
 
 def _is_old_netcdf(path: Path) -> bool:

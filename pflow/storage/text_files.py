@@ -74,7 +74,7 @@ def read_csv(path: str | Path, *needed: str) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _require(found: Container[str], needed: tuple[str, ...]) -> None:
+def _require(names: Container[str], needed: tuple[str, ...]) -> None:
     for name in needed:
-        if name not in found:
+        if name not in names:
             raise ValueError(f"it has no `{name}`")

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import subprocess
-import sys
 import typing
 
 import pytest
@@ -19,6 +17,7 @@ from pflow.config.schema import schema
 from pflow.errors import PflowError
 from pflow.problems import PROBLEMS
 from pflow.stages.io.inputs import problem_from
+from tests.support.imported import imported_by
 
 OTHER_SIZES = {
     "gaussian": {"side": 3},
@@ -105,13 +104,11 @@ def test_the_schema_has_descriptions_bounds_and_defaults():
 
 
 def test_no_problem_is_imported_to_read_its_settings():
-    code = (
-        "import sys; from pflow.config.problems import problem_settings;"
-        " problem_settings('gaussian').model_shape;"
-        " print([m for m in sys.modules if m.startswith(('torch', 'pflow.problems'))])"
+    names = imported_by(
+        "from pflow.config.problems import problem_settings\n"
+        "problem_settings('gaussian').model_shape"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert not [name for name in names if name.startswith(("torch", "pflow.problems"))]
 
 
 @pytest.mark.parametrize(

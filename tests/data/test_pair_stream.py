@@ -65,12 +65,12 @@ def test_no_more_is_held_than_the_setting_allows(shards, monkeypatch):
     largest, limit = [], 2**20
     read = PairStream._read
 
-    def watched(self, blocks):
+    def counted_read(self, blocks):
         x, y = read(self, blocks)
         largest.append(x.nbytes + y.nbytes)
         return x, y
 
-    monkeypatch.setattr(PairStream, "_read", watched)
+    monkeypatch.setattr(PairStream, "_read", counted_read)
     stream = PairStream(shards, memory_mb=1)
     numbers(stream.batches(seed=0, batch=256))
     assert stream.resident is None and max(largest) <= limit / 2  # this window and the next one

@@ -78,16 +78,16 @@ def test_the_exact_posterior_passes_at_the_nominal_rate():
     """200 repetitions at the 5 % level, each p-value between the 0.1 and 99.9 % points of
     Binomial(200, 0.05).
     """
-    found = [posteriors().numbers(seed) for seed in range(REPETITIONS)]
+    numbers_of_seeds = [posteriors().numbers(seed) for seed in range(REPETITIONS)]
     low, high = binom.ppf([0.001, 0.999], REPETITIONS, 0.05)
-    tarp = sum(numbers["tarp_p_value"] < 0.05 for numbers in found)
-    ranks = sum(numbers["sbc_p_value"] < 0.05 for numbers in found)
+    tarp = sum(numbers["tarp_p_value"] < 0.05 for numbers in numbers_of_seeds)
+    ranks = sum(numbers["sbc_p_value"] < 0.05 for numbers in numbers_of_seeds)
     assert low <= tarp <= high, tarp
     assert ranks <= high, (
         ranks
     )  # Bonferroni over five dependent quantities: at most the nominal rate
     for percent in (50, 90, 95):
-        rates = [numbers[f"coverage_{percent}"] for numbers in found]
+        rates = [numbers[f"coverage_{percent}"] for numbers in numbers_of_seeds]
         assert np.mean(rates) == pytest.approx(
             percent / 100, abs=4 * np.std(rates) / np.sqrt(REPETITIONS)
         )
@@ -103,7 +103,7 @@ def test_the_exact_posterior_passes_at_the_nominal_rate():
     ids=str,
 )
 def test_each_miscalibration_is_found(wrong, least_found, coverage):
-    found = [posteriors().numbers(seed, **wrong) for seed in range(20)]
-    assert sum(numbers["sbc_p_value"] < 0.05 for numbers in found) >= least_found
+    numbers_of_seeds = [posteriors().numbers(seed, **wrong) for seed in range(20)]
+    assert sum(numbers["sbc_p_value"] < 0.05 for numbers in numbers_of_seeds) >= least_found
     low, high = coverage
-    assert low <= np.mean([numbers["coverage_90"] for numbers in found]) <= high
+    assert low <= np.mean([numbers["coverage_90"] for numbers in numbers_of_seeds]) <= high

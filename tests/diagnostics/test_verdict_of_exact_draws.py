@@ -72,7 +72,7 @@ def test_exact_draws_are_never_condemned(name: str, seed: int, noise: float):
 
 def test_a_small_chi_square_is_still_told():
     """Sixty-four noise-free data: most improbable under the noise that is assumed."""
-    told = judged("gaussian", 0, 0.0, fine_tuned=True, with_reference=True)
-    assert any("fit better than the assumed noise allows" in reason for reason in told.reasons)
+    judgement = judged("gaussian", 0, 0.0, fine_tuned=True, with_reference=True)
+    assert any("fit better than the assumed noise allows" in reason for reason in judgement.reasons)
     alone = judged("gaussian", 0, 0.0, fine_tuned=True, with_reference=False)
     assert alone.verdict == WITH_CARE

@@ -45,16 +45,16 @@ def test_exact_posteriors_explain_their_data_as_predicted():
     are valid.
     """
     problem = Gaussian(side=3)
-    found = []
+    metrics = []
     for seed in range(300):
         generator = torch.Generator().manual_seed(seed)
         _, y = problem.simulate(1, generator, "high", torch.float64)
         x = problem.exact_posterior(y).sample(500, generator)
         residual = (y - problem.high_fidelity(x)) / problem.noise_std
-        found.append(predictive_chi_square(residual.square().mean(1), 9))
-    values = np.array([f["predictive_chi_square"] for f in found])
-    p_values = np.array([f["predictive_p_value"] for f in found])
-    spread = found[0]["predictive_chi_square_spread"]
+        metrics.append(predictive_chi_square(residual.square().mean(1), 9))
+    values = np.array([f["predictive_chi_square"] for f in metrics])
+    p_values = np.array([f["predictive_p_value"] for f in metrics])
+    spread = metrics[0]["predictive_chi_square_spread"]
     assert spread == pytest.approx(math.sqrt(2 / 9))
     assert abs(values.mean() - 1) < 4 * spread / math.sqrt(300) and values.std() < spread
     assert (p_values < 0.1).mean() <= 0.1 and p_values.min() > 0.001
@@ -122,13 +122,13 @@ def test_what_is_not_finite_is_absent_and_counted():
     log_q = -0.5 * (x**2).sum(1)
     log_weight = np.zeros(500)
     log_weight[:5], log_weight[5:10], x[10:12] = -np.inf, np.nan, np.nan
-    found = without_reference(x, log_q, log_weight, np.ones(500), 2, score_error=[1.0, np.nan])
-    json.dumps(found, allow_nan=False)
-    assert found["zero_weight_fraction"] == pytest.approx(12 / 500)
+    metrics = without_reference(x, log_q, log_weight, np.ones(500), 2, score_error=[1.0, np.nan])
+    json.dumps(metrics, allow_nan=False)
+    assert metrics["zero_weight_fraction"] == pytest.approx(12 / 500)
     assert (
-        "elbo_nats" not in found
-        and "score_error" not in found
-        and found["ess_fraction"] == pytest.approx(488 / 500)
+        "elbo_nats" not in metrics
+        and "score_error" not in metrics
+        and metrics["ess_fraction"] == pytest.approx(488 / 500)
     )
     nothing = without_reference(x, log_q, np.full(500, -np.inf), np.full(500, np.nan), 2)
     assert nothing == {"zero_weight_fraction": 1.0}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import matplotlib
@@ -21,6 +19,7 @@ from pflow.figures.palette import (
     method_line_style,
 )
 from pflow.figures.style import SETTINGS, new_figure, save, style
+from tests.support.imported import imported_by
 
 DEFAULTS = ["amortized", "preconditioned", "scratch", "seed_paper", "seed_paper_scratch"]
 
@@ -107,16 +106,8 @@ def test_settings_do_not_leak():
 
 
 def test_no_pyplot_and_nothing_of_ours_is_imported():
-    code = (
-        "import sys, pflow.figures.posterior, pflow.figures.curves, pflow.figures.marginals,"
-        " pflow.figures.style;print('matplotlib.pyplot' in sys.modules, [m for m in sys.modules if"
-        " m.startswith('pflow.') and not m.startswith('pflow.figures')])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=Path(__file__).parents[2],
-    )
-    assert done.stdout.strip() == "False []"
+    rooms = ("posterior", "curves", "marginals", "style")
+    names = imported_by(f"import {', '.join(f'pflow.figures.{room}' for room in rooms)}")
+    assert "matplotlib.pyplot" not in names
+    ours = [name for name in names if name.startswith("pflow.")]
+    assert all(name.startswith("pflow.figures") for name in ours), ours

@@ -51,12 +51,12 @@ def test_path_gradients_are_taken_where_they_are_faster_and_can_be_paid(
     evaluations, operator, step, expected
 ):
     auto = dataclasses.replace(AUTO, evaluations=evaluations)
-    told = []
-    method = resolve(auto, measured(operator), lambda: step, say=told.append)
+    messages = []
+    method = resolve(auto, measured(operator), lambda: step, say=messages.append)
     assert isinstance(method, expected) and method.evaluations == evaluations
     learning = evaluations * (operator + 0.05) + min(3000, 6 * evaluations) * step
     with_paths = 50 * evaluations * (operator + step / 64)
-    assert told == [
+    assert messages == [
         f"objective auto takes {expected.tag_value}: about {learning:.3g} s with surrogate,"
         f" {with_paths:.3g} s until path gradients are as accurate (F takes {operator:.2g} s)"
     ]
@@ -104,11 +104,11 @@ def test_without_a_gradient_values_have_to_do(parameters, expected):
     ],
 )
 def test_a_slow_low_fidelity_takes_no_part(low, high, pays):
-    told = []
+    messages = []
     operator = measured(high) | {"low_fidelity_seconds_per_gradient": low}
-    method = resolve(AUTO, operator, lambda: 0.01, say=told.append)
+    method = resolve(AUTO, operator, lambda: 0.01, say=messages.append)
     assert isinstance(method, SurrogateSettings) and method.low_fidelity == pays
-    assert any("low-fidelity F takes" in line for line in told) != pays
+    assert any("low-fidelity F takes" in line for line in messages) != pays
 
 
 def test_a_broken_file_is_written_again(tmp_path):

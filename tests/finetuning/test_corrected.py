@@ -26,16 +26,9 @@ from pflow.flows.latent import LatentGaussian
 from pflow.stages.finetune import finetune
 from pflow.stages.io.weights import load_flow
 from pflow.storage.store import write_arrays
+from tests.support.record import RECORD
 
 SHARED = {"flow": "coupling", "start": "random"}
-RECORD = {
-    "stage": "finetune",
-    "settings_hash": "s",
-    "code_version": "v",
-    "code_fingerprint": "c",
-    "inputs": {},
-    "input_hashes": {},
-}
 
 
 @pytest.fixture

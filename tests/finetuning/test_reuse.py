@@ -23,18 +23,11 @@ from pflow.errors import PflowError
 from pflow.stages.finetune import finetune
 from pflow.storage.evaluations import finished_run
 from pflow.storage.store import write_arrays
+from tests.support.record import RECORD
 
 SHARED = {"flow": "coupling", "start": "random"}
 FIRST = ReverseKLSettings(**SHARED, evaluations=48, batch=16)
 SECOND = ScoreReplaySettings(**SHARED, evaluations=16, draw=16, inner=30, reuse="first")
-RECORD = {
-    "stage": "finetune",
-    "settings_hash": "s",
-    "code_version": "v",
-    "code_fingerprint": "c",
-    "inputs": {},
-    "input_hashes": {},
-}
 
 
 @pytest.fixture

@@ -47,11 +47,11 @@ class Bounded(Gaussian):
 
     def __init__(self) -> None:
         super().__init__(side=2)
-        inner = self.high_fidelity
+        original = self.high_fidelity
         self.high_fidelity = TorchOperator(
-            inner.forward,
-            inner.model_shape,
-            inner.data_shape,
+            original.forward,
+            original.model_shape,
+            original.data_shape,
             linear=True,
             valid=lambda x: x.abs().flatten(1).amax(1) < 8,
         )
@@ -80,9 +80,9 @@ def start(method: MethodSettings, far: float) -> tuple[Start, Tensor]:
     problem = Bounded()
     y, pretrained = observation(problem), amortised(problem, far)
     given = (problem, problem, y, ARCHITECTURE, pretrained, None, None)
-    found = load_start(job(method), *given, say=lambda message: None)
+    loaded = load_start(job(method), *given, say=lambda message: None)
     random = torch.Generator().manual_seed(5)
-    return found, found.flow.sample(problem.summary(y), 500, random).detach()
+    return loaded, loaded.flow.sample(problem.summary(y), 500, random).detach()
 
 
 @pytest.mark.parametrize("name", METHODS)

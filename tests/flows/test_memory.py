@@ -109,7 +109,7 @@ def bytes_of_a_sample(case: str, memory: str, depth: int, direction: str) -> flo
     def peak(batch: int) -> int:
         flow = flow_of(case, memory, depth, size=16, hidden=16)
         x, y = images(batch, 16), images(1, 16, seed=3)
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
             if direction == "forward":
                 flow.log_prob(x, y).sum().backward()
             else:
@@ -117,7 +117,7 @@ def bytes_of_a_sample(case: str, memory: str, depth: int, direction: str) -> flo
                 (sample.square().flatten(1).sum(1) + log_q).sum().backward()
         events = [
             event
-            for event in watched.profiler.kineto_results.events()
+            for event in profiled.profiler.kineto_results.events()
             if event.name() == "[memory]"
         ]
         return max(

@@ -31,7 +31,7 @@ def test_chains_agree_with_the_exact_posterior(problem):
     generator = torch.Generator().manual_seed(0)
     _, y = problem.simulate(1, generator, "high", torch.float64)
     target = Target(problem, y)
-    told: list[tuple[int, int]] = []
+    progress: list[tuple[int, int]] = []
     start = problem.sample_prior(50, generator, torch.float64).numpy()
     chains = run_nuts(
         target,
@@ -40,10 +40,10 @@ def test_chains_agree_with_the_exact_posterior(problem):
         chains=4,
         seed=1,
         start=start,
-        tell=lambda *steps: told.append(steps),
+        tell=lambda *steps: progress.append(steps),
     )
-    assert [steps for steps, _ in told] == list(range(1, 3201)) and {
-        total for _, total in told
+    assert [steps for steps, _ in progress] == list(range(1, 3201)) and {
+        total for _, total in progress
     } == {3200}
     exact = problem.exact_posterior(y)
     found = convergence(chains)
@@ -70,17 +70,17 @@ class Fragile(Gaussian):
 
     def __init__(self, failure: str, limit: float) -> None:
         super().__init__(side=2)
-        inner = self.high_fidelity
+        original = self.high_fidelity
 
         class Breaks(Operator):
             def forward(self, x: torch.Tensor) -> torch.Tensor:
                 if float(x.detach().norm()) <= limit:
-                    return inner(x)
+                    return original(x)
                 if failure == "exception":
                     raise RuntimeError("no convergence")
-                return inner(x) * {"nan": math.nan, "infinity": math.inf}[failure]
+                return original(x) * {"nan": math.nan, "infinity": math.inf}[failure]
 
-        self.high_fidelity = Breaks(inner.model_shape, inner.data_shape)
+        self.high_fidelity = Breaks(original.model_shape, original.data_shape)
 
 
 def chains_of(problem: Gaussian) -> Chains:
@@ -154,14 +154,14 @@ def short_chains(processes: int, kept: KeptPoints | None = None, calls: list | N
     problem = Gaussian(side=2)
     y = problem.simulate(1, torch.Generator().manual_seed(0), "high", torch.float64)[1]
     if calls is not None:
-        inner = problem.high_fidelity
+        original = problem.high_fidelity
 
         class Counted(Operator):
             def forward(self, x: torch.Tensor) -> torch.Tensor:
                 calls.append(x)
-                return inner(x)
+                return original(x)
 
-        problem.high_fidelity = Counted(inner.model_shape, inner.data_shape)
+        problem.high_fidelity = Counted(original.model_shape, original.data_shape)
     target = Target(problem, y)
     chains = run_nuts(
         target,

@@ -13,16 +13,16 @@ def test_density_and_score_against_finite_differences_and_the_exact_posterior():
     y = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
     target = Target(problem, y)
     x = problem.sample_prior(5, generator, torch.float64)
-    found = target.evaluate(x)
+    evaluated = target.evaluate(x)
     exact = problem.exact_posterior(y)
     torch.testing.assert_close(
-        found.log_density, exact.log_density(x) + exact.log_evidence, rtol=1e-8, atol=1e-8
+        evaluated.log_density, exact.log_density(x) + exact.log_evidence, rtol=1e-8, atol=1e-8
     )
     for i in range(2):
         step = torch.zeros(2, dtype=torch.float64)
         step[i] = 1e-5
         slope = (target.predict(x + step)[1] - target.predict(x - step)[1]) / 2e-5
-        torch.testing.assert_close(found.score[:, i], slope, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(evaluated.score[:, i], slope, rtol=1e-6, atol=1e-6)
     assert target.ledger.evaluations == 5
     assert target.ledger.forwards == 20
 
@@ -56,8 +56,8 @@ def test_the_operator_gets_points_where_and_as_it_wants_them():
         build_problem("rosenbrock").sample_prior(8, torch.Generator().manual_seed(0)),
     )
     elsewhere, here = Target(Elsewhere(), y), Target(build_problem("rosenbrock"), y)
-    found, expected = elsewhere.evaluate(x), here.evaluate(x)
-    assert found.score.dtype == found.log_likelihood.dtype == torch.float32
-    torch.testing.assert_close(found.score, expected.score, rtol=1e-4, atol=1e-3)
+    evaluated, expected = elsewhere.evaluate(x), here.evaluate(x)
+    assert evaluated.score.dtype == evaluated.log_likelihood.dtype == torch.float32
+    torch.testing.assert_close(evaluated.score, expected.score, rtol=1e-4, atol=1e-3)
     torch.testing.assert_close(elsewhere.predict(x)[1], expected.log_density, rtol=1e-4, atol=1e-3)
     assert elsewhere.problem.high_fidelity.calls == 2  # one for each batch

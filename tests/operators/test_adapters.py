@@ -23,13 +23,7 @@ from pflow.operators.adapters import (
     TorchOperator,
 )
 from pflow.problems import Gaussian, PriorProblem
-
-
-def draws(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(
-        *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-    ).to(dtype)
-
+from tests.support.draws import draws
 
 MATRIX = draws(5, 6)
 COMPLEX = torch.complex(draws(3, 6, seed=1), draws(3, 6, seed=2))

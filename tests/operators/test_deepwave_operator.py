@@ -8,12 +8,9 @@ import torch
 from pflow.errors import PflowError
 from pflow.operators import check_operator
 from pflow.operators.adapters import ComposedOperator, DeepwaveOperator
+from tests.support.draws import draws
 
 deepwave = pytest.importorskip("deepwave")
-
-
-def draws(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 @pytest.fixture

@@ -15,13 +15,8 @@ from pflow.operators import (
     dense_matrix,
     unit_spectral_norm,
 )
+from tests.support.draws import draws
 from tests.support.type_checks import unchecked
-
-
-def draws(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(
-        *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-    ).to(dtype)
 
 
 class Square(Operator):

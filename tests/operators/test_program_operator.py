@@ -16,10 +16,6 @@ from pflow.errors import PflowError
 from pflow.operators.adapters import ProgramOperator
 
 
-def draws(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
 @pytest.fixture
 def program(tmp_path):
     def write(code: str, arguments: str = "{x} {y}", **settings):
@@ -33,6 +29,7 @@ def program(tmp_path):
 
 CUBE = """
 import numpy
+from tests.support.draws import draws
 model, *rest = sys.argv[1:]
 x = numpy.load(model)
 if len(rest) == 1:

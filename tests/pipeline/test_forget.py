@@ -57,9 +57,9 @@ def test_without_yes_nothing_is_deleted_and_the_cost_is_said(layout, capsys):
     before = files(layout.results)
     assert main(["forget", "tiny"]) == 1
     assert files(layout.results) == before
-    told = capsys.readouterr().out
-    assert "5 trainings (140 s) and 384 evaluations" in told and "--yes" in told
-    assert str(layout.experiment("tiny").operator) in told
+    printed = capsys.readouterr().out
+    assert "5 trainings (140 s) and 384 evaluations" in printed and "--yes" in printed
+    assert str(layout.experiment("tiny").operator) in printed
 
 
 def test_an_experiment_is_forgotten_with_its_evaluations(layout):

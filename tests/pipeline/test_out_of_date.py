@@ -59,36 +59,36 @@ def out_of_date(change: Callable[[dict], object] = lambda e: None) -> Comparison
 
 
 def test_nothing_is_out_of_date_after_it_was_made():
-    found = out_of_date()
-    assert found.reasons == {} and found.unrecorded == set() and len(found.right) == 34
-    assert found.summary() == ""
+    states = out_of_date()
+    assert states.reasons == {} and states.unrecorded == set() and len(states.right) == 34
+    assert states.summary() == ""
 
 
 def test_another_noise_makes_all_jobs_that_carry_it_out_of_date():
-    found = out_of_date(lambda e: e["problem"].update(noise_std=0.8))
+    states = out_of_date(lambda e: e["problem"].update(noise_std=0.8))
     flows = {str(RESULTS / f"pretrained/{flow}/flow.safetensors") for flow in ("coupling", "chint")}
-    assert found.right == flows  # their settings are those of the flow; the pairs reach them
-    assert "settings differ: problem.noise_std 0.4 -> 0.8: " in found.summary()
+    assert states.right == flows  # their settings are those of the flow; the pairs reach them
+    assert "settings differ: problem.noise_std 0.4 -> 0.8: " in states.summary()
 
 
 def test_a_setting_of_one_method_concerns_its_own_job():
-    found = out_of_date(lambda e: e["finetune"]["preconditioned"].update(evaluations=64))
+    states = out_of_date(lambda e: e["finetune"]["preconditioned"].update(evaluations=64))
     tuned = {str(RESULTS / f"posteriors/{y}/preconditioned/seed-0") for y in ("y1", "y2")}
-    assert found.reasons.keys() == {f"{run}/flow.safetensors" for run in tuned} | {
+    assert states.reasons.keys() == {f"{run}/flow.safetensors" for run in tuned} | {
         "results/report.html"
     }
 
 
 def test_a_new_observation_is_a_new_input_of_the_calibrations():
-    found = out_of_date(lambda e: e["observations"].update(y3={"x_true": [1, 1]}))
+    states = out_of_date(lambda e: e["observations"].update(y3={"x_true": [1, 1]}))
     new = "it was made without results/tiny/observations/y3.zarr/zarr.json"
     for flow in ("coupling", "chint"):
-        assert found.reasons[str(RESULTS / f"pretrained/{flow}/calibration.json")] == new
+        assert states.reasons[str(RESULTS / f"pretrained/{flow}/calibration.json")] == new
 
 
 def test_an_observation_less_is_an_input_less():
-    found = out_of_date(lambda e: e["observations"].pop("y1"))
-    reason = found.reasons[str(RESULTS / "pretrained/chint/calibration.json")]
+    states = out_of_date(lambda e: e["observations"].pop("y1"))
+    reason = states.reasons[str(RESULTS / "pretrained/chint/calibration.json")]
     assert reason == "it was made with ../../observations/y1.zarr/zarr.json"
 
 
@@ -186,9 +186,9 @@ def test_deleted_pairs_count_only_if_other_pairs_would_be_made():
 
 def test_a_result_without_an_origin_is_neither_right_nor_out_of_date():
     origin_file(RUN / "metrics.json").unlink()
-    found = out_of_date()
-    assert found.reasons == {} and found.unrecorded == {str(RUN / "metrics.json")}
-    assert found.summary().startswith("1 results of an earlier version of pflow do not say")
+    states = out_of_date()
+    assert states.reasons == {} and states.unrecorded == {str(RUN / "metrics.json")}
+    assert states.summary().startswith("1 results of an earlier version of pflow do not say")
     origin_file(RUN / "metrics.json").write_text("{")
     assert out_of_date().unrecorded == {str(RUN / "metrics.json")}
 

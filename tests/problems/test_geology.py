@@ -22,27 +22,27 @@ def images(family: str, n: int = 300, size: int = 64, seed: int = 0) -> torch.Te
     ("family", "dip", "correlation"), [("shallow", 6, 0.97), ("deep", 12, 0.92)]
 )
 def test_dips_and_continuity_are_those_of_the_family(family, dip, correlation):
-    found = images(family).numpy()
-    assert mean_absolute_dip(found) == pytest.approx(dip, abs=1.2)
-    assert trace_correlation(found) == pytest.approx(correlation, abs=0.012)
+    drawn = images(family).numpy()
+    assert mean_absolute_dip(drawn) == pytest.approx(dip, abs=1.2)
+    assert trace_correlation(drawn) == pytest.approx(correlation, abs=0.012)
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (24, 96), (128, 64)])
 def test_any_size_is_finite_and_standardised(shape):
-    found = seismic_images(6, *shape, "deep", torch.Generator().manual_seed(1))
-    assert found.shape == (6, *shape)
-    assert torch.isfinite(found).all()
-    torch.testing.assert_close(found.mean((1, 2)), torch.zeros(6), atol=1e-4, rtol=0)
-    torch.testing.assert_close(found.std((1, 2), correction=0), torch.ones(6), atol=1e-3, rtol=0)
+    drawn = seismic_images(6, *shape, "deep", torch.Generator().manual_seed(1))
+    assert drawn.shape == (6, *shape)
+    assert torch.isfinite(drawn).all()
+    torch.testing.assert_close(drawn.mean((1, 2)), torch.zeros(6), atol=1e-4, rtol=0)
+    torch.testing.assert_close(drawn.std((1, 2), correction=0), torch.ones(6), atol=1e-3, rtol=0)
 
 
 def test_a_seed_makes_the_same_images_again_and_images_differ():
     torch.testing.assert_close(
         images("deep", 4, 32, seed=5), images("deep", 4, 32, seed=5), rtol=0, atol=0
     )
-    found = images("deep", 4, 32, seed=5)
-    assert (found[0] - found[1]).abs().mean() > 0.1
-    assert not torch.equal(found, images("deep", 4, 32, seed=6))
+    drawn = images("deep", 4, 32, seed=5)
+    assert (drawn[0] - drawn[1]).abs().mean() > 0.1
+    assert not torch.equal(drawn, images("deep", 4, 32, seed=6))
 
 
 def test_layers_are_flat_where_nothing_has_deformed_them(monkeypatch):
@@ -62,8 +62,8 @@ def test_layers_are_flat_where_nothing_has_deformed_them(monkeypatch):
         signal_to_noise=(80, 80),
     )
     monkeypatch.setitem(geology.FAMILIES, "flat", flat)
-    found = images("flat", 4, 32)
-    assert (found - found[..., :1]).abs().max() < 0.01
+    drawn = images("flat", 4, 32)
+    assert (drawn - drawn[..., :1]).abs().max() < 0.01
 
 
 def test_two_hundred_images_take_less_than_a_second_of_processor_time():

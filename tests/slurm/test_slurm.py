@@ -165,9 +165,9 @@ def test_the_whole_experiment_runs_in_few_jobs_and_trains_on_two_nodes(project, 
     assert len(submitted(text)) <= pipeline_jobs - 4, "small jobs are grouped"
     jobs = [describe(job) for job in submitted(text)]
     of_rule = {
-        found[1]: told
-        for told in jobs
-        if (found := re.search(r"Comment=rule_(\w+?)_wildcards", told))
+        match[1]: description
+        for description in jobs
+        if (match := re.search(r"Comment=rule_(\w+?)_wildcards", description))
     }
     training = of_rule["pretrain_flow"]
     assert (

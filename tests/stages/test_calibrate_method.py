@@ -20,8 +20,7 @@ from pflow.problems.gaussian import Gaussian
 from pflow.stages import calibrate_method
 from pflow.stages.observe import observe
 from tests.support.affine_flow import AffineFlow
-
-RECORD = {"settings_hash": "s", "code_version": "v"}
+from tests.support.record import RECORD
 
 
 def configuration(**calibrate) -> dict:

@@ -17,8 +17,7 @@ from pflow.stages.evaluate import _image
 from pflow.stages.reference import reference
 from pflow.storage.arviz_schema import draws_dataset, point_dataset
 from pflow.storage.store import read_datatree, write_arrays, write_datatree
-
-RECORD = {"settings_hash": "0", "code_version": "test"}
+from tests.support.record import RECORD
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +47,26 @@ def made(tmp_path_factory):
 
 def test_a_gaussian_reference_holds_draws_and_baselines(made):
     folder, _, truth, y = made
-    known = read_datatree(folder / "reference.zarr")
-    assert known.attrs["kind"] == "gaussian" and np.isfinite(known.attrs["log_evidence"])
-    assert known["posterior"]["x"].dims == ("chain", "draw", "x_channel", "x_row", "x_column")
-    estimates = {name: known["estimates"][name].values for name in ("x_gaussian", "x_wiener")}
+    reference_tree = read_datatree(folder / "reference.zarr")
+    assert reference_tree.attrs["kind"] == "gaussian" and np.isfinite(
+        reference_tree.attrs["log_evidence"]
+    )
+    assert reference_tree["posterior"]["x"].dims == (
+        "chain",
+        "draw",
+        "x_channel",
+        "x_row",
+        "x_column",
+    )
+    estimates = {
+        name: reference_tree["estimates"][name].values for name in ("x_gaussian", "x_wiener")
+    }
     snr = {name: signal_to_noise_db(values, truth) for name, values in estimates.items()}
     assert snr["x_gaussian"] > snr["x_wiener"] + 2 > signal_to_noise_db(y, truth) + 2
-    draws = known["posterior"]["x"].values[0]
+    draws = reference_tree["posterior"]["x"].values[0]
     z = (
         (draws.mean(0) - estimates["x_gaussian"])
-        / known["estimates"]["x_gaussian_std"].values
+        / reference_tree["estimates"]["x_gaussian_std"].values
         * np.sqrt(len(draws))
     )
     assert 0.8 < (z**2).mean() < 1.2
@@ -65,19 +74,19 @@ def test_a_gaussian_reference_holds_draws_and_baselines(made):
 
 def test_metrics_stand_beside_those_baselines(made, tmp_path):
     folder, _, truth, y = made
-    known = read_datatree(folder / "reference.zarr")
+    reference_tree = read_datatree(folder / "reference.zarr")
     groups = {
-        "posterior": draws_dataset({"x": known["posterior"]["x"].values[0]}),
+        "posterior": draws_dataset({"x": reference_tree["posterior"]["x"].values[0]}),
         "observed_data": point_dataset({"y": y}),
         "constant_data": point_dataset({"x_true": truth}),
     }
     write_datatree(tmp_path / "posterior.zarr", groups, {})
-    found = _image(read_datatree(tmp_path / "posterior.zarr"), known)
-    assert found["snr_mean_db"] == pytest.approx(found["snr_gaussian_db"], abs=0.5)
-    assert found["snr_wiener_db"] < found["snr_gaussian_db"] and found[
+    metrics = _image(read_datatree(tmp_path / "posterior.zarr"), reference_tree)
+    assert metrics["snr_mean_db"] == pytest.approx(metrics["snr_gaussian_db"], abs=0.5)
+    assert metrics["snr_wiener_db"] < metrics["snr_gaussian_db"] and metrics[
         "snr_data_db"
     ] == pytest.approx(signal_to_noise_db(y, truth))
-    assert 0.75 < found["coverage_90"] <= 1.0
+    assert 0.75 < metrics["coverage_90"] <= 1.0
     assert "snr_gaussian_db" not in _image(read_datatree(tmp_path / "posterior.zarr"), None)
 
 

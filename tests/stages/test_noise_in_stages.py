@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from xarray import DataTree
 
 from pflow.config.data import ObservationSettings
 from pflow.config.experiment import SampleSettings
@@ -19,7 +21,7 @@ from pflow.config.jobs import (
     SampleJobSettings,
     SimulateJobSettings,
 )
-from pflow.config.problems import problem_settings
+from pflow.config.problems import ProblemSettings, problem_settings
 from pflow.config.trust import EvaluateSettings
 from pflow.errors import PflowError
 from pflow.flows import build_flow
@@ -32,13 +34,13 @@ from pflow.stages import evaluate, observe, sample, simulate
 from pflow.storage.store import read_arrays, read_datatree
 from pflow.storage.text_files import read_json, write_csv, write_json
 from pflow.storage.weights import write_weights
+from tests.support.record import RECORD
 
 MASK = torch.tensor([True, True, False, True])
 COVARIANCE = torch.tensor(
     [[0.2, 0.1, 0.0, 0.0], [0.1, 0.2, 0.1, 0.0], [0.0, 0.1, 0.2, 0.1], [0.0, 0.0, 0.1, 0.2]],
     dtype=torch.float64,
 )
-RECORD = {"settings_hash": "none", "code_version": "none"}
 
 
 class Gappy(PriorProblem):
@@ -87,6 +89,27 @@ def folder(tmp_path, monkeypatch, request):
     return tmp_path
 
 
+def sampled(folder: Path, settings: ProblemSettings, draws: int) -> DataTree:
+    """The posterior store of the flow and the observation in a folder."""
+    wanted = SampleJobSettings(
+        settings,
+        SampleSettings(draws=draws, score_draws=8, prior_draws=8),
+        0,
+        "cpu",
+        "experiment",
+        "y",
+        "none",
+    )
+    sample.sample(
+        wanted,
+        RECORD,
+        flow=folder / "flow.safetensors",
+        observation=folder / "y.zarr",
+        out=folder / "posterior.zarr",
+    )
+    return read_datatree(folder / "posterior.zarr")
+
+
 def test_missing_data_go_through_the_pipeline_and_count_nowhere(folder):
     settings = problem_settings("gaussian", side=2)
     simulate.simulate(
@@ -101,23 +124,7 @@ def test_missing_data_go_through_the_pipeline_and_count_nowhere(folder):
     y = read_arrays(folder / "y.zarr", ("y",))[0]["y"]
     assert y[2] == 0
 
-    wanted = SampleJobSettings(
-        settings,
-        SampleSettings(draws=300, score_draws=8, prior_draws=8),
-        0,
-        "cpu",
-        "gappy",
-        "y",
-        "none",
-    )
-    sample.sample(
-        wanted,
-        RECORD,
-        flow=folder / "flow.safetensors",
-        observation=folder / "y.zarr",
-        out=folder / "posterior.zarr",
-    )
-    tree = read_datatree(folder / "posterior.zarr")
+    tree = sampled(folder, settings, draws=300)
     x = torch.from_numpy(tree["posterior"]["x"].values[0])
     residual = (torch.from_numpy(y) - Gappy().high_fidelity(x)).double()[:, MASK]
     kept = COVARIANCE[MASK][:, MASK]
@@ -163,23 +170,7 @@ def test_draws_map_back_to_bounded_parameters_and_scores_need_a_gradient(folder)
     observe.observe(
         ObserveJobSettings(settings, ObservationSettings(seed=3)), RECORD, out=folder / "y.zarr"
     )
-    wanted = SampleJobSettings(
-        settings,
-        SampleSettings(draws=100, score_draws=8, prior_draws=8),
-        0,
-        "cpu",
-        "bounded",
-        "y",
-        "none",
-    )
-    sample.sample(
-        wanted,
-        RECORD,
-        flow=folder / "flow.safetensors",
-        observation=folder / "y.zarr",
-        out=folder / "posterior.zarr",
-    )
-    tree = read_datatree(folder / "posterior.zarr")
+    tree = sampled(folder, settings, draws=100)
     x, physical = tree["posterior"]["x"].values, tree["posterior"]["physical"].values
     np.testing.assert_allclose(physical, 2 / (1 + np.exp(-x)), rtol=1e-5)
     assert "score_stats" not in tree and tree.attrs["sampling_evaluations"] == 0

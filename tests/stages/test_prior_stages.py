@@ -26,8 +26,7 @@ from pflow.stages.io.priors import with_prior
 from pflow.stages.spectrum import spectrum
 from pflow.storage.store import read_arrays, write_arrays
 from pflow.storage.weights import write_weights
-
-RECORD = {"settings_hash": "0", "code_version": "test"}
+from tests.support.record import RECORD
 
 
 @pytest.fixture(scope="module")

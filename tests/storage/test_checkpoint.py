@@ -67,9 +67,9 @@ def test_a_damaged_file_is_told_and_no_state(tmp_path, capsys, damage):
     checkpoint.save(STATE)
     checkpoint.path.write_bytes(damage(bytearray(checkpoint.path.read_bytes())))
     assert checkpoint.load() is None
-    told = capsys.readouterr().err
-    assert told.startswith(f"{checkpoint.path} is damaged and not resumed (")
-    assert told.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"{checkpoint.path} is damaged and not resumed (")
+    assert printed.count("\n") == 1
 
 
 def test_behind_a_damaged_file_the_state_before_it_is_resumed(tmp_path):

@@ -148,8 +148,8 @@ def test_damaged_rows_are_told_and_evaluated_again(tmp_path, points, capsys, fie
 
     problem = Counting()
     again = Target(problem, Y, store=EvaluationStore(tmp_path / "e.zarr", "target"))
-    told = capsys.readouterr().err
-    assert told == (
+    printed = capsys.readouterr().err
+    assert printed == (
         f"256 of 700 evaluations in {tmp_path / 'e.zarr'} are damaged: they are evaluated again\n"
     )
     assert same(again.evaluate(points), expected) and problem.asked == 256 + again.ledger.checked

@@ -19,7 +19,7 @@ def written(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def found(path: Path, identity: str = "a") -> list[bool]:
+def recalled(path: Path, identity: str = "a") -> list[bool]:
     kept = KeptPoints(path, identity, 2)
     kept.close()
     return [kept.find(point) is not None for point in POINTS]
@@ -32,18 +32,18 @@ def test_what_was_kept_is_found(tmp_path):
     value, gradient = kept.find(POINTS[3])
     assert value == 0.1 * 3
     np.testing.assert_array_equal(gradient, -POINTS[3])
-    assert found(tmp_path / "points", "b") == [False] * 4, "of other settings"
+    assert recalled(tmp_path / "points", "b") == [False] * 4, "of other settings"
 
 
 def test_damage_costs_its_row_alone(tmp_path):
     path, content = tmp_path / "points", bytearray(written(tmp_path / "points"))
     content[-10] ^= 1  # in the last row
     path.write_bytes(content)
-    assert found(path) == [True, True, True, False]
+    assert recalled(path) == [True, True, True, False]
     path.write_bytes(path.read_bytes()[:-5])
-    assert found(path) == [True, True, False, False]
+    assert recalled(path) == [True, True, False, False]
     written(path)
-    assert found(path) == [True] * 4, "it grows behind the sound rows"
+    assert recalled(path) == [True] * 4, "it grows behind the sound rows"
 
 
 def test_a_complete_run_leaves_nothing(tmp_path):

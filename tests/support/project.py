@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import yaml
+
+from tests.support.warm_snakemake import WarmSnakemake
 
 ROOT = Path(__file__).parents[2]
 
@@ -94,19 +98,34 @@ class Project:
         text = configuration if isinstance(configuration, str) else yaml.safe_dump(configuration)
         (self.folder / "config.yaml").write_text(text)
 
+    def environment(self) -> dict[str, str]:
+        """Of every command: this Python comes first."""
+        return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
     def snakemake(
         self, *arguments: str, env: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess:
         """Exit status and everything printed, in stdout."""
-        bin_folder = str(Path(sys.executable).parent)
-        environment = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", **(env or {})}
         command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
         return subprocess.run(
             command,
             cwd=self.folder,
-            env=environment,
+            env=self.environment() | (env or {}),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             timeout=600,
         )
+
+    def plan(self, *arguments: str) -> subprocess.CompletedProcess:
+        """`snakemake -n`, without the time that importing Snakemake takes."""
+        command = ["--cores", "2", "-n", *arguments]
+        return _warm_snakemake().run(command, self.folder, self.environment())
+
+
+@cache
+def _warm_snakemake() -> WarmSnakemake:
+    """One for all tests of a process."""
+    snakemake = WarmSnakemake()
+    atexit.register(snakemake.close)
+    return snakemake

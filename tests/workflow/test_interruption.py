@@ -286,8 +286,8 @@ def test_a_second_job_waits_for_the_first_and_does_not_repeat_it(folder, tmp_pat
         time.sleep(0.01)
     second = start(folder, "finetune", tmp_path / "second")
     assert first.wait(timeout=120) == 0 and second.wait(timeout=120) == 0
-    told = (tmp_path / "second").read_text()
-    assert f"waiting for process {first.pid}" in told and "nothing to do" in told
+    printed = (tmp_path / "second").read_text()
+    assert f"waiting for process {first.pid}" in printed and "nothing to do" in printed
     assert content(folder, "finetune") == expected
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import time
 from pathlib import Path
 
@@ -95,12 +94,12 @@ SURVEY = learnt("survey") | runs("survey", "y1") | shown("survey")
 
 
 class OutsideProject(Project):
-    def snakemake(self, *arguments, **more):
-        path = f"{self.folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-        return super().snakemake(*arguments, env={"PATH": path})
+    def environment(self) -> dict[str, str]:
+        environment = super().environment()
+        return environment | {"PATH": f"{self.folder / 'bin'}:{environment['PATH']}"}
 
     def planned(self) -> set[str]:
-        done = self.snakemake("-n")
+        done = self.plan()
         assert done.returncode == 0, done.stdout
         return set(re.findall(r"^Job \d+: (?!all )(.*)$", done.stdout, re.M))
 

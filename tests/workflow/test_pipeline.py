@@ -76,19 +76,19 @@ def test_only_methods_that_start_from_a_pretrained_flow_know_its_calibration(fin
     )
     assert 0 < calibration["sbc_p_value"] <= 1 and calibration["pairs"] == 100
     here = calibration["observations"]["y1"]
-    known = {
+    metrics_of = {
         method: json.loads((run_folder(finished, method) / "metrics.json").read_text())
         for method in METHODS
     }
     assert (
-        known["amortized"]["sbc_p_value"] == calibration["sbc_p_value"]
-        and known["amortized"]["local_c2st_p_value"] == here["local_c2st_p_value"]
+        metrics_of["amortized"]["sbc_p_value"] == calibration["sbc_p_value"]
+        and metrics_of["amortized"]["local_c2st_p_value"] == here["local_c2st_p_value"]
     )
     assert (
-        known["preconditioned"]["ood_p_value"] == here["ood_p_value"]
-        and "sbc_p_value" not in known["preconditioned"]
+        metrics_of["preconditioned"]["ood_p_value"] == here["ood_p_value"]
+        and "sbc_p_value" not in metrics_of["preconditioned"]
     )
-    assert "ood_p_value" not in known["seed_paper_scratch"]
+    assert "ood_p_value" not in metrics_of["seed_paper_scratch"]
 
 
 def test_a_flow_that_is_far_off_is_never_called_trustworthy(finished):
@@ -171,9 +171,9 @@ def test_the_same_configuration_gives_the_same_metrics(finished, tmp_path):
 
 
 def test_targets_by_name(project):
-    simulate = project.snakemake("-n", "simulate").stdout
+    simulate = project.plan("simulate").stdout
     assert "simulate_shard" in simulate and "pretrain_flow" not in simulate
-    one = project.snakemake("-n", "tiny").stdout
+    one = project.plan("tiny").stdout
     assert "evaluate_posterior" in one and "draw_figures" in one and "write_report" not in one
 
 
@@ -192,10 +192,10 @@ def test_lint_is_clean(project):
 
 
 def test_gpu_is_asked_for_when_the_configuration_does(project, tiny):
-    assert "gpu=1" not in project.snakemake("-n").stdout
+    assert "gpu=1" not in project.plan().stdout
     tiny["experiments"]["tiny"]["device"] = "cuda"
     project.write(tiny)
-    plan = project.snakemake("-n").stdout
+    plan = project.plan().stdout
     blocks = plan.split("\nrule ")
     for rule in ("pretrain_flow", "finetune_flow", "sample_posterior"):
         assert all("gpu=1" in block for block in blocks if block.startswith(rule)), rule
@@ -235,7 +235,7 @@ def test_figures_are_redrawn_from_the_stores_alone_and_say_the_numbers_of_the_pa
     monkeypatch.setattr(
         observation_figures,
         "posterior_2d",
-        lambda *draws, **look: seen.update(look["remarks"]) or posterior_2d(*draws, **look),
+        lambda *draws, **more: seen.update(more["remarks"]) or posterior_2d(*draws, **more),
     )
     figures(settings, {}, results=finished.folder / "results/tiny", out=tmp_path / "figures")
     for picture in (tmp_path / "figures").iterdir():

@@ -48,10 +48,10 @@ def checked_draws(
         PflowError: otherwise.
     """
     if not isinstance(draws, Tensor) or tuple(draws.shape) != (n, *shape):
-        found = tuple(draws.shape) if isinstance(draws, Tensor) else type(draws).__name__
+        returned = tuple(draws.shape) if isinstance(draws, Tensor) else type(draws).__name__
         raise PflowError(
             f"{source} must return {n} models as a tensor of shape {(n, *shape)}, and returned"
-            f" {found}: correct it, or the shape of the prior"
+            f" {returned}: correct it, or the shape of the prior"
         )
     return draws
 
@@ -63,13 +63,13 @@ def checked_density(log_density: Tensor, x: Tensor, source: str) -> Float[Tensor
         PflowError: otherwise.
     """
     if not isinstance(log_density, Tensor) or tuple(log_density.shape) != (len(x),):
-        found = (
+        returned = (
             tuple(log_density.shape)
             if isinstance(log_density, Tensor)
             else type(log_density).__name__
         )
         raise PflowError(
             f"{source} must return one log density for each of the {len(x)} models, a tensor of"
-            f" shape {(len(x),)}, and returned {found}: sum over the parameters"
+            f" shape {(len(x),)}, and returned {returned}: sum over the parameters"
         )
     return log_density.to(x)

@@ -73,11 +73,11 @@ def load_flow(
         differing = sorted(
             k for k in {*architecture, *expected} if architecture.get(k) != expected.get(k)
         )
-        found = ", ".join(
+        differences = ", ".join(
             f"{k}={architecture.get(k)} (expected {expected.get(k)})" for k in differing
         )
         raise PflowError(
-            f"{path} holds weights of another architecture: {found}: delete the file and run"
+            f"{path} holds weights of another architecture: {differences}: delete the file and run"
             " snakemake again"
         )
     flow = build_flow(**architecture)

@@ -60,9 +60,9 @@ def test_both_modes_are_covered():
 
 def test_points_outside_the_physics_are_kept_out_and_counted():
     problem = build_problem("rosenbrock")
-    inner = problem.log_likelihood
+    log_likelihood_of_problem = problem.log_likelihood
     problem.log_likelihood = lambda y, prediction: torch.where(
-        prediction[:, 0] > 0.8, torch.nan, inner(y, prediction)
+        prediction[:, 0] > 0.8, torch.nan, log_likelihood_of_problem(y, prediction)
     )
     target = Target(problem, torch.tensor([[0.3, 0.4]]))
     objective = ScoreReplay(target, Stopping(32), inner=5)
@@ -73,10 +73,10 @@ def test_points_outside_the_physics_are_kept_out_and_counted():
 
 
 def test_rounds_are_small_at_first_and_grow_with_what_is_known():
-    rounds, known = [], 0
-    while known < 1000:
-        rounds.append(points_in_a_round(known, 1000 - known))
-        known += rounds[-1]
+    rounds, points = [], 0
+    while points < 1000:
+        rounds.append(points_in_a_round(points, 1000 - points))
+        points += rounds[-1]
     assert (
         rounds[:5] == [16] * 4 + [16]
         and rounds[-1] >= 100

@@ -6,12 +6,7 @@ import pytest
 import torch
 
 from pflow.objectives.replay.trust_region import reachable
-
-
-def draws(n: int, dimension: int) -> torch.Tensor:
-    return torch.randn(
-        n, dimension, generator=torch.Generator().manual_seed(0), dtype=torch.float64
-    )
+from tests.support.draws import draws
 
 
 def test_a_posterior_that_is_close_is_reached_at_once():

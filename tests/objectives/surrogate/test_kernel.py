@@ -45,8 +45,8 @@ def test_products_enter_with_their_sign_and_place():
     """Without noise the model's own products at the evaluated points are those that it was told."""
     v, values, r, products = evaluations(12)
     fit = KernelDelta(v, values, r, products, torch.ones(12, dtype=torch.float64))
-    told = torch.stack([fit.jacobian(at).T @ along for at, along in zip(v, r, strict=True)])
-    torch.testing.assert_close(told, products, atol=0.02, rtol=0.02)
+    learnt = torch.stack([fit.jacobian(at).T @ along for at, along in zip(v, r, strict=True)])
+    torch.testing.assert_close(learnt, products, atol=0.02, rtol=0.02)
     torch.testing.assert_close(fit.mean(v), values, atol=0.02, rtol=0)
 
 
