@@ -13,6 +13,7 @@ from pflow.config.jobs import SimulateJobSettings
 from pflow.data.user_pairs import cut_shard
 from pflow.execution.seeds import generator_for
 from pflow.stages.io.inputs import problem_from
+from pflow.stages.io.simulated_data import require_finite_data
 from pflow.storage.store import write_arrays
 
 __all__ = ["simulate"]
@@ -36,6 +37,7 @@ def simulate(
         x, y = problem.for_split("test" if fidelity == "high" else settings.split).simulate(
             settings.pairs, generator, fidelity=fidelity
         )
+        require_finite_data(problem.operator(fidelity), y, "draws of the prior")
     else:
         cut = cut_shard(
             settings.source, settings.split, settings.shard, problem.model_shape, problem.data_shape
