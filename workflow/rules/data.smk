@@ -89,6 +89,7 @@ rule estimate_spectrum:
     params:
         settings=pipeline.settings("spectrum"),
         code=pipeline.code("spectrum"),
+        train=pipeline.listed("train"),
     log:
         EXPERIMENT.log("spectrum"),
     benchmark:
@@ -104,7 +105,7 @@ rule estimate_spectrum:
     message:
         "spectrum of the training images of {wildcards.experiment}"
     shell:
-        "python -m pflow spectrum --settings {params.settings:q} --train-shards {input.train:q} --out {output:q} --threads {threads} --attempt {resources.attempt} > {log:q} 2>&1"
+        "python -m pflow spectrum --settings {params.settings:q} --train-shards {params.train:q} --out {output:q} --threads {threads} --attempt {resources.attempt} > {log:q} 2>&1"
 
 
 rule reference_posterior:
