@@ -22,14 +22,14 @@ MODULES = sorted(PFLOW.rglob("*.py"))
 
 # Floor -> its rooms and, for each, the rooms of lower floors that it may import besides `errors`.
 FLOORS: dict[int, dict[str, str]] = {
-    0: {"__init__": "", "errors": ""},
+    0: {"__init__": "", "errors": "", "stop_request": ""},
     1: {"diagnostics": "", "figures": "", "settings": ""},
-    2: {"operators": "", "flows": "settings", "storage": "", "provenance": "settings"},
+    2: {"operators": "stop_request", "flows": "settings", "storage": "", "provenance": "settings"},
     3: {
         "report": "figures storage",
         "problems": "operators storage settings",
         "config": "provenance storage settings",
-        "execution": "provenance storage",
+        "execution": "provenance storage stop_request",
     },
     4: {
         "inference": "problems storage execution",
@@ -50,7 +50,7 @@ ROOMS = {name: allowed for rooms in FLOORS.values() for name, allowed in rooms.i
 FLOOR = {name: floor for floor, rooms in FLOORS.items() for name in rooms}
 
 # What lies directly in pflow/, beside the packages.
-AT_THE_ROOT = {"__init__", "__main__", "cli", "errors", "posterior", "training"}
+AT_THE_ROOT = {"__init__", "__main__", "cli", "errors", "posterior", "stop_request", "training"}
 
 # Room -> the libraries that it may import at module level; a heavy one that only one function needs
 # is imported there.

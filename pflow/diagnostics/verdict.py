@@ -77,7 +77,8 @@ def judge(
         evidence.append(
             Evidence(
                 level,
-                f"{fraction:.2g} of the draws have no posterior density or none that is finite",
+                f"{fraction:.2g} of the draws have no posterior density or none that is finite:"
+                " F is NaN or infinite there, or the prior has no density",
             )
         )
     decided = decided or "score_error" in metrics

@@ -13,6 +13,9 @@ import threading
 from types import FrameType
 from typing import Any
 
+from pflow.errors import PassingError
+from pflow.stop_request import STOP_REQUESTED
+
 __all__ = ["DeferredSignals", "Interrupted", "StopSignals"]
 
 
@@ -46,17 +49,20 @@ class StopSignals:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
         }
         self._hook, sys.unraisablehook = sys.unraisablehook, self._dropped
+        STOP_REQUESTED.clear()
         return self
 
     def __exit__(self, *_: object) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         sys.unraisablehook = self._hook
+        STOP_REQUESTED.clear()
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if number != signal.SIGALRM:
             self.received = number
+            STOP_REQUESTED.set()
         raise Interrupted(
             self.received or signal.SIGTERM, "nothing was left half-written; run again"
         )
@@ -70,6 +76,8 @@ class StopSignals:
 
 class DeferredSignals:
     """Context in which the first SIGTERM or SIGINT only sets `received`; a second one acts at once.
+    What waits for something outside the process gives up at the first one, and its `PassingError`
+    leaves the context as `Interrupted`.
 
     Arguments:
         patient: further signals do not act at once either: each of several processes receives the
@@ -85,13 +93,20 @@ class DeferredSignals:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._previous[number] = signal.signal(number, self._note)
+        STOP_REQUESTED.clear()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._restore()
+        STOP_REQUESTED.clear()
+        if self.received and isinstance(error, PassingError):
+            raise Interrupted(
+                self.received, "stopped in the middle of a step; run again to continue"
+            ) from error
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
+        STOP_REQUESTED.set()
         if not self.patient:
             self._restore()
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pflow.errors import PflowError
+from pflow.storage.data_hash import data_hash
 from pflow.storage.layout import whole
 from pflow.storage.origins import (
     InputState,
@@ -48,7 +49,7 @@ def input_states(
                 states[_name(path, folder)] = _input_state(path)
         for file in data:
             if Path(file).is_file():
-                states[file] = InputState(file_hash(file), "")
+                states[file] = InputState(data_hash(file, folder), "")
     except OSError as error:
         raise PflowError(
             f"{error.filename} cannot be read ({error.strerror}): make it readable and run again"

@@ -49,7 +49,9 @@ class AccuracyMonitor:
     @torch.no_grad()
     def measure(self, flow: Flow) -> dict[str, float]:
         """Divergences, effective sample size and error of the evidence, as `accuracy_against_exact`
-        names them.
+        names them. Nothing of a flow that has diverged, whose densities are NaN or whose draws all
+        lie where the posterior has none: the next step of its training says so, or goes back to a
+        better state.
         """
         if self.exact is None or self.exact.log_evidence is None:
             return {}
@@ -58,9 +60,13 @@ class AccuracyMonitor:
         x, log_q = flow.sample_with_log_prob(self.target.summary, draws, generator)
         truth = self.exact.sample(draws, generator).to(x)
         log_q_of_truth = flow.log_prob(truth, self.target.summary)
+        log_posterior = self.exact.log_density(x.cpu())
+        undefined = (log_q, log_posterior, log_q_of_truth)
+        if any(values.isnan().any() for values in undefined) or log_posterior.max() == -math.inf:
+            return {}
         log_densities = (
             log_q,
-            self.exact.log_density(x.cpu()),
+            log_posterior,
             self.exact.log_density(truth.cpu()),
             log_q_of_truth,
         )

@@ -156,8 +156,11 @@ class Target:
 
     def _ask(self, x: Tensor, points: np.ndarray, round_number: int) -> dict[str, np.ndarray]:
         """One call of the operator for the whole batch, forward and, unless values are enough,
-        gradient.
+        gradient. Nothing is asked at points that are NaN or infinite: their answers are NaN.
         """
+        finite = np.isfinite(points).reshape(len(points), -1).all(1)
+        if not finite.all():
+            return self._ask_where(finite, x, points, round_number)
         began = time.perf_counter()
         with torch.set_grad_enabled(self.gradient):
             x = x.requires_grad_(self.gradient)
@@ -187,9 +190,39 @@ class Target:
             "round": np.full(len(points), round_number, dtype=np.int32),
         }
 
+    def _ask_where(
+        self, finite: np.ndarray, x: Tensor, points: np.ndarray, round_number: int
+    ) -> dict[str, np.ndarray]:
+        """The answers of `_ask` at the finite points, NaN at the others."""
+        count, data_shape = len(points), self.problem.data_shape
+        shapes = {"score": points.shape, "prediction": (count, *data_shape)}
+        answers = {
+            name: np.full(shapes.get(name, (count,)), np.nan, dtype=points.dtype)
+            for name in STORED_FIELDS
+        }
+        answers |= {
+            "x": points,
+            "seconds": np.zeros(count, dtype=np.float32),
+            "round": np.full(count, round_number, dtype=np.int32),
+        }
+        if finite.any():
+            asked = self._ask(x[torch.from_numpy(finite)], points[finite], round_number)
+            for name, values in asked.items():
+                answers[name][finite] = values
+        return answers
+
     @torch.no_grad()
     def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(F(x), log p~(x)) without gradients; costs `batch` forwards."""
+        """(F(x), log p~(x)) without gradients, NaN where x is not finite; costs `batch`
+        forwards.
+        """
+        finite = x.flatten(1).isfinite().all(1)
+        if not finite.all():
+            prediction = x.new_full((len(x), *self.problem.data_shape), torch.nan)
+            log_density = x.new_full((len(x),), torch.nan)
+            if finite.any():
+                prediction[finite], log_density[finite] = self.predict(x[finite])
+            return prediction, log_density
         began = time.perf_counter()
         prediction = self._apply(self.problem.high_fidelity, x)
         log_density = self.problem.log_likelihood(self.y, prediction) + self.problem.log_prior(x)

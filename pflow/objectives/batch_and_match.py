@@ -25,6 +25,7 @@ from pflow.inference.target import Target
 from pflow.objectives.best_state import BestState
 from pflow.objectives.stopping import Stopping
 from pflow.objectives.target_objective import TargetObjective
+from pflow.objectives.valid_draws import require_valid
 
 __all__ = ["BatchAndMatch", "match_scores"]
 
@@ -63,6 +64,7 @@ class BatchAndMatch(TargetObjective):
         z = z.requires_grad_(True)
         x, log_determinant = flow.base.inverse(z.view(n, *flow.model_shape), self.target.summary)
         drawn = self.target.evaluate(x.detach(), self.round)
+        require_valid(drawn, self.target.problem)
         log_q = standard_normal_log_density(w) - latent_log_determinant - log_determinant.detach()
         self.stopping.record(drawn, log_q)
         self.best.see(flow, (drawn.log_density - log_q)[drawn.valid])

@@ -34,9 +34,9 @@ from torch.func import functional_call
 from pflow.flows.base import Flow, standard_normal_log_density
 from pflow.inference.target import Target
 from pflow.objectives.best_state import weights_of
-from pflow.objectives.reverse_kl import require_valid
 from pflow.objectives.stopping import Stopping, effective_fraction
 from pflow.objectives.target_objective import TargetObjective
+from pflow.objectives.valid_draws import require_valid
 
 __all__ = ["Importance", "tempering_power"]
 
@@ -104,7 +104,7 @@ class Importance(TargetObjective):
         n = min(self.draw, self.stopping.points - self.target.ledger.points)
         x, log_q = flow.sample_with_log_prob(self.target.summary, n, generator)
         drawn = self.target.evaluate(x, len(self.counts))
-        require_valid(drawn.valid)
+        require_valid(drawn, self.target.problem)
         self.stopping.record(drawn, log_q)
         new = drawn.x[drawn.valid]
         rows = [self._log_q(flow, weights, new) for weights in self.proposals]

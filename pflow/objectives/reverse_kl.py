@@ -24,15 +24,15 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from pflow.errors import PflowError
 from pflow.flows.base import Flow, standard_normal_log_density
 from pflow.inference.evaluation import Evaluation
 from pflow.inference.target import Target
 from pflow.objectives.best_state import BestState
 from pflow.objectives.stopping import Stopping
 from pflow.objectives.target_objective import TargetObjective
+from pflow.objectives.valid_draws import require_valid
 
-__all__ = ["ReverseKL", "log_prob_through_x", "require_valid"]
+__all__ = ["ReverseKL", "log_prob_through_x"]
 
 
 class ReverseKL(TargetObjective):
@@ -90,7 +90,7 @@ class ReverseKL(TargetObjective):
                 f" {self.target.ledger.evaluations} evaluations"
             )
             return None, {}
-        require_valid(drawn.valid)
+        require_valid(drawn, self.target.problem)
         log_target = drawn.log_density + (
             (x - drawn.x) * drawn.score.nan_to_num(0.0, 0.0, 0.0)
         ).flatten(1).sum(1)
@@ -142,14 +142,3 @@ def log_prob_through_x(flow: Flow, x: Tensor, summary: Tensor) -> Tensor:
     frozen = {name: parameter.detach() for name, parameter in flow.named_parameters()}
     z, log_determinant = functional_call(flow, frozen, (x, summary))
     return standard_normal_log_density(z) + log_determinant
-
-
-def require_valid(valid: Tensor) -> None:
-    """Raise PflowError where more than half of the points are invalid."""
-    share = 1 - float(valid.float().mean())
-    if share > 0.5:
-        raise PflowError(
-            f"the target is NaN or infinite at {share:.0%} of the draws, and at most half may be:"
-            " check the operator on draws of the prior (python -m pflow check_operator), or start"
-            " from a flow closer to the physics' domain"
-        )

@@ -76,7 +76,8 @@ class CheckedOperator:
             bad = int((~result.isfinite()).flatten(1).any(1).sum())
             raise PflowError(
                 f"`{name}` must be finite for models of the prior, and {bad} of {len(result)} gave"
-                " NaN or infinity: restrict the prior to valid models, or guard the division,"
-                " logarithm or root that fails"
+                " NaN or infinity: guard the division, logarithm or root that fails, restrict the"
+                " prior to models for which it is defined, or give the operator a method `valid(x)`"
+                " that says where it is"
             )
         return result.detach()

@@ -25,10 +25,12 @@ from torch import Tensor
 
 from pflow.errors import PassingError, PflowError
 from pflow.operators.base import Operator
+from pflow.stop_request import STOP_REQUESTED
 
 __all__ = ["UMBridgeOperator"]
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0  # between attempts to reach a server
+GLANCE_S = 0.2  # between two looks whether to wait any longer
 UNREACHABLE = (502, 503, 504)  # what a proxy or load balancer says while a server starts
 
 
@@ -191,7 +193,7 @@ class UMBridgeOperator(Operator):
 
         interrupted = interrupted or Event()
         started, pause, reason = time.monotonic(), FIRST_PAUSE_S, "interrupted"
-        while not interrupted.is_set():
+        while not (interrupted.is_set() or STOP_REQUESTED.is_set()):
             try:
                 response = requests.request(
                     "GET" if request is None else "POST",
@@ -217,7 +219,7 @@ class UMBridgeOperator(Operator):
                 reason = f"HTTP status {response.status_code}"
             if time.monotonic() - started + pause > self.patience_s:
                 break
-            interrupted.wait(pause)
+            _wait(pause, interrupted)
             pause = min(2 * pause, LONGEST_PAUSE_S)
         raise PassingError(
             f"the UM-Bridge server {self.url} cannot be reached ({reason}) for `patience_s`"
@@ -248,6 +250,14 @@ class UMBridgeOperator(Operator):
                 " printed"
             )
         return content
+
+
+def _wait(seconds: float, interrupted: Event) -> None:
+    """Wait so long, or until one of the two events."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not STOP_REQUESTED.is_set():
+        if interrupted.wait(min(GLANCE_S, seconds)):
+            return
 
 
 def _reason(error: Exception) -> str:

@@ -159,6 +159,9 @@ def _summary(result: FinetuneResult) -> list[str]:
         result.latent_correction,
         result.diagnosis,
         result.warning and f"warning: {result.warning}",
+        ledger.invalid
+        and f"F or its density was NaN or infinite at {ledger.invalid} of {ledger.points} evaluated"
+        " points, which taught nothing",
     )
     accuracy = state.rows[-1].get("kl_reverse_nats")
     divergence = "" if accuracy is None else f", KL(q || posterior) {accuracy:.4g} nats"
@@ -168,6 +171,6 @@ def _summary(result: FinetuneResult) -> list[str]:
     reused = ""
     if result.reused_points and isinstance(result.method, ScoreReplaySettings):
         reused = f" and {ledger.cost(result.reused_points)} reused of `{result.method.reuse}`"
-    return [note for note in notes if note] + [
+    return [str(note) for note in notes if note] + [
         f"{ledger.evaluations} evaluations{reused} in {took}{divergence} ({state.stop_reason})"
     ]

@@ -18,6 +18,7 @@ from pflow.execution.device import select_device
 from pflow.execution.seeds import generator_for
 from pflow.problems.base import Problem
 from pflow.stages.io.inputs import problem_from
+from pflow.stages.io.simulated_data import require_finite_data
 from pflow.storage.formats import header, read_whole
 from pflow.storage.store import write_arrays
 
@@ -44,6 +45,7 @@ def observe(
             )
         x_true = torch.tensor(wanted.x_true).reshape(1, *problem.model_shape)
     y = problem.noise.add_to(problem.high_fidelity(x_true), generator, drawn_in=torch.float32)
+    require_finite_data(problem.high_fidelity, y, "true models")
     write_arrays(
         out,
         {"y": y[0].numpy(), "x_true": x_true[0].numpy()},

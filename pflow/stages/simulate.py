@@ -14,6 +14,7 @@ from pflow.data.user_pairs import cut_shard
 from pflow.execution.seeds import generator_for
 from pflow.problems.base import Fidelity
 from pflow.stages.io.inputs import problem_from
+from pflow.stages.io.simulated_data import require_finite_data
 from pflow.storage.store import write_arrays
 
 __all__ = ["simulate"]
@@ -36,6 +37,7 @@ def simulate(
         generator = generator_for(settings.seed, "pairs", settings.split, settings.shard)
         models_of = "test" if settings.split == "high_fidelity" else settings.split
         x, y = problem.for_split(models_of).simulate(settings.pairs, generator, fidelity=fidelity)
+        require_finite_data(problem.operator(fidelity), y, "draws of the prior")
     else:
         cut = cut_shard(
             settings.source, settings.split, settings.shard, problem.model_shape, problem.data_shape

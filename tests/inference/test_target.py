@@ -61,3 +61,20 @@ def test_the_operator_gets_points_where_and_as_it_wants_them():
     torch.testing.assert_close(evaluated.score, expected.score, rtol=1e-4, atol=1e-3)
     torch.testing.assert_close(elsewhere.predict(x)[1], expected.log_density, rtol=1e-4, atol=1e-3)
     assert elsewhere.problem.high_fidelity.calls == 2  # one for each batch
+
+
+def test_nothing_is_asked_at_points_that_are_not_finite():
+    problem, asked = build_problem("rosenbrock"), []
+    inner, log_prior = problem.high_fidelity.forward, problem.log_prior
+    problem.high_fidelity.forward = lambda x: asked.append(x) or inner(x)
+    problem.log_prior = lambda x: asked.append(x) or log_prior(x)  # may raise an error for NaN
+    target = Target(problem, torch.tensor([[1.0, 2.0]]))
+    x = torch.tensor([[1.0, 1.0], [torch.nan, 0.0], [0.5, 2.0], [torch.inf, 0.0]])
+    evaluated, (prediction, log_density) = target.evaluate(x), target.predict(x)
+    assert all(points.isfinite().all() for points in asked)
+    assert evaluated.valid.tolist() == [True, False, True, False]
+    assert target.ledger.points == 4 and target.ledger.invalid == 2
+    alone = Target(problem, target.y).evaluate(x[::2])
+    torch.testing.assert_close(evaluated.score[::2], alone.score)
+    torch.testing.assert_close(log_density[::2], alone.log_density)
+    assert prediction[1::2].isnan().all() and log_density[1::2].isnan().all()

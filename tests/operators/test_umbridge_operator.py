@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import signal
 import threading
 import time
 
@@ -10,8 +12,10 @@ import pytest
 import torch
 
 from pflow.errors import PassingError, PflowError
+from pflow.execution.interruption import DeferredSignals, Interrupted
 from pflow.operators import check_operator
 from pflow.operators.umbridge import UMBridgeOperator
+from pflow.stop_request import STOP_REQUESTED
 from tests.support import umbridge_server
 from tests.support.draws import draws
 
@@ -116,6 +120,18 @@ def test_a_server_that_stays_away_is_a_transient_error():
     with pytest.raises(PassingError, match=r"cannot be reached .* for `patience_s` \(=1\)"):
         UMBridgeOperator(f"http://localhost:{umbridge_server.free_port()}", "forward", patience_s=1)
     assert time.monotonic() - started < 10
+
+
+def test_a_signal_ends_the_wait_for_a_dead_server_at_once(tmp_path):
+    with umbridge_server.serving(tmp_path) as url:
+        operator = UMBridgeOperator(url, "forward", parallel_requests=2, patience_s=60)
+    signalling = threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGTERM))
+    started = time.monotonic()
+    with pytest.raises(Interrupted) as stopped, DeferredSignals():  # as in a training
+        signalling.start()
+        operator(draws(3))
+    assert time.monotonic() - started < 10 and stopped.value.signal_number == signal.SIGTERM
+    assert not STOP_REQUESTED.is_set()
 
 
 def test_an_address_that_is_no_server_is_said():

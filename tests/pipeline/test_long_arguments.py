@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from pflow.pipeline.long_arguments import (
     settings_argument,
     settings_text,
 )
-from tests.support.project import TINY, Project
+from pflow.pipeline.stages import STAGES
+from tests.support.project import ROOT, TINY, Project
 
 SHORT, LONG = '{"a": 1}', json.dumps({"notes": ["text " * 30_000]})
 FILES = [f"results/tiny/observations/y{k}.zarr/zarr.json" for k in range(1500)]
@@ -49,6 +51,44 @@ def test_settings_that_cannot_be_read_are_told(tmp_path):
     for given in ("[" * 100_000, str(tmp_path / "random.json"), str(tmp_path)):
         with pytest.raises(PflowError, match="--settings"):
             settings_text(given)
+
+
+def test_every_list_of_files_that_grows_reaches_its_job_as_a_list_of_any_length():
+    rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    grows = {"train-shards", "validation-shards", "observations", "flows"}
+    declared = {a.name for stage in STAGES.values() for a in stage.arguments if a.kind == "inputs"}
+    assert declared - grows == {"test-shards"}  # of which the calibration takes the first alone
+    for name in grows:
+        given = re.findall(rf"--{name} {{(\w+)\.(\w+):q}}", rules)
+        assert given and all(
+            kind == "params" and f'{word}=pipeline.listed("{word}")' in rules
+            for kind, word in given
+            if (kind, word) != ("input", "train")
+        )
+    # the calibration takes the first training shard alone
+    assert rules.count("--train-shards {input.train:q}") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_pretraining_on_1500_shards_starts(tmp_path):
+    """Only Snakemake can tell whether its command is too long; the shards that stand there are
+    empty, which the job says.
+    """
+    configuration = copy.deepcopy(TINY)
+    tiny = configuration["experiments"]["tiny"]
+    tiny["simulate"] |= {"train": 1500, "shard_size": 1}
+    project = Project(tmp_path / "a-project-folder", configuration)
+    folder = project.folder / "results/tiny"
+    shards = {"train": 1500, "validation": 100}
+    read = [f"pairs/{split}/shard-{k}.zarr" for split in shards for k in range(shards[split])]
+    for file in [*(f"{store}/zarr.json" for store in read), "operator.json"]:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text("{}")
+    target = "results/tiny/pretrained/coupling/flow.safetensors"
+    done = project.snakemake(target, "--allowed-rules", "pretrain_flow")
+    log = (folder / "logs/pretrain/coupling.log").read_text()
+    assert "shard-0.zarr" in log.splitlines()[-1] and "error: " in log.splitlines()[-1], done.stdout
 
 
 @pytest.mark.slow

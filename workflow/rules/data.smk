@@ -86,6 +86,7 @@ rule estimate_spectrum:
     params:
         settings=pipeline.settings("spectrum"),
         code=pipeline.code("spectrum"),
+        train=pipeline.listed("train"),
         benchmark=str(EXPERIMENT.benchmark("spectrum")),
     log:
         EXPERIMENT.log("spectrum"),
@@ -100,7 +101,7 @@ rule estimate_spectrum:
     message:
         "spectrum of the training images of {wildcards.experiment}"
     shell:
-        "python -m pflow spectrum --settings {params.settings:q} --train-shards {input.train:q} --out {output:q} --threads {threads} --attempt {resources.attempt} --benchmark {params.benchmark:q} > {log:q} 2>&1"
+        "python -m pflow spectrum --settings {params.settings:q} --train-shards {params.train:q} --out {output:q} --threads {threads} --attempt {resources.attempt} --benchmark {params.benchmark:q} > {log:q} 2>&1"
 
 
 rule reference_posterior:

@@ -11,6 +11,8 @@ rule pretrain_flow:
     params:
         settings=pipeline.settings("pretrain"),
         code=pipeline.code("pretrain"),
+        train=pipeline.listed("train"),
+        validation=pipeline.listed("validation"),
         folder=str(FLOW.folder),
         checkpoint=str(EXPERIMENT.pretraining_checkpoint("{flow}").state),
         benchmark=str(EXPERIMENT.benchmark("pretrain", "{flow}")),
@@ -35,8 +37,8 @@ rule pretrain_flow:
     message:
         "pretrain {wildcards.experiment}: flow {wildcards.flow}"
     shell:
-        "python -m pflow pretrain --settings {params.settings:q} --train-shards {input.train:q}"
-        " --validation-shards {input.validation:q} --out {params.folder:q} --checkpoint {params.checkpoint:q}"
+        "python -m pflow pretrain --settings {params.settings:q} --train-shards {params.train:q}"
+        " --validation-shards {params.validation:q} --out {params.folder:q} --checkpoint {params.checkpoint:q}"
         " --threads {threads} --devices {resources.devices} --nodes {resources.nodes} --attempt {resources.attempt} --benchmark {params.benchmark:q} > {log:q} 2>&1"
 
 

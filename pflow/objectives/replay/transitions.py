@@ -31,7 +31,7 @@ from pflow.objectives.replay.rounds import SMALLEST_DRAW, points_in_a_round
 from pflow.objectives.replay.score_model import Metric, ScoreModel
 from pflow.objectives.replay.state import REACH, ReplaySetup, ReplayState, Round
 from pflow.objectives.replay.trust_region import reachable
-from pflow.objectives.reverse_kl import require_valid
+from pflow.objectives.valid_draws import require_valid
 
 __all__ = ["close_round", "evaluate_points", "open_round", "restore_round"]
 
@@ -64,7 +64,7 @@ def evaluate_points(
     with torch.no_grad():
         x, log_q = flow.sample_with_log_prob(target.summary, n, generator)
     drawn = target.evaluate(x, state.rounds)
-    require_valid(drawn.valid)
+    require_valid(drawn, target.problem)
     setup.stopping.record(drawn, log_q, _score_errors(setup, state, flow, drawn))
     evaluated, modes = _with(setup, state.evaluated, drawn), state.modes
     if suspects is not None:

@@ -132,8 +132,9 @@ class Exploration:
         """The budget is spent: with what is known, the model and its Gaussian."""
         if not self.known:
             raise PflowError(
-                "F is NaN or infinite at every point that was evaluated: check the operator on"
-                " draws of the prior (python -m pflow check_operator)"
+                "F or its density is NaN or infinite at every point that was evaluated: guard the"
+                " division, logarithm or root of F that fails, or restrict the prior to models for"
+                " which F is defined"
             )
         if not self.few and not self.competition.models:
             self._linearise()

@@ -35,7 +35,7 @@ from pflow.objectives.surrogate.evaluated import Evaluated
 from pflow.objectives.surrogate.exploration import Exploration
 from pflow.objectives.surrogate.flow_training import FlowTraining
 from pflow.objectives.surrogate.forecast import expected_shift
-from pflow.objectives.surrogate.operator_model import LowFidelity
+from pflow.objectives.surrogate.operator_model import LowFidelity, why_unusable
 from pflow.objectives.surrogate.tempering import tempered_draws
 from pflow.objectives.target_objective import TargetObjective
 
@@ -84,8 +84,9 @@ class Surrogate(TargetObjective):
             )
         self.coordinates = WhitenedModel(problem, torch.Generator().manual_seed(seed))
         self.data = WhitenedData(problem, target.y)
-        self.low_without_gradient = low_fidelity and not problem.low_fidelity.differentiable
-        usable = low_fidelity and not self.low_without_gradient
+        random = torch.Generator().manual_seed(seed)
+        self.low_unusable = why_unusable(problem, random) if low_fidelity else ""
+        usable = low_fidelity and not self.low_unusable
         operator = problem.low_fidelity if usable else None
         low = LowFidelity(operator, self.coordinates, self.data)
         self.exploration = Exploration(low, self._evaluate)
@@ -253,10 +254,10 @@ class Surrogate(TargetObjective):
                 "the model of F mispredicts the log-likelihood of fresh draws by"
                 f" {error:.2g} nats: {way_out}"
             )
-        if self.low_without_gradient:
+        if self.low_unusable:
             warnings.append(
-                "the low-fidelity operator has no gradient and takes no part in the model of F:"
-                " give it one (`vjp`, or torch), and fewer evaluations will do"
+                f"the low-fidelity operator takes no part in the model of F, because it"
+                f" {self.low_unusable}, and fewer evaluations will do"
             )
         return "; ".join(warnings)
 

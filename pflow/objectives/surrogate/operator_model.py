@@ -16,8 +16,28 @@ from pflow.objectives.surrogate.affine import AffineDelta
 from pflow.objectives.surrogate.coordinates import WhitenedData, WhitenedModel
 from pflow.objectives.surrogate.kernel import KernelDelta
 from pflow.operators import Operator
+from pflow.problems.base import Problem
 
-__all__ = ["LowFidelity", "OperatorModel"]
+__all__ = ["LowFidelity", "OperatorModel", "why_unusable"]
+
+NO_GRADIENT = "is constant or has no gradient: give it one (`vjp`, or torch)"
+TRIED = 64  # models of the prior
+
+
+def why_unusable(problem: Problem, generator: torch.Generator) -> str:
+    """Why F_low can take no part in the model of F: it has no gradient (one that is constant in
+    torch, or leaves it, has none), or is NaN at models of the prior, where the posterior of the
+    model would lose its mass without a word. Empty where it can.
+    """
+    operator = problem.low_fidelity
+    x = problem.sample_prior(TRIED, generator, torch.float64)
+    with torch.no_grad():
+        undefined = int((~operator(x).isfinite()).flatten(1).any(1).sum())
+    if undefined:
+        return f"is NaN or infinite at {undefined} of {TRIED} models of the prior: mend it there"
+    with torch.enable_grad():
+        follows = operator.differentiable and operator(x[:1].requires_grad_()).requires_grad
+    return "" if follows else NO_GRADIENT
 
 
 class LowFidelity:
