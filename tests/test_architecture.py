@@ -30,6 +30,7 @@ FLOORS: dict[int, dict[str, str]] = {
         "problems": "operators storage settings",
         "config": "provenance storage settings",
         "execution": "provenance storage",
+        "plotting": "diagnostics figures settings storage",
     },
     4: {
         "inference": "problems storage execution",
@@ -43,7 +44,10 @@ FLOORS: dict[int, dict[str, str]] = {
         " provenance storage"
     },
     8: {"stages": "*"},
-    9: {"cli": "stages pipeline config provenance execution", "posterior": "diagnostics storage"},
+    9: {
+        "cli": "stages pipeline config plotting provenance execution",
+        "posterior": "diagnostics storage",
+    },
     10: {"__main__": "cli"},
 }
 ROOMS = {name: allowed for rooms in FLOORS.values() for name, allowed in rooms.items()}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pflow.figures.palette import method_colour, method_label
+from pflow.report.best import best_posteriors
 from pflow.report.pictures import figures
 from pflow.report.runs import (
     Reader,
@@ -24,6 +25,8 @@ from pflow.report.trust import calibration_row
 from pflow.storage.layout import ExperimentFolder, Layout
 
 __all__ = ["experiment_section"]
+
+DRAWN = ("captions", "best")  # of the figures; no settings
 
 
 def experiment_section(
@@ -47,14 +50,18 @@ def experiment_section(
         flow: reader.json(folder.pretrained(flow).about)
         for flow in settings.get("flows") or folders(folder.flows)
     }
+    pictures = [] if left_out else figures(folder.figures, settings.get("captions") or {})
     section = (
         described(settings, observations)
         | compared(runs, observations, methods)
         | operator_checks(reader, folder, settings)
         | pretrained(reader, folder, flows)
     )
+    posteriors = best_posteriors(settings.get("best") or {}, pictures, section["labels"])
+    of_best = {shown["name"] for best in posteriors for shown in best["figures"]}
     return section | {
-        "figures": [] if left_out else figures(folder.figures, settings.get("captions") or {}),
+        "posteriors": posteriors if pictures else [],
+        "figures": [shown for shown in pictures if shown["name"] not in of_best],
         "provenance": provenance(
             [run.flow for run in runs] + [flow or {} for flow in flows.values()]
         ),
@@ -74,7 +81,7 @@ def described(settings: Mapping[str, Any], observations: Mapping[str, Any]) -> d
         "observations": {key: plain_settings(entry) for key, entry in observations.items()},
         "rules": (settings.get("evaluate") or {}).get("verdict") or {},
         "configuration": json.dumps(
-            {k: v for k, v in settings.items() if k != "captions"}, indent=2, ensure_ascii=False
+            {k: v for k, v in settings.items() if k not in DRAWN}, indent=2, ensure_ascii=False
         ),
     }
 
