@@ -55,7 +55,7 @@ def _drawn(index: Path, partial: bool) -> dict[str, Any]:
     """`captions` of the figures, and the `best` posterior of each observation; nothing where a
     partial page has none.
     """
-    return {} if partial and not index.is_file() else read_json(index, "captions", "best")
+    return {} if partial and not index.is_file() else read_json(index, "captions")
 
 
 def _untracked(folder: ExperimentFolder, experiment: ExperimentSettings) -> list[str]:
