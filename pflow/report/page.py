@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pflow.report.columns import ACCURACY, CHECKS, COST, REACHED, SUMMARY
+from pflow.report.columns import ACCURACY, CHECKS, COST, OVERVIEW, REACHED, SUMMARY
 from pflow.report.pictures import picture, shrink
 from pflow.report.section import experiment_section
 from pflow.report.settings_text import single
@@ -61,6 +61,7 @@ def build_report(
         "evidence": EVIDENCE,
         "calibration": CALIBRATION,
         "cost": COST,
+        "overview": OVERVIEW,
     }
     environment.globals.update(
         {f"{name}_columns": entries for name, entries in columns.items()},

@@ -10,9 +10,10 @@ from pflow.diagnostics.calibration import uniformity
 from pflow.figures.calibration import RankCurve, rank_curves
 from pflow.figures.curves import pretraining_curves
 from pflow.figures.style import save
+from pflow.report.ranking import shown_observations
 from pflow.stages.io.best_posterior import draw_best_posterior
 from pflow.stages.io.observation_figures import ObservationFigures
-from pflow.stages.io.observation_results import read_observation_results
+from pflow.stages.io.observation_results import read_metrics, read_observation_results
 from pflow.storage.layout import ExperimentFolder, PretrainedFolder
 from pflow.storage.store import read_arrays, replacing
 from pflow.storage.text_files import read_csv, write_json
@@ -42,7 +43,7 @@ def figures(
             captions[name] = caption
 
         several = len(settings.observations) > 1
-        for observation in settings.observations:
+        for observation in shown_observations(read_metrics(settings, folder)):
             found = read_observation_results(settings, folder, observation)
             suffix = f"_{observation}" if several else ""
             best[observation] = draw_best_posterior(keep, found, settings.figures, suffix)

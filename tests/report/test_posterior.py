@@ -8,7 +8,7 @@ import pytest
 
 from pflow.report.best import beside
 from pflow.report.page import build_report
-from pflow.stages.io.best_posterior import best_method
+from pflow.report.ranking import best_method
 from tests.report.test_page import Page, settings, write_results
 from tests.support.browser import CHROMIUM, Browser
 from tests.support.png import png

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from statistics import median
+from collections.abc import Callable
 from typing import Any
 
 from pflow.config.figures import FiguresSettings
@@ -12,36 +10,13 @@ from pflow.plotting.chosen import drawn_parameters
 from pflow.plotting.posterior_figures import draw_posterior
 from pflow.plotting.table import interval_rows
 from pflow.plotting.view import view_of
+from pflow.report.ranking import best_method
 from pflow.report.trust import verdict_of
 from pflow.stages.io.observation_results import ObservationResults
 
-__all__ = ["best_method", "draw_best_posterior"]
+__all__ = ["draw_best_posterior"]
 
 ROWS = 20  # of the table, at most
-BY = ("kl_reverse_nats", "score_error")  # what decides between equal verdicts
-
-
-def best_method(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """The method with the best verdict of its worst seed. Of equals, the one with the smallest
-    KL(q || posterior), then with the smallest score error, medians over seeds; then the first.
-
-    Arguments:
-        metrics: of each method, one entry a seed.
-
-    >>> best_method({
-    ...     "amortized": [{"verdict": "do not use"}],
-    ...     "scratch": [{"verdict": "trustworthy", "score_error": 0.2}],
-    ...     "replay": [{"verdict": "trustworthy", "score_error": 0.1}],
-    ... })
-    'replay'
-    """
-
-    def rank(method: str) -> tuple[float, ...]:
-        verdict = verdict_of(metrics[method])
-        level = math.inf if verdict is None else verdict["level"]
-        return (level, *(_median(metrics[method], name) for name in BY))
-
-    return min(metrics, key=rank)
 
 
 def draw_best_posterior(
