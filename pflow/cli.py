@@ -1,5 +1,5 @@
-"""`python -m pflow STAGE ...`: one subcommand a stage, and `new`, `run`, `status` and `forget` of a
-project.
+"""`python -m pflow STAGE ...`: one subcommand a stage, and `new`, `run`, `status`, `plot` and
+`forget` of a project.
 
 Each rule of the pipeline calls exactly this, so the first line of every job's log is a command that
 reruns the job. A stage is imported when it runs: `--help` and a wrong argument answer at once.
@@ -115,6 +115,12 @@ def _forget(options: argparse.Namespace) -> int:
     return 0
 
 
+def _plot(options: argparse.Namespace) -> int:
+    plot = importlib.import_module("pflow.plotting.command").plot
+    print(*plot(options.folder, options.parameters, options.out), sep="\n")
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pflow",
@@ -173,7 +179,29 @@ def _add_project_commands(commands: argparse._SubParsersAction) -> None:
         help="arguments of Snakemake, such as -n, a target, or --workflow-profile slurm",
     )
     run.set_defaults(call=_run)
+    _add_plot(commands)
     _add_forget(commands)
+
+
+def _add_plot(commands: argparse._SubParsersAction) -> None:
+    about = "figures and intervals of one posterior, as PNG, SVG and CSV files"
+    parser = commands.add_parser("plot", help=about, description=f"{about[0].upper()}{about[1:]}.")
+    parser.add_argument(
+        "folder",
+        type=Path,
+        metavar="FOLDER",
+        help="of one seed, such as results/rosenbrock/posteriors/y1/preconditioned/seed-0",
+    )
+    parser.add_argument(
+        "--parameters",
+        nargs="+",
+        metavar="NAME",
+        help="of marginals and pair plot, at most 8 (default: those that the data contract most)",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("plots"), metavar="FOLDER", help="(default: plots)"
+    )
+    parser.set_defaults(call=_plot)
 
 
 def _add_forget(commands: argparse._SubParsersAction) -> None:

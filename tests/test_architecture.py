@@ -22,14 +22,15 @@ MODULES = sorted(PFLOW.rglob("*.py"))
 
 # Floor -> its rooms and, for each, the rooms of lower floors that it may import besides `errors`.
 FLOORS: dict[int, dict[str, str]] = {
-    0: {"__init__": "", "errors": "", "stop_request": ""},
+    0: {"__init__": "", "errors": ""},
     1: {"diagnostics": "", "figures": "", "settings": ""},
-    2: {"operators": "stop_request", "flows": "settings", "storage": "", "provenance": "settings"},
+    2: {"operators": "", "flows": "settings", "storage": "", "provenance": "settings"},
     3: {
         "report": "figures storage",
         "problems": "operators storage settings",
         "config": "provenance storage settings",
-        "execution": "provenance storage stop_request",
+        "execution": "operators provenance storage",
+        "plotting": "diagnostics figures settings storage",
     },
     4: {
         "inference": "problems storage execution",
@@ -43,14 +44,17 @@ FLOORS: dict[int, dict[str, str]] = {
         " provenance storage"
     },
     8: {"stages": "*"},
-    9: {"cli": "stages pipeline config provenance execution", "posterior": "diagnostics storage"},
+    9: {
+        "cli": "stages pipeline config plotting provenance execution",
+        "posterior": "diagnostics storage",
+    },
     10: {"__main__": "cli execution"},
 }
 ROOMS = {name: allowed for rooms in FLOORS.values() for name, allowed in rooms.items()}
 FLOOR = {name: floor for floor, rooms in FLOORS.items() for name in rooms}
 
 # What lies directly in pflow/, beside the packages.
-AT_THE_ROOT = {"__init__", "__main__", "cli", "errors", "posterior", "stop_request", "training"}
+AT_THE_ROOT = {"__init__", "__main__", "cli", "errors", "posterior", "training"}
 
 # Room -> the libraries that it may import at module level; a heavy one that only one function needs
 # is imported there.

@@ -13,6 +13,7 @@ from typing import Literal
 
 from pflow.config.data import ObservationSettings, PairsSettings, SimulateSettings
 from pflow.config.decoding import setting
+from pflow.config.figures import FiguresSettings
 from pflow.config.flows import FlowSettings
 from pflow.config.methods import MethodSettings
 from pflow.config.priors import PriorSettings, ProblemPriorSettings
@@ -94,6 +95,9 @@ class ExperimentSettings:
         "Calibration of the pretrained flows.", factory=CalibrateSettings
     )
     evaluate: EvaluateSettings = setting("How posteriors are judged.", factory=EvaluateSettings)
+    figures: FiguresSettings = setting(
+        "What the report draws of the posterior.", factory=FiguresSettings
+    )
     device: Literal["cpu", "cuda", "auto"] = setting(
         "Where flows train and sample; `cuda` asks the cluster for a GPU.", "cpu"
     )

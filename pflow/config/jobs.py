@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from pflow.config.data import PairsSettings
 from pflow.config.decoding import setting
 from pflow.config.experiment import ExperimentSettings, ObservationSettings, SampleSettings
+from pflow.config.figures import FiguresSettings
 from pflow.config.flows import FlowSettings
 from pflow.config.methods import MethodSettings
 from pflow.config.priors import PriorSettings, ProblemPriorSettings
@@ -154,6 +155,7 @@ class FiguresJobSettings:
     methods: dict[str, str] = setting("Label of each method, in drawing order.")
     flows: list[str] = setting("Flows whose training curves are drawn.")
     seeds: list[int] = setting("Seeds of each method.")
+    figures: FiguresSettings = setting("What is drawn.", factory=FiguresSettings)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from pflow.errors import PassingError
-from pflow.stop_request import STOP_REQUESTED
+from pflow.operators.stop_request import STOP_REQUESTED
 
 __all__ = ["DeferredSignals", "Interrupted", "StopSignals"]
 

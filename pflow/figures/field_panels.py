@@ -19,7 +19,7 @@ from pflow.figures.style import new_figure, style
 __all__ = ["Panel", "colours_of_fields", "draw_panels"]
 
 SIGNED, POSITIVE = "gray", "viridis"  # colour maps: of fields around zero, of other fields
-WIDTH = 1.75  # of a panel, in inches
+WIDTH, BAR = 1.75, 0.8  # of a panel and of a colour bar, in inches
 TICKS = 4  # at most, on each axis of a panel
 
 
@@ -68,7 +68,7 @@ def draw_panels(
     height = WIDTH * min(2.0, max(0.5, shape[0] / shape[1]))
     on_grid = {"extent": extent or (0, shape[1], shape[0], 0), "aspect": "auto"}
     with style():
-        figure = new_figure(WIDTH * columns + 1.6, height * rows + 0.32 * rows + 0.3)
+        figure = new_figure(WIDTH * columns + BAR * len(bars), height * rows + 0.32 * rows + 0.3)
         grid = figure.add_gridspec(rows, columns)
         first_of_scale: dict[str, AxesImage] = {}
         for panel in panels:

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from pflow.errors import PassingError, PflowError
 from pflow.operators.base import Operator
-from pflow.stop_request import STOP_REQUESTED
+from pflow.operators.stop_request import STOP_REQUESTED
 
 __all__ = ["UMBridgeOperator"]
 

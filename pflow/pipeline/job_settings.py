@@ -154,7 +154,9 @@ def evaluate(
 def figures(e: ExperimentSettings, name: str) -> FiguresJobSettings:
     """All figures of an experiment."""
     labels = {method: entry.label or method for method, entry in e.finetune.items()}
-    return FiguresJobSettings(e.problem, name, list(e.observations), labels, list(e.flows), e.seeds)
+    return FiguresJobSettings(
+        e.problem, name, list(e.observations), labels, list(e.flows), e.seeds, e.figures
+    )
 
 
 def report(configuration: Configuration) -> ReportJobSettings:

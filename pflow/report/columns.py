@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ACCURACY", "CHECKS", "COST", "REACHED", "SUMMARY"]
+__all__ = ["ACCURACY", "CHECKS", "COST", "OVERVIEW", "REACHED", "SUMMARY"]
 
 # name in metrics.json: heading, unit, significant digits
 SUMMARY = {
@@ -11,6 +11,13 @@ SUMMARY = {
     "elbo_nats": ("ELBO", "nats", 4),
     "evaluations": ("Evaluations", "", 3),
     "wall_seconds": ("Wall time", "s", 3),
+}
+OVERVIEW = {
+    "pareto_k": ("k-hat", "", 2),
+    "ess_fraction": ("ESS fraction", "", 2),
+    "score_error": ("Score error", "per parameter", 2),
+    "predictive_chi_square": ("Predictive χ²", "1 expected", 3),
+    "evaluations": ("Evaluations", "", 3),
 }
 ACCURACY = {
     "kl_reverse_nats": ("KL(q‖posterior)", "nats", 2),

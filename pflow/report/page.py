@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pflow.report.columns import ACCURACY, CHECKS, COST, REACHED, SUMMARY
+from pflow.report.columns import ACCURACY, CHECKS, COST, OVERVIEW, REACHED, SUMMARY
 from pflow.report.pictures import picture, shrink
 from pflow.report.section import experiment_section
 from pflow.report.settings_text import single
@@ -40,8 +40,9 @@ def build_report(
         experiments: for each experiment its settings as configured, with its `name`. Used by name:
             `title`, `question`, `problem`, `observations` (names, or names with settings),
             `methods` or `finetune` (name: settings; `label` is what to call it), `flows`, `seeds`,
-            `notes` (sentences for the reader) and `captions` (name of a figure: caption).
-            Everything but `captions` is also printed as configuration.
+            `notes` (sentences for the reader), `captions` (name of a figure: caption) and `best`
+            (observation: what the stage `figures` says of its best posterior). Everything but the
+            last two is also printed as configuration.
         benchmark: figure of pflow's own benchmark of its methods; None to leave it out.
         partial: after a failure: `missing`, the metrics to leave out, and `failures`, a line for
             each failed job.
@@ -60,6 +61,7 @@ def build_report(
         "evidence": EVIDENCE,
         "calibration": CALIBRATION,
         "cost": COST,
+        "overview": OVERVIEW,
     }
     environment.globals.update(
         {f"{name}_columns": entries for name, entries in columns.items()},
@@ -70,8 +72,10 @@ def build_report(
     left_out = frozenset((partial or {}).get("missing", ()))
     sections = [experiment_section(Path(results), settings, left_out) for settings in experiments]
     compared = picture(benchmark, BENCHMARK) if benchmark else None
+    of_best = [best for section in sections for best in section["posteriors"]]
     shrink(
-        [drawn for section in sections for drawn in section["figures"]]
+        [drawn for part in of_best for drawn in part["figures"]]
+        + [drawn for section in sections for drawn in section["figures"]]
         + ([compared] if compared else [])
     )
     return environment.get_template("template.html").render(

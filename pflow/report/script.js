@@ -19,9 +19,39 @@ function sort(heading) {
   body.append(...rows.map(([, row]) => row));
   for (const other of heading.parentNode.cells) other.removeAttribute("aria-sort");
   heading.setAttribute("aria-sort", direction === 1 ? "ascending" : "descending");
+  body.parentNode.dispatchEvent(new Event("sorted"));
 }
 for (const button of document.querySelectorAll("thead button")) {
   button.addEventListener("click", () => sort(button.closest("th")));
+}
+
+// Long tables show one page of the rows that hold what is searched for.
+const PAGE = 25;
+for (const table of document.querySelectorAll("table.paged")) {
+  const bar = document.createElement("div");
+  bar.className = "pager";
+  bar.innerHTML = '<label>Search <input type="search"></label><button type="button">Previous</button><button type="button">Next</button><span role="status"></span>';
+  table.parentNode.before(bar);
+  const [search, status] = [bar.querySelector("input"), bar.querySelector("span")];
+  const [previous, next] = bar.querySelectorAll("button");
+  let first = 0;
+  function show() {
+    const words = search.value.trim().toLowerCase();
+    const rows = Array.from(table.tBodies[0].rows);
+    const found = rows.filter(row => row.textContent.toLowerCase().includes(words));
+    const page = new Set(found.slice(first, first + PAGE));
+    for (const row of rows) row.hidden = !page.has(row);
+    const last = Math.min(first + PAGE, found.length);
+    status.textContent = found.length ? `${first + 1} to ${last} of ${found.length}` : "none found";
+    previous.disabled = first === 0;
+    next.disabled = last === found.length;
+  }
+  function turn(to) { first = to; show(); }
+  search.addEventListener("input", () => turn(0));
+  previous.addEventListener("click", () => turn(Math.max(0, first - PAGE)));
+  next.addEventListener("click", () => turn(first + PAGE));
+  table.addEventListener("sorted", () => turn(0));
+  show();
 }
 
 // Figures open enlarged; Escape, the button or a click beside the figure closes.

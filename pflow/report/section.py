@@ -5,12 +5,15 @@ plain values for the template.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pflow.figures.palette import method_colour, method_label
+from pflow.report.best import best_posteriors
+from pflow.report.overview import finished_metrics, overview, summary_rows
 from pflow.report.pictures import figures
+from pflow.report.ranking import shown_observations
 from pflow.report.runs import (
     Reader,
     Run,
@@ -24,6 +27,8 @@ from pflow.report.trust import calibration_row
 from pflow.storage.layout import ExperimentFolder, Layout
 
 __all__ = ["experiment_section"]
+
+DRAWN = ("captions", "best")  # of the figures; no settings
 
 
 def experiment_section(
@@ -43,18 +48,34 @@ def experiment_section(
         for method in methods
         for seed in settings.get("seeds") or [0]
     ]
+    metrics = finished_metrics(runs, list(methods))
+    listed = shown_observations({name: metrics.get(name, {}) for name in observations})
+    few = len(listed) == len(observations)
+    shown = {name: observations[name] for name in listed}
+    shown_runs = runs if few else [run for run in runs if run.observation in shown]
     flows = {
         flow: reader.json(folder.pretrained(flow).about)
         for flow in settings.get("flows") or folders(folder.flows)
     }
+    pictures = [] if left_out else figures(folder.figures, settings.get("captions") or {})
     section = (
-        described(settings, observations)
-        | compared(runs, observations, methods)
+        described(settings, shown)
+        | compared(shown_runs, shown, methods)
         | operator_checks(reader, folder, settings)
-        | pretrained(reader, folder, flows)
+        | pretrained(reader, folder, flows, shown)
+        | {"count": len(observations), "total": len(runs), "overview": None}
     )
+    section["summary"] = section["rows"]
+    if not few:
+        looks = looks_of(methods)
+        section["finished"] = sum(run.metrics is not None for run in runs)
+        section["summary"] = summary_rows(runs, looks, len(observations))
+        section["overview"] = overview(runs, looks, metrics)
+    posteriors = best_posteriors(settings.get("best") or {}, pictures, section["labels"])
+    of_best = {shown["name"] for best in posteriors for shown in best["figures"]}
     return section | {
-        "figures": [] if left_out else figures(folder.figures, settings.get("captions") or {}),
+        "posteriors": posteriors if pictures else [],
+        "figures": [shown for shown in pictures if shown["name"] not in of_best],
         "provenance": provenance(
             [run.flow for run in runs] + [flow or {} for flow in flows.values()]
         ),
@@ -74,7 +95,7 @@ def described(settings: Mapping[str, Any], observations: Mapping[str, Any]) -> d
         "observations": {key: plain_settings(entry) for key, entry in observations.items()},
         "rules": (settings.get("evaluate") or {}).get("verdict") or {},
         "configuration": json.dumps(
-            {k: v for k, v in settings.items() if k != "captions"}, indent=2, ensure_ascii=False
+            {k: v for k, v in settings.items() if k not in DRAWN}, indent=2, ensure_ascii=False
         ),
     }
 
@@ -83,18 +104,11 @@ def compared(
     runs: Sequence[Run], observations: Iterable[str], methods: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The methods side by side, at each observation, and every single run."""
-    observations = list(observations)
-    labels = {
-        method: method_label(method, {method: (entry or {}).get("label")})
-        for method, entry in methods.items()
-    }
+    observations, looks = list(observations), looks_of(methods)
+    labels = {method: look["label"] for method, look in looks.items()}
     rows = [
         method_row([run for run in runs if (run.observation, run.method) == (observation, method)])
-        | {
-            "label": labels[method],
-            "colour": method_colour(method, list(methods)),
-            "entry": methods[method] or {},
-        }
+        | looks[method]
         for observation in observations
         for method in methods
     ]
@@ -118,17 +132,34 @@ def compared(
     }
 
 
-def pretrained(
-    reader: Reader, folder: ExperimentFolder, flows: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The flows of stage 1 and their calibration."""
+def looks_of(methods: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Label, colour and settings of each method."""
     return {
-        "flows": flows,
-        "calibrations": [
-            calibration_row(flow, reader.json(folder.pretrained(flow).calibration))
-            for flow in flows
-        ],
+        method: {
+            "label": method_label(method, {method: (entry or {}).get("label")}),
+            "colour": method_colour(method, list(methods)),
+            "entry": entry or {},
+        }
+        for method, entry in methods.items()
     }
+
+
+def pretrained(
+    reader: Reader,
+    folder: ExperimentFolder,
+    flows: Mapping[str, Any],
+    observations: Container[str],
+) -> dict[str, Any]:
+    """The flows of stage 1 and their calibration; local tests at the observations that are
+    shown.
+    """
+    rows = [
+        calibration_row(flow, reader.json(folder.pretrained(flow).calibration)) for flow in flows
+    ]
+    for row in rows:
+        tested = row["observations"]
+        row["observations"] = {name: tested[name] for name in tested if name in observations}
+    return {"flows": flows, "calibrations": rows}
 
 
 def operator_checks(

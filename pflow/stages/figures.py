@@ -10,8 +10,10 @@ from pflow.diagnostics.calibration import uniformity
 from pflow.figures.calibration import RankCurve, rank_curves
 from pflow.figures.curves import pretraining_curves
 from pflow.figures.style import save
+from pflow.report.ranking import shown_observations
+from pflow.stages.io.best_posterior import draw_best_posterior
 from pflow.stages.io.observation_figures import ObservationFigures
-from pflow.stages.io.observation_results import read_observation_results
+from pflow.stages.io.observation_results import read_metrics, read_observation_results
 from pflow.storage.layout import ExperimentFolder, PretrainedFolder
 from pflow.storage.store import read_arrays, replacing
 from pflow.storage.text_files import read_csv, write_json
@@ -28,9 +30,10 @@ def figures(
     threads: int = 1,
 ) -> None:
     """Write PNG (and SVG for line plots) into the folder `out`, and index.json with their
-    captions.
+    captions and what it is that the report shows of each observation's best posterior.
     """
     captions: dict[str, str] = {}
+    best: dict[str, dict[str, Any]] = {}
     folder = ExperimentFolder(results)
     with replacing(out) as temporary:
         temporary.mkdir()
@@ -40,15 +43,12 @@ def figures(
             captions[name] = caption
 
         several = len(settings.observations) > 1
-        for observation in settings.observations:
-            of_observation = ObservationFigures(
-                keep,
-                read_observation_results(settings, folder, observation),
-                settings.methods,
-                f"_{observation}" if several else "",
-                f" for observation {observation}" if several else "",
-            )
-            of_observation.draw(folder)
+        for observation in shown_observations(read_metrics(settings, folder)):
+            found = read_observation_results(settings, folder, observation)
+            suffix = f"_{observation}" if several else ""
+            best[observation] = draw_best_posterior(keep, found, settings.figures, suffix)
+            of = f" for observation {observation}" if several else ""
+            ObservationFigures(keep, found, settings.methods, suffix, of).draw(folder)
         keep(
             "calibration",
             rank_curves({flow: _rank_curves(folder.pretrained(flow)) for flow in settings.flows}),
@@ -69,7 +69,7 @@ def figures(
             "Stage 1: training and validation loss of each flow on low-fidelity pairs.",
             svg=True,
         )
-        write_json(temporary / folder.figure_index.name, {"captions": captions})
+        write_json(temporary / folder.figure_index.name, {"captions": captions, "best": best})
 
 
 def _rank_curves(flow: PretrainedFolder) -> dict[str, RankCurve]:

@@ -41,7 +41,7 @@ def report(
             "name": name,
             **encode(experiment),
             "notes": experiment.notes + _untracked(layout.experiment(name), experiment),
-            "captions": _captions(layout.experiment(name).figure_index, partial is not None),
+            **_drawn(layout.experiment(name).figure_index, partial is not None),
         }
         for name, experiment in settings.experiments.items()
     ]
@@ -51,9 +51,11 @@ def report(
         temporary.write_text(page, encoding="utf-8")
 
 
-def _captions(index: Path, partial: bool) -> dict[str, str]:
-    """Of the figures; none where a partial page has none."""
-    return {} if partial and not index.is_file() else read_json(index, "captions")["captions"]
+def _drawn(index: Path, partial: bool) -> dict[str, Any]:
+    """`captions` of the figures, and the `best` posterior of each observation; nothing where a
+    partial page has none.
+    """
+    return {} if partial and not index.is_file() else read_json(index, "captions")
 
 
 def _untracked(folder: ExperimentFolder, experiment: ExperimentSettings) -> list[str]:

@@ -8,6 +8,7 @@ detect mass that the flow misses.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,7 @@ ON_FIGURES = (
     "field_colours",
     "data_axes",
 )  # attributes of a problem, for the store
+PRIOR_ELEMENTS = 2**19  # of draws of the prior that are kept for the figures
 GRADIENT_BATCH = 64  # draws whose gradients are in memory at once
 
 
@@ -81,15 +83,17 @@ def sample(
     if settings.sample.score_draws and posterior_problem.high_fidelity.differentiable:
         x = torch.from_numpy(arrays["x"][: settings.sample.score_draws]).to(device)
         groups["score_stats"] = draws_dataset({"score_error": _score_errors(network, target, x)})
+    random = generator_for(settings.seed, "prior", settings.observation)
+    of_prior = []
     if settings.sample.prior_draws:
-        random = generator_for(settings.seed, "prior", settings.observation)
-        at_x, at_prior = _at_prior_draws(network, target, settings.sample.prior_draws, random)
-        groups |= {
-            "prior": draws_dataset(
-                {"x": at_x}, posterior_problem.parameter_names, _units(posterior_problem)
-            ),
-            "sample_stats_prior": draws_dataset(at_prior),
-        }
+        of_prior.append(posterior_problem.sample_prior(settings.sample.prior_draws, random))
+        groups["sample_stats_prior"] = draws_dataset(_at_draws(network, target, of_prior[0]))
+    more = _prior_draws_shown(posterior_problem) - settings.sample.prior_draws
+    if more > 0:
+        of_prior.append(posterior_problem.sample_prior(more, random))
+    groups["prior"] = _dataset(
+        draws_dataset, posterior_problem, "x", torch.cat(of_prior).cpu().numpy()
+    )
     attributes = {
         **_figure_attributes(problem),
         "experiment": settings.experiment,
@@ -121,8 +125,35 @@ def _figure_attributes(problem: Problem) -> dict[str, Any]:
     return shown
 
 
-def _units(problem: Problem) -> dict[str, str]:
-    return {"x": problem.model_unit, "y": problem.data_unit}
+def _prior_draws_shown(problem: Problem) -> int:
+    """How many draws of the prior the figures compare with: fewer of large models, whose standard
+    deviations are all that is shown.
+    """
+    return max(50, min(1000, PRIOR_ELEMENTS // math.prod(problem.model_shape)))
+
+
+def _dataset(
+    make: Callable[..., xr.Dataset], problem: Problem, name: str, x: np.ndarray
+) -> xr.Dataset:
+    """Models as variables of a store, beside the physical parameters that they stand for; then x
+    are coordinates, which have no unit.
+
+    Arguments:
+        make: `draws_dataset` or `point_dataset`.
+        problem: whose models they are.
+        name: of x; that of the physical parameters ends in the same way.
+        x: with the axes that `make` wants.
+    """
+    batch = torch.from_numpy(x).reshape(-1, *problem.model_shape)
+    physical = problem.physical(batch)
+    if physical is batch:
+        return make({name: x}, problem.parameter_names, {"x": problem.model_unit})
+    values = physical.numpy() if x.ndim == batch.ndim else physical[0].numpy()
+    return make(
+        {name: x, name.replace("x", "physical", 1): values},
+        problem.parameter_names,
+        {"physical": problem.model_unit},
+    )
 
 
 def _groups_of_draws(
@@ -135,11 +166,7 @@ def _groups_of_draws(
         arrays: of `_draws`.
         fixed: y, and x_true where it is known.
     """
-    problem = target.problem
-    names, units = problem.parameter_names, _units(problem)
-    x = torch.from_numpy(arrays["x"])
-    physical = problem.physical(x)
-    draws = {"x": arrays["x"]} | ({} if physical is x else {"physical": physical.numpy()})
+    problem, units = target.problem, {"y": target.problem.data_unit}
     stats = {
         "lp": arrays["lp"],
         "log_q": arrays["log_q"],
@@ -147,7 +174,7 @@ def _groups_of_draws(
         "chi_square": arrays["chi_square"],
     }
     groups = {
-        "posterior": draws_dataset(draws, names, units),
+        "posterior": _dataset(draws_dataset, problem, "x", arrays["x"]),
         "sample_stats": draws_dataset(stats),
         "posterior_predictive": draws_dataset({"y": arrays["y"]}, units=units),
         "observed_data": point_dataset({"y": fixed["y"]}, units=units),
@@ -156,7 +183,7 @@ def _groups_of_draws(
         summary = point_dataset({"summary": target.summary[0].cpu().numpy()})["summary"]
         groups["observed_data"]["summary"] = summary
     if "x_true" in fixed:
-        groups["constant_data"] = point_dataset({"x_true": fixed["x_true"]}, names, units)
+        groups["constant_data"] = _dataset(point_dataset, problem, "x_true", fixed["x_true"])
     return groups
 
 
@@ -216,18 +243,15 @@ def latent_score_error(network: Flow, target: Target, x: torch.Tensor) -> np.nda
     return ((score + z).flatten(1).square().sum(1) / math.prod(network.model_shape)).cpu().numpy()
 
 
-def _at_prior_draws(
-    network: Flow, target: Target, draws: int, generator: torch.Generator
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Draws of the prior, with log p(y given x) and log q(x)."""
-    x = target.problem.sample_prior(draws, generator).to(target.y)
+def _at_draws(network: Flow, target: Target, draws: torch.Tensor) -> dict[str, np.ndarray]:
+    """log p(y given x) and log q(x) at draws of the prior."""
+    x = draws.to(target.y)
     log_likelihood, log_q = [], []
     for part in x.split(max(1, min(BATCH, ELEMENTS // math.prod(target.problem.model_shape)))):
         prediction, _ = target.predict(part)
         log_likelihood.append(target.problem.log_likelihood(target.y, prediction))
         log_q.append(network.log_prob(part, target.summary))
-    stats = {
+    return {
         "log_likelihood": torch.cat(log_likelihood).cpu().numpy(),
         "log_q": torch.cat(log_q).cpu().numpy(),
     }
-    return x.cpu().numpy(), stats

@@ -24,6 +24,7 @@ MEANINGS = {
         "what x stands for, where the unknowns are coordinates of bounded parameters",
         None,
     ),
+    "physical_true": ("what x_true stands for", None),
     "y": ("data", None),
     "summary": ("what the flow sees of the data", None),
     "lp": ("log of the unnormalised posterior density, log p(y given x) + log p(x)", "nats"),
@@ -44,6 +45,7 @@ IMAGE = (
     "row",
     "column",
 )  # of an image: rows from the top (depth of a section), columns from the left (lateral distance)
+LABELLED = ("x_dim", "physical_dim")
 AXES = {"chain": "independent runs (seeds) or chains", "draw": "draw"}
 
 
@@ -56,8 +58,8 @@ def draws_dataset(
 
     Arguments:
         variables: arrays whose first axis is the draw, (draw, ...).
-        names: labels of the entries of a vector variable, its coordinate.
-        units: unit of x and of y, where they have one.
+        names: labels of the entries of a vector x, and of as many physical parameters.
+        units: unit of x, of physical and of y, where they have one.
     """
     return chains_dataset({name: values[None] for name, values in variables.items()}, names, units)
 
@@ -118,6 +120,6 @@ def _coordinates(
     for variable, values in variables.items():
         shape = values.shape[skip:]
         for dim, size in zip(_dims(variable, len(shape)), shape, strict=True):
-            label_it = names is not None and dim == "x_dim" and len(names) == size
+            label_it = names is not None and dim in LABELLED and len(names) == size
             coordinates[dim] = np.asarray(names, dtype=object) if label_it else np.arange(size)
     return coordinates

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,9 @@ def read_json(path: str | Path, *needed: str) -> Any:
         ) from error
 
 
-def write_csv(path: str | Path, rows: list[Mapping[str, Any]], columns: tuple[str, ...]) -> None:
+def write_csv(
+    path: str | Path, rows: Sequence[Mapping[str, Any]], columns: tuple[str, ...]
+) -> None:
     """A table; absent values are empty cells, floats keep all their digits."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")

@@ -16,7 +16,7 @@ from pflow.storage.text_files import read_csv, read_json
 if TYPE_CHECKING:
     from xarray import DataTree
 
-__all__ = ["ObservationResults", "pairs_in_the_plane", "read_observation_results"]
+__all__ = ["ObservationResults", "pairs_in_the_plane", "read_metrics", "read_observation_results"]
 
 PAIRS_SHOWN = 4000
 
@@ -81,6 +81,25 @@ class ObservationResults:
         if self.reference is None:
             return None
         return self.reference["posterior"]["x"].values.reshape(-1, self.unknowns)
+
+
+def read_metrics(
+    settings: FiguresJobSettings, folder: ExperimentFolder
+) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """The metrics of each observation and method, one entry a seed.
+
+    Raises:
+        PflowError: a file is missing or damaged.
+    """
+    return {
+        observation: {
+            method: [
+                read_json(folder.run(observation, method, seed).metrics) for seed in settings.seeds
+            ]
+            for method in settings.methods
+        }
+        for observation in settings.observations
+    }
 
 
 def read_observation_results(

@@ -1,0 +1,173 @@
+"""The figures of one posterior, whatever reference there is: its parameters against the prior, or
+the maps of its field, and its predictions against the data.
+
+    from pflow.plotting.posterior_figures import plot_posterior
+
+    figures = plot_posterior("results/rosenbrock/posteriors/y1/preconditioned/seed-0")
+    figures["pairs"].savefig("pairs.png")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pflow.diagnostics.each_parameter import contraction
+from pflow.errors import PflowError
+from pflow.figures.against_prior import marginals_against_prior
+from pflow.figures.maps import posterior_maps
+from pflow.figures.pairs import pair_plot
+from pflow.figures.prediction import prediction_and_data
+from pflow.plotting.chosen import drawn_parameters
+from pflow.plotting.view import PosteriorView, view_of
+from pflow.storage.layout import RunFolder, root_file, whole
+from pflow.storage.store import read_datatree
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from xarray import DataTree
+
+__all__ = ["Drawn", "draw_posterior", "plot_posterior", "read_view"]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure and the sentence below it."""
+
+    figure: Figure
+    caption: str
+
+
+def plot_posterior(
+    folder_or_tree: str | Path | DataTree, parameters: Sequence[str] | None = None
+) -> dict[str, Figure]:
+    """Figures of one posterior by name: `marginals` and `pairs` of up to eight parameters, `maps`
+    of a field, `prediction` against the data. Those that do not apply are absent.
+
+    All draws count alike, as they are; `pflow.posterior.resample` draws by importance weights.
+
+    Arguments:
+        folder_or_tree: folder of one seed (`.../seed-0`), its `posterior.zarr`, or a tree that
+            `pflow.posterior.load_posterior` has read.
+        parameters: names of at most eight parameters; by default those that the data contract most.
+            The parameters of a field have maps, and marginals where they are named here.
+
+    Raises:
+        PflowError: no store is there, it is damaged, or no parameter has such a name.
+    """
+    view = read_view(folder_or_tree)
+    return {name: drawn.figure for name, drawn in draw_posterior(view, parameters).items()}
+
+
+def read_view(folder_or_tree: str | Path | DataTree) -> PosteriorView:
+    """The arrays of a posterior store, named by its folder or read already.
+
+    Raises:
+        PflowError: no store is there, or it is damaged.
+    """
+    if not isinstance(folder_or_tree, str | Path):
+        return view_of(folder_or_tree)
+    folder = Path(folder_or_tree)
+    for store in (whole(folder), RunFolder(folder).posterior):
+        if root_file(store).is_file():
+            return view_of(read_datatree(store))
+    raise PflowError(
+        f"{folder} must hold a posterior store: name a seed's folder, such as"
+        " results/rosenbrock/posteriors/y1/preconditioned/seed-0, after `snakemake sample`"
+    )
+
+
+def draw_posterior(
+    view: PosteriorView, parameters: Sequence[str] | None = None, where: str = "parameters"
+) -> dict[str, Drawn]:
+    """The same with a caption each; `where` is the setting that holds `parameters`."""
+    drawn = {}
+    if view.grid is not None:
+        drawn["maps"] = _maps(view)
+    chosen = drawn_parameters(view, parameters, where)
+    if chosen:
+        drawn["marginals"] = _marginals(view, chosen)
+    if len(chosen) > 1:
+        drawn["pairs"] = _pairs(view, chosen)
+    if view.predicted is not None:
+        drawn["prediction"] = _prediction(view, view.predicted)
+    return drawn
+
+
+def _maps(view: PosteriorView) -> Drawn:
+    grid = view.grid
+    assert grid is not None, "asked for by the caller"
+    narrowed = None if view.prior is None else contraction(view.draws, view.prior)
+    figure = posterior_maps(
+        view.draws.reshape(-1, *grid.shape),
+        contraction=narrowed,
+        x_true=view.x_true,
+        extent=grid.extent,
+        axis_names=grid.axis_names,
+        label=grid.label,
+        unit=view.unit,
+        colours=grid.colours,
+    )
+    meaning = "; contraction: 1 where the data fix the field, 0 where only the prior speaks"
+    return Drawn(
+        figure,
+        "The field by place: mean, standard deviation and two draws of the posterior"
+        f"{'' if narrowed is None else meaning}.",
+    )
+
+
+def _marginals(view: PosteriorView, chosen: list[int]) -> Drawn:
+    figure = marginals_against_prior(
+        view.draws[:, chosen],
+        _labels(view, chosen),
+        prior=None if view.prior is None else view.prior[:, chosen],
+        x_true=None if view.x_true is None else view.x_true[chosen],
+    )
+    against = "" if view.prior is None else " over what the prior allowed, in grey"
+    return Drawn(
+        figure,
+        f"{_which(view, chosen)}{against}. The lines below hold 50 and 90 % of the draws, the dot"
+        " is the median.",
+    )
+
+
+def _pairs(view: PosteriorView, chosen: list[int]) -> Drawn:
+    figure = pair_plot(
+        view.draws[:, chosen],
+        _labels(view, chosen),
+        prior=None if view.prior is None else view.prior[:, chosen],
+        x_true=None if view.x_true is None else view.x_true[chosen],
+    )
+    return Drawn(
+        figure,
+        "Every pair of them: the regions hold 50 and 90 % of the draws; above the diagonal,"
+        " correlations.",
+    )
+
+
+def _prediction(view: PosteriorView, predicted: np.ndarray) -> Drawn:
+    figure = prediction_and_data(
+        view.observed, predicted, unit=view.data_unit, axis_names=view.data_axes
+    )
+    return Drawn(
+        figure,
+        "What the draws predict, noise included, against what was measured. The residuals are in"
+        " standard deviations of the prediction; nine of ten, or more, lie between the dashed lines"
+        " if posterior, operator and noise are right.",
+    )
+
+
+def _which(view: PosteriorView, chosen: list[int]) -> str:
+    count = len(view.names)
+    if len(chosen) == count:
+        return "Each parameter by itself"
+    return f"{len(chosen)} of {count} parameters by themselves"
+
+
+def _labels(view: PosteriorView, chosen: list[int]) -> list[str]:
+    unit = "" if view.unit == "1" else f" ({view.unit})"
+    return [f"{view.names[i]}{unit}" for i in chosen]

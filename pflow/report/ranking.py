@@ -1,0 +1,60 @@
+"""Which method is best at an observation, and which observations are worst off."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from pflow.report.trust import verdict_of
+
+__all__ = ["MANY", "best_method", "shown_observations", "worst_first"]
+
+Metrics = Mapping[str, Sequence[Mapping[str, Any]]]  # of each method, one entry a finished seed
+
+MANY, SHOWN = 50, 20  # of more observations than that, so many are shown one by one
+BY = ("kl_reverse_nats", "score_error")  # what decides between equal verdicts
+
+
+def best_method(metrics: Metrics) -> str:
+    """The method with the best verdict of its worst seed. Of equals, the one with the smallest
+    KL(q || posterior), then with the smallest score error, medians over seeds; then the first.
+
+    >>> best_method({
+    ...     "amortized": [{"verdict": "do not use"}],
+    ...     "scratch": [{"verdict": "trustworthy", "score_error": 0.2}],
+    ...     "replay": [{"verdict": "trustworthy", "score_error": 0.1}],
+    ... })
+    'replay'
+    """
+    return min(metrics, key=lambda method: _rank(metrics[method]))
+
+
+def worst_first(observations: Mapping[str, Metrics]) -> list[str]:
+    """Observations by the rank of their best method, the worst ones first; those that no method has
+    finished come last.
+    """
+
+    def rank(name: str) -> tuple[float, ...]:
+        finished = {method: seeds for method, seeds in observations[name].items() if seeds}
+        best = _rank(finished[best_method(finished)]) if finished else (math.inf,)
+        return best if math.isfinite(best[0]) else (-math.inf,)
+
+    return sorted(observations, key=rank, reverse=True)
+
+
+def shown_observations(observations: Mapping[str, Metrics]) -> list[str]:
+    """All of up to 50 observations; of more, the 20 that are worst off, the worst first."""
+    return list(observations) if len(observations) <= MANY else worst_first(observations)[:SHOWN]
+
+
+def _rank(seeds: Sequence[Mapping[str, Any]]) -> tuple[float, ...]:
+    verdict = verdict_of(seeds)
+    level = math.inf if verdict is None else verdict["level"]
+    return (level, *(_median(seeds, name) for name in BY))
+
+
+def _median(seeds: Sequence[Mapping[str, Any]], name: str) -> float:
+    values = [metrics[name] for metrics in seeds if name in metrics]
+    return median(values) if values else math.inf
