@@ -44,7 +44,11 @@ FLOORS: dict[int, dict[str, str]] = {
     },
     8: {"stages": "*"},
     9: {"cli": "stages pipeline config provenance execution", "posterior": "diagnostics storage"},
-    10: {"__main__": "cli"},
+    10: {
+        "__main__": "cli",
+        "notebook": "stages pipeline config provenance execution flows operators problems storage"
+        " posterior figures",
+    },
 }
 ROOMS = {name: allowed for rooms in FLOORS.values() for name, allowed in rooms.items()}
 FLOOR = {name: floor for floor, rooms in FLOORS.items() for name in rooms}
