@@ -15,10 +15,12 @@ __version__ = "0.1.0"
 _LAZY = {
     "infer": "pflow.notebook.inference",
     "load": "pflow.notebook.result",
+    "load_amortized": "pflow.notebook.amortized",
+    "pretrain": "pflow.notebook.amortized",
     "problem": "pflow.notebook.problem",
 }
 
-__all__ = ["__version__", "infer", "load", "problem"]
+__all__ = ["__version__", "infer", "load", "load_amortized", "pretrain", "problem"]
 
 
 def __getattr__(name: str) -> object:

@@ -36,13 +36,12 @@ def configuration_file(folder: Path, name: str) -> Path:
 
 
 def default_experiment(
-    entry: Mapping[str, Any], name: str, model_shape: tuple[int, ...], evaluations: int
+    entry: Mapping[str, Any], model_shape: tuple[int, ...], evaluations: int
 ) -> dict[str, Any]:
     """The experiment without observations: a flow, pretraining and draws for models of this shape.
 
     Arguments:
         entry: of the problem.
-        name: of the experiment.
         model_shape: the shape of one x.
         evaluations: budget of fine-tuning.
     """
@@ -59,7 +58,6 @@ def default_experiment(
             "clip": 1000,
         }
     return {
-        "title": name,
         "problem": dict(entry),
         "simulate": {"train": 4000, "validation": 500, "test": 500},
         "reference": {"kind": "none"},
@@ -82,8 +80,8 @@ def default_experiment(
 
 
 def merged(defaults: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`defaults` with `changes`, mappings within mappings included; an entry with another `name` or
-    `objective` replaces the whole.
+    """`defaults` with `changes`, mappings within mappings included; an entry with another `name`
+    replaces the whole.
 
     Example:
         >>> merged({"simulate": {"train": 4000, "test": 500}}, {"simulate": {"train": 100}})
@@ -92,17 +90,15 @@ def merged(defaults: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     result = copy.deepcopy(dict(defaults))
     for key, value in changes.items():
         before = result.get(key)
-        if isinstance(before, dict) and isinstance(value, Mapping) and _same_kind(before, value):
+        if isinstance(before, dict) and isinstance(value, Mapping) and _same_name(before, value):
             result[key] = merged(before, value)
         else:
             result[key] = copy.deepcopy(value)
     return result
 
 
-def _same_kind(before: Mapping[str, Any], change: Mapping[str, Any]) -> bool:
-    return all(
-        key not in change or change[key] == before.get(key) for key in ("name", "objective", "kind")
-    )
+def _same_name(before: Mapping[str, Any], change: Mapping[str, Any]) -> bool:
+    return "name" not in change or change["name"] == before.get("name")
 
 
 def read_configuration(file: Path) -> dict[str, Any]:

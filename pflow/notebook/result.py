@@ -4,6 +4,7 @@ from the results of `pflow.infer` or of the pipeline.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +14,13 @@ import numpy as np
 
 from pflow import posterior as stores
 from pflow.errors import PflowError
-from pflow.notebook.configuration import configuration_file, read_configuration
-from pflow.notebook.experiment import make_posterior
+from pflow.notebook.card import is_carded
+from pflow.notebook.configuration import FLOW
+from pflow.notebook.experiment import Place, run_configured
+from pflow.notebook.given import given_problem
 from pflow.notebook.plot import posterior_figure
 from pflow.storage.layout import ExperimentFolder, MethodFolder, RunFolder, root_file
+from pflow.storage.origins import read_origin
 from pflow.storage.text_files import read_json
 
 if TYPE_CHECKING:
@@ -126,31 +130,47 @@ class Result:
             rows = rows[chosen]
         return posterior_figure(self.posterior, rows, self.folder.parents[3].name)
 
-    def more(self, evaluations: int, threads: int = 1) -> Result:
+    def more(self, evaluations: int, *, problem: Any = None, threads: int = 1) -> Result:
         """The posterior after so many further evaluations; those that are known are not repeated.
         The files are replaced.
 
+        Arguments:
+            evaluations: in addition to the budget so far.
+            problem: needed in another Python process than that of `pflow.infer`, where the problem
+                was an object.
+            threads: CPU threads of torch.
+
         Raises:
-            PflowError: the number is not positive, or another configuration made this result.
+            PflowError: the number is not positive, the problem is another one, or this result was
+                not made by `pflow.infer`.
         """
         if evaluations < 1:
             raise PflowError(f"`evaluations` (={evaluations}) must be positive")
         observation, method = self.folder.parents[1].name, self.folder.parent.name
-        experiment = self.folder.parents[3]
-        configuration = read_configuration(configuration_file(experiment.parent, experiment.name))
-        entry = configuration.get("experiments", {}).get(experiment.name, {})
-        settings = entry.get("finetune", {}).get(method, {})
+        place = Place(self.folder.parents[4], self.folder.parents[3].name)
+        experiment = place.known()
+        settings = experiment.get("finetune", {}).get(method, {})
         if "evaluations" not in settings:
             raise PflowError(
                 f"{self.folder} was not made by pflow.infer with a budget: raise"
-                f" experiments.{experiment.name}.finetune.{method}.evaluations in its"
+                f" experiments.{place.name}.finetune.{method}.evaluations in its"
                 " configuration, and run snakemake"
             )
-        settings["evaluations"] = int(settings["evaluations"]) + int(evaluations)
-        run = make_posterior(
-            configuration, experiment.name, observation, threads=threads, method=method
+        settings["evaluations"] = self._budget(settings["evaluations"]) + int(evaluations)
+        if problem is not None:
+            experiment["problem"] = given_problem(problem).entry
+        has_flow = is_carded(place.folder.pretrained(FLOW).folder)
+        return Result(
+            run_configured(place, experiment, observation, method, has_flow, threads=threads)
         )
-        return Result(run)
+
+    def _budget(self, configured: int) -> int:
+        """The budget that made this result; that of the configuration may be of a call that failed
+        since.
+        """
+        origin = read_origin(self._run.weights)
+        made_by = {} if origin is None else json.loads(origin.settings)
+        return int(made_by.get("method", {}).get("evaluations", configured))
 
     @property
     def _parameters(self) -> xr.DataArray:

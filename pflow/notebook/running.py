@@ -8,7 +8,7 @@ import functools
 import importlib
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import torch
@@ -25,14 +25,20 @@ from pflow.storage.origins import file_hash
 __all__ = ["run_jobs"]
 
 
-def run_jobs(pipeline: Pipeline, wanted: Iterable[PlannedJob], threads: int = 1) -> list[str]:
-    """Make the results of the wanted jobs; returns the results that were made now.
+def run_jobs(
+    pipeline: Pipeline,
+    wanted: Iterable[PlannedJob],
+    threads: int = 1,
+    given: Collection[str] = (),
+) -> list[str]:
+    """Make the results of the wanted jobs; returns the results that were made now. Results `given`
+    are taken as they are.
 
     Raises:
         PflowError: a job cannot be done.
         KeyboardInterrupt: the process was asked to stop; what was made stays.
     """
-    running, before = _Running(pipeline, threads), torch.get_num_threads()
+    running, before = _Running(pipeline, threads, given), torch.get_num_threads()
     try:
         for job in wanted:
             running.require(job)
@@ -46,8 +52,9 @@ def run_jobs(pipeline: Pipeline, wanted: Iterable[PlannedJob], threads: int = 1)
 class _Running:
     """One pass over the jobs."""
 
-    def __init__(self, pipeline: Pipeline, threads: int) -> None:
+    def __init__(self, pipeline: Pipeline, threads: int, given: Collection[str]) -> None:
         self.pipeline, self.threads = pipeline, threads
+        self.done = set(given)
         self.jobs = {job.result: job for job in planned_jobs(pipeline)}
         self.reasons = compare(pipeline).reasons
         self.made: list[str] = []
@@ -57,8 +64,9 @@ class _Running:
         """Make a result, unless it is there and as wanted. As in Snakemake, pairs and observations
         that were deleted are made again only where a job needs them.
         """
-        if job.result in self.made:
+        if job.result in self.done:
             return
+        self.done.add(job.result)
         inputs = self._inputs(job)
         for path in inputs:
             if path in self.jobs and (Path(path).is_file() or self._is_product(path)):
