@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pflow import __version__
 from pflow.errors import PflowError
 from pflow.execution.seeds import generator_for
 from pflow.problems.base import Problem
@@ -190,7 +191,7 @@ def write_card(
         "calibration": {key: calibration[key] for key in numbers if key in calibration},
         "experiment": {key: experiment[key] for key in kept if key in experiment},
         "weights": file_hash(flow.weights),
-        "software": software(),
+        "software": {"pflow": __version__, **software()},
     }
     path = flow.folder / CARD
     if path.is_file() and json.loads(path.read_text(encoding="utf-8")) == content:

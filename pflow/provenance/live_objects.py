@@ -20,6 +20,7 @@ from __future__ import annotations
 import dis
 import functools
 import hashlib
+import io
 import sys
 import types
 from collections.abc import Iterator, Mapping
@@ -196,7 +197,7 @@ class _Walk:
     def _code(self, code: types.CodeType, docstring: str | None = None) -> None:
         constants = code.co_consts
         if docstring is not None and constants and constants[0] == docstring:
-            constants = constants[1:]
+            constants = (None, *constants[1:])  # as without a docstring
         self._note("code", code.co_code.hex(), code.co_names, code.co_varnames, code.co_argcount)
         self._all(constants)
 
@@ -205,14 +206,14 @@ class _Walk:
         state = _state(thing)
         if isinstance(thing, (list, tuple, dict, set)):  # a subclass of one of them
             self._all(thing.items() if isinstance(thing, dict) else thing)
-        elif not state:
+        elif not state or isinstance(thing, io.IOBase):
             self._reduced(thing)
         self._mapping("object", state)
 
     def _reduced(self, thing: Any) -> None:
         """An object of compiled code, as `copy` sees it."""
         try:
-            reduced = thing.__reduce_ex__(2)
+            reduced = thing.__reduce_ex__(2)  # an open file refuses
         except Exception as error:  # a foreign object may raise anything
             raise PflowError(
                 f"a problem must consist of numbers, arrays and code, and this one holds a"
