@@ -48,7 +48,11 @@ FLOORS: dict[int, dict[str, str]] = {
         "cli": "stages pipeline config plotting provenance execution",
         "posterior": "diagnostics storage",
     },
-    10: {"__main__": "cli execution"},
+    10: {
+        "__main__": "cli execution",
+        "notebook": "stages pipeline config provenance execution flows operators plotting problems"
+        " storage posterior figures",
+    },
 }
 ROOMS = {name: allowed for rooms in FLOORS.values() for name, allowed in rooms.items()}
 FLOOR = {name: floor for floor, rooms in FLOORS.items() for name in rooms}

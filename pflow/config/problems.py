@@ -13,6 +13,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any, ClassVar, Union
 
 from pflow.config.decoding import TaggedUnion
+from pflow.config.session_problem import SessionProblemSettings
 from pflow.config.signature import fields_of, given_arguments, lineage
 from pflow.config.umbridge import UMBridgeProblemSettings
 from pflow.config.user_problems import PairsOnlyProblemSettings, UserProblemSettings
@@ -107,11 +108,16 @@ if TYPE_CHECKING:
         BuiltInProblemSettings
         | UserProblemSettings
         | UMBridgeProblemSettings
+        | SessionProblemSettings
         | PairsOnlyProblemSettings
     )
 else:
     ProblemSettings = Union[
-        *_BUILT_IN.values(), UserProblemSettings, UMBridgeProblemSettings, PairsOnlyProblemSettings
+        *_BUILT_IN.values(),
+        UserProblemSettings,
+        UMBridgeProblemSettings,
+        SessionProblemSettings,
+        PairsOnlyProblemSettings,
     ]
 
 

@@ -20,6 +20,7 @@ SERVER = "PFLOW_JOB_SERVER"
 
 STREAMS = (0, 1, 2)
 PASSED_ON = (signal.SIGTERM, signal.SIGINT)
+COUNTS = ("--threads", "--devices", "--nodes")
 LONGEST = 2**24
 DIED = 128 + signal.SIGKILL
 
@@ -114,9 +115,8 @@ def _runs_on_one_thread(words: Sequence[str]) -> bool:
     """Whether a command is of a stage on one thread: the libraries that the server has loaded read
     the number of threads before.
     """
-    threads = [words[i + 1] for i in range(len(words) - 1) if words[i] == "--threads"]
-    shared = any(word in ("--devices", "--nodes") for word in words)
-    return threads == ["1"] and not shared
+    counts = {words[i]: words[i + 1] for i in range(len(words) - 1) if words[i] in COUNTS}
+    return "--threads" in counts and set(counts.values()) == {"1"}
 
 
 @contextlib.contextmanager

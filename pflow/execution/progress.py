@@ -21,7 +21,9 @@ class Progress:
 
     def __init__(self, title: str, stream: TextIO | None = None, interval: float = 60.0) -> None:
         self.title, self.stream, self.interval = title, stream or sys.stderr, interval
-        self.is_terminal = self.stream.isatty()
+        # A notebook redraws a line as a terminal does.
+        notebook = type(self.stream).__module__.startswith("ipykernel.")
+        self.is_terminal = notebook or self.stream.isatty()
         self.began = time.monotonic()
         self.began_fraction: float | None = None
         self.last = float("-inf")

@@ -48,6 +48,7 @@ IN_COMMON = "BuiltInProblemSettings"
 CHOSEN = {
     ("pflow.finetuning.automatic", "_choose"): "auto",
     ("pflow.stages.io.umbridge", "UMBridgeProblem"): "umbridge",
+    ("pflow.problems.session", "session_problem"): "session",
 }
 
 

@@ -127,7 +127,7 @@ def test_a_signal_ends_the_wait_for_a_dead_server_at_once(tmp_path):
         operator = UMBridgeOperator(url, "forward", parallel_requests=2, patience_s=60)
     signalling = threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGTERM))
     started = time.monotonic()
-    with pytest.raises(Interrupted) as stopped, DeferredSignals():  # as in a training
+    with pytest.raises(Interrupted) as stopped, DeferredSignals():  # noqa: PT012
         signalling.start()
         operator(draws(3))
     assert time.monotonic() - started < 10 and stopped.value.signal_number == signal.SIGTERM

@@ -86,7 +86,7 @@ class DensityPrior:
                 )
         self.shape, self._density = tuple(shape), density
         self._takes_generator = "generator" in inspect.signature(density.sample).parameters
-        self._like = self.sample(1)
+        self._like = self.sample(1)[:0]  # its dtype and device
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n *model"]:

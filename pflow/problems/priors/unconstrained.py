@@ -122,7 +122,7 @@ class _Part:
         self.shape = tuple(self.transform.inverse_shape(self.physical_shape))
         self.size, self.physical_size = math.prod(self.shape), math.prod(self.physical_shape)
         with torch.random.fork_rng():
-            self._like = distribution.sample((1,))
+            self._like = distribution.sample((1,))[:0]  # its dtype and device
 
     @property
     def names(self) -> list[str]:

@@ -8,12 +8,14 @@ from pathlib import Path
 import torch
 
 from pflow.config.problems import ProblemSettings
+from pflow.config.session_problem import SessionProblemSettings
 from pflow.config.umbridge import UMBridgeProblemSettings
 from pflow.config.user_problems import PairsOnlyProblemSettings, UserProblemSettings
 from pflow.errors import PflowError
 from pflow.problems import build_problem
 from pflow.problems.base import Problem
 from pflow.problems.data_only import DataOnly
+from pflow.problems.session import session_problem
 from pflow.problems.user_module import load_problem
 from pflow.stages.io.umbridge import UMBridgeProblem
 from pflow.storage.store import read_arrays
@@ -27,6 +29,8 @@ def problem_from(settings: ProblemSettings) -> Problem:
         return load_problem(settings.module, settings.name, settings.settings)
     if isinstance(settings, UMBridgeProblemSettings):
         return UMBridgeProblem(settings)
+    if isinstance(settings, SessionProblemSettings):
+        return session_problem(settings.session)
     if isinstance(settings, PairsOnlyProblemSettings):
         return DataOnly(**{f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)})
     return build_problem(settings.tag_value, **settings.settings)
