@@ -1,8 +1,14 @@
-"""Exceptions for errors that the user can correct."""
+"""Exceptions for errors that the user can correct, and whether this process was asked to stop."""
 
 from __future__ import annotations
 
-__all__ = ["PassingError", "PflowError"]
+import threading
+
+__all__ = ["STOP_REQUESTED", "PassingError", "PflowError"]
+
+STOP_REQUESTED = threading.Event()
+"""Set while a signal waits for the end of a step. Whatever waits for something outside the process,
+such as a server that cannot be reached, in any thread, looks at it, and waits no longer."""
 
 
 class PflowError(Exception):

@@ -29,7 +29,7 @@ FLOORS: dict[int, dict[str, str]] = {
         "report": "figures storage",
         "problems": "operators storage settings",
         "config": "provenance storage settings",
-        "execution": "operators provenance storage",
+        "execution": "provenance storage",
         "plotting": "diagnostics figures settings storage",
     },
     4: {

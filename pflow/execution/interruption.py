@@ -13,8 +13,7 @@ import threading
 from types import FrameType
 from typing import Any
 
-from pflow.errors import PassingError
-from pflow.operators.stop_request import STOP_REQUESTED
+from pflow.errors import STOP_REQUESTED, PassingError
 
 __all__ = ["DeferredSignals", "Interrupted", "StopSignals"]
 

@@ -23,9 +23,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pflow.errors import PassingError, PflowError
+from pflow.errors import STOP_REQUESTED, PassingError, PflowError
 from pflow.operators.base import Operator
-from pflow.operators.stop_request import STOP_REQUESTED
 
 __all__ = ["UMBridgeOperator"]
 

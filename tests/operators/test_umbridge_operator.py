@@ -11,10 +11,9 @@ import time
 import pytest
 import torch
 
-from pflow.errors import PassingError, PflowError
+from pflow.errors import STOP_REQUESTED, PassingError, PflowError
 from pflow.execution.interruption import DeferredSignals, Interrupted
 from pflow.operators import check_operator
-from pflow.operators.stop_request import STOP_REQUESTED
 from pflow.operators.umbridge import UMBridgeOperator
 from tests.support import umbridge_server
 from tests.support.draws import draws
