@@ -14,6 +14,7 @@ import torch
 
 from pflow.errors import PflowError
 from pflow.operators.adapters import ProgramOperator
+from tests.support.draws import draws
 
 
 @pytest.fixture
@@ -29,7 +30,6 @@ def program(tmp_path):
 
 CUBE = """
 import numpy
-from tests.support.draws import draws
 model, *rest = sys.argv[1:]
 x = numpy.load(model)
 if len(rest) == 1:

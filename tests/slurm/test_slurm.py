@@ -36,7 +36,7 @@ QUICK = (
     "--latency-wait",
     "10",
 )
-PATIENCE = 400
+PATIENCE = 600
 
 
 def experiment(
@@ -71,17 +71,11 @@ def project(cluster, tmp_path_factory) -> Project:
 @contextmanager
 def start(project: Project, *arguments: str) -> Iterator[subprocess.Popen]:
     """A controller; where it is killed, the folder is unlocked, as a person would do."""
-    bin_folder = str(Path(sys.executable).parent)
-    environment = {
-        **os.environ,
-        "PATH": f"{bin_folder}:{os.environ['PATH']}",
-        "PFLOW_CHECKPOINT_SECONDS": "0.2",
-    }
     command = [sys.executable, "-m", "snakemake", *QUICK, *arguments]
     with subprocess.Popen(
         command,
         cwd=project.folder,
-        env=environment,
+        env=project.environment() | {"PFLOW_CHECKPOINT_SECONDS": "0.2"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

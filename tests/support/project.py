@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.support.warm_snakemake import WarmSnakemake
+from tests.support.warm_snakemake import TIMEOUT_SECONDS, WarmSnakemake
 
 ROOT = Path(__file__).parents[2]
 
@@ -105,22 +106,31 @@ class Project:
     def snakemake(
         self, *arguments: str, env: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess:
-        """Exit status and everything printed, in stdout."""
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+        """Exit status and everything printed, in stdout.
+
+        Arguments:
+            env: of an interpreter of its own; without it, `warm_snakemake` runs the command.
+        """
+        arguments = ("--cores", "2", *arguments)
+        if env is None:
+            return _warm_snakemake().run(arguments, self.folder, self.environment())
         return subprocess.run(
-            command,
+            [sys.executable, "-m", "snakemake", *arguments],
             cwd=self.folder,
-            env=self.environment() | (env or {}),
+            env=self.environment() | env,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=600,
+            timeout=TIMEOUT_SECONDS,
         )
 
-    def plan(self, *arguments: str) -> subprocess.CompletedProcess:
-        """`snakemake -n`, without the time that importing Snakemake takes."""
-        command = ["--cores", "2", "-n", *arguments]
-        return _warm_snakemake().run(command, self.folder, self.environment())
+
+def cpu_seconds_of_children() -> float:
+    """Of the processes that this one has started and that have ended: unlike the time of day, it
+    does not depend on how busy the machine is.
+    """
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @cache

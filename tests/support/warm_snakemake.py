@@ -1,21 +1,24 @@
 """Snakemake, imported once: each command runs in a fork of that process.
 
-A plan takes 2 seconds, of which importing Snakemake is more than half, and the tests of reruns ask
-for a hundred plans. A fork is a process of its own, as a user's is: only Snakemake's modules are
-there before it begins, none of pflow's.
+A plan takes 2 seconds, of which importing Snakemake is more than half, and the tests ask for a
+hundred plans. A fork is a process of its own, as a user's is: only Snakemake's modules are there
+before it begins, none of pflow's.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
+
+TIMEOUT_SECONDS = 1200
 
 
 class WarmSnakemake:
@@ -27,7 +30,7 @@ class WarmSnakemake:
         )
 
     def run(
-        self, arguments: list[str], folder: Path, environment: dict[str, str]
+        self, arguments: Sequence[str], folder: Path, environment: dict[str, str]
     ) -> subprocess.CompletedProcess:
         """`snakemake ARGUMENTS` in a folder: exit status, and everything printed, in stdout."""
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -60,6 +63,7 @@ def _run(
     output: str,
 ) -> NoReturn:
     """`python -m snakemake`, in the forked process."""
+    signal.alarm(TIMEOUT_SECONDS)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for stream in (1, 2):
         os.dup2(os.open(output, os.O_WRONLY | os.O_APPEND), stream)

@@ -70,7 +70,7 @@ def made(tmp_path_factory) -> Project:
             "name": "coupling",
             "depth": 4,
             "hidden": 16,
-            "pretrain": {"epochs": 90, "batch": 16},
+            "pretrain": {"epochs": 50, "batch": 16},
         }
     }
     tiny["finetune"] = {
@@ -78,11 +78,12 @@ def made(tmp_path_factory) -> Project:
             "flow": "coupling",
             "start": "pretrained",
             "objective": "reverse_kl",
-            "evaluations": 9600,
+            "evaluations": 4800,
             "batch": 16,
         }
     }
     tiny["calibrate"] = {"fine_tuned": 2}
+    tiny["simulate"] = {"train": 300, "validation": 100, "test": 100}
     project = Project(tmp_path_factory.mktemp("made") / "project", configuration)
     done = project.snakemake()
     assert done.returncode == 0, done.stdout
@@ -271,7 +272,7 @@ def test_changed_settings_do_not_resume_the_old_state(folder, tmp_path, made):
     kill_with_a_checkpoint(folder, "finetune", tmp_path / "log")
     arguments = command(folder, "finetune")
     at = arguments.index("--settings") + 1
-    arguments[at] = arguments[at].replace('"evaluations": 9600', '"evaluations": 320')
+    arguments[at] = arguments[at].replace('"evaluations": 4800', '"evaluations": 320')
     done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads((folder / RUN / "flow.json").read_text())["steps"] == 20

@@ -101,7 +101,7 @@ def copy(made, tmp_path) -> Project:
 
 
 def planned(project: Project, *arguments: str) -> tuple[set[str], str]:
-    done = project.plan(*arguments)
+    done = project.snakemake("-n", *arguments)
     assert done.returncode == 0, done.stdout
     return set(re.findall(r"^Job \d+: (?!all )(.*)$", done.stdout, re.M)), done.stdout
 

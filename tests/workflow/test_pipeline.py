@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 import json
+import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 import yaml
 
+from pflow.cli import main
 from pflow.config.decoding import decode
 from pflow.config.jobs import FiguresJobSettings
 from pflow.config.loading import load_configuration
@@ -25,6 +28,17 @@ from pflow.storage.text_files import read_csv
 from tests.support.project import TINY, Project
 
 METHODS = ("amortized", "preconditioned", "seed_paper_scratch")
+UP_TO_THE_METRICS = (
+    "simulate",
+    "observe",
+    "check_operator",
+    "reference",
+    "pretrain",
+    "calibrate",
+    "finetune",
+    "sample",
+    "evaluate",
+)
 UNTIMED = {"wall_seconds", "seconds_per_step", "peak_memory_mb"}
 pytestmark = pytest.mark.slow
 
@@ -157,13 +171,23 @@ def test_a_second_run_has_nothing_to_do(finished_copy):
     assert done.returncode == 0 and "Nothing to be done" in done.stdout
 
 
-def test_the_same_configuration_gives_the_same_metrics(finished, tmp_path):
-    again = Project(tmp_path / "again", TINY)
-    assert again.snakemake("evaluate").returncode == 0
+def test_the_same_configuration_gives_the_same_metrics(finished, tmp_path, monkeypatch):
+    """Every stage again, in another folder and in one process: the commands in the logs, from the
+    pairs to the metrics.
+    """
+    monkeypatch.chdir(tmp_path)
+    logs = finished.folder / "results/tiny/logs"
+    for stage in UP_TO_THE_METRICS:
+        for log in sorted([*logs.glob(f"{stage}.log"), *(logs / stage).rglob("*.log")]):
+            command = log.read_text().splitlines()[0].removeprefix("$ python -m pflow ")
+            arguments = shlex.split(command)
+            out = Path(arguments[arguments.index("--out") + 1])
+            (out.parent if out.suffix else out).mkdir(parents=True, exist_ok=True)
+            assert main(arguments) == 0, command
     for method in METHODS:
         first, second = (
-            json.loads((run_folder(p, method) / "metrics.json").read_text())
-            for p in (finished, again)
+            json.loads((run_folder(project, method) / "metrics.json").read_text())
+            for project in (finished, Project.at(tmp_path))
         )
         assert {k: v for k, v in first.items() if k not in UNTIMED} == {
             k: v for k, v in second.items() if k not in UNTIMED
@@ -171,9 +195,9 @@ def test_the_same_configuration_gives_the_same_metrics(finished, tmp_path):
 
 
 def test_targets_by_name(project):
-    simulate = project.plan("simulate").stdout
+    simulate = project.snakemake("-n", "simulate").stdout
     assert "simulate_shard" in simulate and "pretrain_flow" not in simulate
-    one = project.plan("tiny").stdout
+    one = project.snakemake("-n", "tiny").stdout
     assert "evaluate_posterior" in one and "draw_figures" in one and "write_report" not in one
 
 
@@ -192,10 +216,10 @@ def test_lint_is_clean(project):
 
 
 def test_gpu_is_asked_for_when_the_configuration_does(project, tiny):
-    assert "gpu=1" not in project.plan().stdout
+    assert "gpu=1" not in project.snakemake("-n").stdout
     tiny["experiments"]["tiny"]["device"] = "cuda"
     project.write(tiny)
-    plan = project.plan().stdout
+    plan = project.snakemake("-n").stdout
     blocks = plan.split("\nrule ")
     for rule in ("pretrain_flow", "finetune_flow", "sample_posterior"):
         assert all("gpu=1" in block for block in blocks if block.startswith(rule)), rule
