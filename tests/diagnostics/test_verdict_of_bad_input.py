@@ -23,6 +23,7 @@ from pflow.operators import Operator
 from pflow.problems import Gaussian
 from pflow.storage.checkpoint import Checkpoint
 from pflow.training import train
+from tests.support.faulty_operators import Faulty
 from tests.support.fine_tuning import NoMonitor
 from tests.support.posterior_cases import DRAWS, Case, computed_with
 
@@ -69,25 +70,6 @@ def test_data_far_outside_the_predictions_of_the_prior(fine_tuned: bool):
     problem = Gaussian(side=2)
     case = computed_with("far", problem, problem, 3, "low", scale=30.0, fine_tuned=fine_tuned)
     assert case.judgement().verdict != TRUSTWORTHY
-
-
-class Faulty(Operator):
-    """Another linear operator with a fault: NaN in part of the space, or scores that are wrong."""
-
-    linear = True
-
-    def __init__(self, inner: Operator, fault: str, limit: float) -> None:
-        super().__init__(inner.model_shape, inner.data_shape)
-        self.inner, self.fault, self.limit = inner, fault, limit
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.inner(x)
-        return torch.where(x[:, :1] > self.limit, torch.nan, y) if self.fault == "NaN" else y
-
-    def vjp(self, x: Tensor, v: Tensor) -> Tensor:
-        gradient = self.inner.adjoint(v)
-        noise = {"sign": -2.0, "noise": 0.1 * torch.sin(1e4 * x)}.get(self.fault, 0.0)
-        return gradient * (1 + noise)
 
 
 def fine_tuned(fault: str, folder: Path) -> tuple[Case, float]:
