@@ -6,7 +6,8 @@ r"""How a flow learns the posterior of a model, without evaluations of F.
                         couplings cannot follow
 
 Maximum likelihood knows the weight of modes and of tails, the path gradient has no noise near the
-posterior.
+posterior. Draws are finite and a flow of many parameters soon knows them by heart: maximum
+likelihood ends once draws that are held out like no newer weights better.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ __all__ = ["FlowTraining"]
 
 BATCH, LIKELIHOOD_BATCH = 64, 256
 HELD_OUT, CHECK_EVERY = 8, 50  # an eighth of the draws judges the weights, every 50 steps
+PATIENCE = 8  # checks without better weights that end maximum likelihood
 
 
 class FlowTraining:
@@ -39,8 +41,13 @@ class FlowTraining:
 
     def __init__(self, summary: Tensor, pool: Tensor | None = None) -> None:
         self.summary, self.pool = summary, pool
-        self.best_loss = math.inf
+        self.best_loss, self.stale = math.inf, 0
         self.best_weights: dict[str, Tensor] = {}
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the draws have nothing more to teach."""
+        return self.stale >= PATIENCE
 
     def likelihood_loss(self, flow: Flow, step: int, generator: torch.Generator) -> Tensor:
         """-E_p^[log q] over a batch of the draws."""
@@ -78,14 +85,21 @@ class FlowTraining:
         assert self.pool is not None, "held-out draws are an eighth of the pool"
         held_out = self.pool[: len(self.pool) // HELD_OUT]
         loss = float(-flow.log_prob(held_out, self.summary).mean())
+        self.stale += 1
         if loss < self.best_loss:
-            self.best_loss, self.best_weights = loss, copy.deepcopy(flow.state_dict())
+            self.best_loss, self.stale = loss, 0
+            self.best_weights = copy.deepcopy(flow.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
-        """Draws, best loss and best weights."""
-        return {"pool": self.pool, "loss": self.best_loss, "weights": dict(self.best_weights)}
+        """Draws, best loss, checks since, and best weights."""
+        return {
+            "pool": self.pool,
+            "loss": [self.best_loss, float(self.stale)],
+            "weights": dict(self.best_weights),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken."""
         self.pool = state["pool"]
-        self.best_loss, self.best_weights = state["loss"], dict(state["weights"])
+        self.best_loss, self.stale = state["loss"][0], int(state["loss"][1])
+        self.best_weights = dict(state["weights"])

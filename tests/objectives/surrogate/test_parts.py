@@ -8,8 +8,10 @@ import math
 import pytest
 import torch
 
+from pflow.flows import build_flow
 from pflow.objectives.surrogate.additive import AdditiveResidual
 from pflow.objectives.surrogate.coordinates import WhitenedData, WhitenedModel
+from pflow.objectives.surrogate.flow_training import PATIENCE, FlowTraining
 from pflow.objectives.surrogate.gaussian import gauss_newton
 from pflow.objectives.surrogate.operator_model import LowFidelity, OperatorModel
 from pflow.objectives.surrogate.particles import Particles
@@ -126,3 +128,22 @@ def test_tempering_finds_both_modes_in_their_proportion():
     for side in (-1, 1):
         ours, theirs = x[side * x[:, 0] > 0].abs(), exact[side * exact[:, 0] > 0].abs()
         torch.testing.assert_close(ours.mean(0), theirs.mean(0).double(), atol=0.05, rtol=0)
+
+
+def test_training_ends_when_held_out_draws_like_no_newer_weights():
+    """The weights get worse on purpose: the first ones come back, whatever is checkpointed."""
+    flow = build_flow("coupling", (4,), (2,), depth=2, hidden=4)
+    generator, y = torch.Generator().manual_seed(0), torch.zeros(1, 2)
+    training = FlowTraining(y, torch.randn(64, 4, generator=generator))
+    training.likelihood_loss(flow, 1, generator)
+    first = {name: weight.clone() for name, weight in flow.state_dict().items()}
+    for _ in range(PATIENCE):
+        assert not training.exhausted
+        with torch.no_grad():
+            flow.actnorm.shift += 1.0
+        training.likelihood_loss(flow, 1, generator)
+    resumed = FlowTraining(y)
+    resumed.load_state_dict(training.state_dict())
+    assert training.exhausted and resumed.exhausted
+    resumed.keep_best(flow)
+    assert all(torch.equal(weight, first[name]) for name, weight in flow.state_dict().items())
