@@ -14,6 +14,7 @@ from pflow.figures.style import new_figure, style
 __all__ = ["marginals_against_prior"]
 
 COLUMNS = 4
+WIDE = 8.0  # inches, from which on the legend has a single row
 
 
 def marginals_against_prior(
@@ -43,7 +44,8 @@ def marginals_against_prior(
     columns = min(COLUMNS, -(-count // -(-count // COLUMNS)))  # rows of equal length
     rows = -(-count // columns)
     with style():
-        figure = new_figure(max(5.5, 2.9 * columns), 2.3 * rows + 0.5)
+        width = max(5.8, 2.9 * columns)
+        figure = new_figure(width, 2.3 * rows + (0.5 if width > WIDE else 0.8))
         for i, name in enumerate(wrapped(parameter_names, 28)):
             axes = figure.add_subplot(rows, columns, i + 1)
             of_prior = None if before is None else before[:, i]
@@ -54,6 +56,6 @@ def marginals_against_prior(
             axes.locator_params(axis="x", nbins=5)
         legend = entries(before is not None, truth is not None)
         figure.legend(
-            *zip(*legend, strict=True), loc="outside lower center", ncols=min(5, len(legend))
+            *zip(*legend, strict=True), loc="outside lower center", ncols=5 if width > WIDE else 3
         )
     return figure
