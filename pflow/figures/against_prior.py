@@ -8,13 +8,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from pflow.figures.one_parameter import draw_parameter, entries, window, wrapped
+from pflow.figures.one_parameter import WIDE, draw_legend, draw_parameter, window, wrapped
 from pflow.figures.style import new_figure, style
 
 __all__ = ["marginals_against_prior"]
 
 COLUMNS = 4
-WIDE = 8.0  # inches, from which on the legend has a single row
 
 
 def marginals_against_prior(
@@ -54,8 +53,5 @@ def marginals_against_prior(
             draw_parameter(axes, x[:, i], limits, of_prior, true_value)
             axes.set(xlabel=name, ylabel="" if i % columns else "density")
             axes.locator_params(axis="x", nbins=5)
-        legend = entries(before is not None, truth is not None)
-        figure.legend(
-            *zip(*legend, strict=True), loc="outside lower center", ncols=5 if width > WIDE else 3
-        )
+        draw_legend(figure, before is not None, truth is not None)
     return figure

@@ -57,8 +57,3 @@ def draw_best_posterior(
         "intervals": interval_rows(view, shown),
         "parameters": len(view.names),
     }
-
-
-def _median(seeds: Sequence[Mapping[str, Any]], name: str) -> float:
-    values = [metrics[name] for metrics in seeds if name in metrics]
-    return median(values) if values else math.inf
