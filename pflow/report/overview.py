@@ -41,7 +41,7 @@ def overview(
         grouped.setdefault((run.observation, run.method), []).append(run)
     verdicts: dict[str, list[dict[str, Any] | None]] = {method: [] for method in looks}
     best: list[dict[str, Any] | None] = []
-    rows = []
+    rows: list[dict[str, Any]] = []
     for observation in worst_first(metrics):
         for method, seeds in metrics[observation].items():
             verdicts[method].append(verdict_of(seeds))
@@ -64,7 +64,7 @@ def summary_rows(
     runs: Sequence[Run], looks: Mapping[str, Mapping[str, Any]], count: int
 ) -> list[dict[str, Any]]:
     """A row for each method over all observations: medians over all of its runs."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for method, look in looks.items():
         row = method_row([run for run in runs if run.method == method]) | dict(look)
         if row["verdict"] is not None:
