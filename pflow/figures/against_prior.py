@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from pflow.figures.one_parameter import draw_parameter, entries, window, wrapped
+from pflow.figures.one_parameter import WIDE, draw_legend, draw_parameter, window, wrapped
 from pflow.figures.style import new_figure, style
 
 __all__ = ["marginals_against_prior"]
@@ -43,7 +43,8 @@ def marginals_against_prior(
     columns = min(COLUMNS, -(-count // -(-count // COLUMNS)))  # rows of equal length
     rows = -(-count // columns)
     with style():
-        figure = new_figure(max(5.5, 2.9 * columns), 2.3 * rows + 0.5)
+        width = max(5.8, 2.9 * columns)
+        figure = new_figure(width, 2.3 * rows + (0.5 if width > WIDE else 0.8))
         for i, name in enumerate(wrapped(parameter_names, 28)):
             axes = figure.add_subplot(rows, columns, i + 1)
             of_prior = None if before is None else before[:, i]
@@ -52,8 +53,5 @@ def marginals_against_prior(
             draw_parameter(axes, x[:, i], limits, of_prior, true_value)
             axes.set(xlabel=name, ylabel="" if i % columns else "density")
             axes.locator_params(axis="x", nbins=5)
-        legend = entries(before is not None, truth is not None)
-        figure.legend(
-            *zip(*legend, strict=True), loc="outside lower center", ncols=min(5, len(legend))
-        )
+        draw_legend(figure, before is not None, truth is not None)
     return figure

@@ -10,17 +10,19 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from pflow.figures.palette import INK
 
-__all__ = ["INTERVALS", "POSTERIOR", "PRIOR", "draw_parameter", "entries", "window", "wrapped"]
+__all__ = ["INTERVALS", "POSTERIOR", "PRIOR", "draw_legend", "draw_parameter", "window", "wrapped"]
 
 POSTERIOR, PRIOR = "#0072B2", "#d4d4d4"
 INTERVALS = {90: 1.8, 50: 5.0}  # per cent: width of its line
 BINS = 40
 DRAWS_A_BIN = 15  # of the prior, at least on average: it may have few draws where the posterior is
+WIDE = 8.0  # inches: from here on the legend has one row
 FOOT = 0.07  # of the panel's height, for the intervals
 
 
@@ -75,8 +77,8 @@ def draw_parameter(
     axes.grid(visible=False)
 
 
-def entries(prior: bool, truth: bool) -> list[tuple[Artist, str]]:
-    """What the legend explains."""
+def draw_legend(figure: Figure, prior: bool, truth: bool) -> None:
+    """Below the panels: what the lines mean, in two rows where the figure is narrow."""
     shown: list[tuple[Artist, str]] = [(Patch(color=PRIOR), "prior")] if prior else []
     shown.append((Line2D([], [], color=POSTERIOR, lw=1.6), "posterior"))
     shown += [
@@ -85,7 +87,8 @@ def entries(prior: bool, truth: bool) -> list[tuple[Artist, str]]:
     ]
     if truth:
         shown.append((Line2D([], [], color=INK, lw=1.3, ls="--"), "true value"))
-    return shown
+    columns = 5 if figure.get_figwidth() > WIDE else 3
+    figure.legend(*zip(*shown, strict=True), loc="outside lower center", ncols=columns)
 
 
 def wrapped(names: Sequence[str], width: int) -> list[str]:

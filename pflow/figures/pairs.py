@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from pflow.figures.one_parameter import POSTERIOR, draw_parameter, entries, window, wrapped
+from pflow.figures.one_parameter import POSTERIOR, draw_legend, draw_parameter, window, wrapped
 from pflow.figures.palette import INK
 from pflow.figures.style import new_figure, style
 
@@ -70,12 +70,7 @@ def pair_plot(
             else:
                 _write_correlation(axes, x[:, [column, row]], large)
             _label(axes, row, column, names)
-        legend = entries(before is not None, truth is not None)
-        figure.legend(
-            *zip(*legend, strict=True),
-            loc="outside lower center",
-            ncols=3 if large else len(legend),
-        )
+        draw_legend(figure, before is not None, truth is not None)
     return figure
 
 

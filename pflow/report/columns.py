@@ -13,7 +13,7 @@ SUMMARY = {
     "wall_seconds": ("Wall time", "s", 3),
 }
 OVERVIEW = {
-    "pareto_k": ("k-hat", "", 2),
+    "pareto_k": ("k\N{NON-BREAKING HYPHEN}hat", "", 2),
     "ess_fraction": ("ESS fraction", "", 2),
     "score_error": ("Score error", "per parameter", 2),
     "predictive_chi_square": ("Predictive χ²", "1 expected", 3),

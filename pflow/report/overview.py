@@ -55,7 +55,8 @@ def overview(
         best.append(row["verdict"])
         rows.append({"observation": observation, "row": row})
     counted = [dict(looks[method]) | _counts(of_method) for method, of_method in verdicts.items()]
-    counted.append({"label": "best of them", "colour": None} | _counts(best))
+    of_best: dict[str, Any] = {"label": "best of them", "colour": None}
+    counted.append(of_best | _counts(best))
     return {"levels": list(zip(SYMBOLS, LEVELS, strict=True)), "counts": counted, "rows": rows}
 
 

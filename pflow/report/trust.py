@@ -15,7 +15,7 @@ SYMBOLS = ("\N{CHECK MARK}", "!", "\N{MULTIPLICATION SIGN}")
 
 # name in metrics.json: heading, unit, significant digits
 EVIDENCE = {
-    "pareto_k": ("k-hat", "", 2),
+    "pareto_k": ("k\N{NON-BREAKING HYPHEN}hat", "", 2),
     "ess_fraction": ("ESS fraction", "", 2),
     "score_error": ("Score error", "per parameter", 2),
     "predictive_chi_square": ("Predictive χ²", "1 expected", 3),

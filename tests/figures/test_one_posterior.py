@@ -92,3 +92,15 @@ def test_maps_need_neither_prior_nor_truth():
     draws = RANDOM.standard_normal((20, 6, 5))
     titles = [axes.get_title(loc="left") for axes in posterior_maps(draws).axes if axes.images]
     assert titles == ["Mean", "Standard deviation", "Draw 1", "Draw 2"]
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_the_legend_lies_within_the_figure(count: int):
+    x = RANDOM.standard_normal((100, count))
+    names = [f"parameter {i}" for i in range(count)]
+    for draw in (marginals_against_prior, pair_plot):
+        figure = draw(x, names, prior=2 * x, x_true=x[0])
+        figure.draw_without_rendering()
+        (legend,) = figure.legends
+        box = legend.get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.x1, draw.__name__
