@@ -11,7 +11,6 @@ reaches the copy; if the command or the server is killed, so is the copy.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import ctypes
 import importlib
@@ -46,13 +45,13 @@ def start_job_server(jobs: int) -> None:
     if jobs < WORTHWHILE or SERVER in os.environ or not hasattr(os, "pidfd_open"):
         return
     folder = tempfile.mkdtemp(prefix="pflow-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path = os.path.join(folder, "jobs")
     listener = socket.socket(socket.AF_UNIX)
     try:
         os.close(os.pidfd_open(os.getpid()))  # Linux 5.3
         listener.bind(path)  # at most 107 bytes
     except OSError:
+        os.rmdir(folder)
         return listener.close()
     listener.listen(128)  # commands wait here until the server is ready
     command = [sys.executable, "-m", "pflow.execution.job_server", str(listener.fileno())]
@@ -182,8 +181,11 @@ def main(descriptor: int) -> NoReturn:
     limit_threads(1)
     for name in PRELOADED:
         importlib.import_module(name)
-    request = Server(socket.socket(fileno=descriptor), sys.stdin.buffer).serve()
+    listener = socket.socket(fileno=descriptor)
+    folder = os.path.dirname(listener.getsockname())
+    request = Server(listener, sys.stdin.buffer).serve()
     if request is None:
+        shutil.rmtree(folder, ignore_errors=True)
         sys.exit()
     _become(request)
     runpy.run_module("pflow", run_name="__main__", alter_sys=True)

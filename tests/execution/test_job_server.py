@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,10 +67,9 @@ class Running:
 
 
 @pytest.fixture
-def server(tmp_path, monkeypatch) -> Iterator[Running]:
-    monkeypatch.chdir(tmp_path)  # a socket's path is short
-    running = Running("jobs")
-    running.path = str(tmp_path / "jobs")
+def server() -> Iterator[Running]:
+    folder = tempfile.mkdtemp()  # a socket's path is short
+    running = Running(f"{folder}/jobs")
     yield running
     running.process.kill()
     running.process.wait()
@@ -76,6 +77,7 @@ def server(tmp_path, monkeypatch) -> Iterator[Running]:
     for command in running.commands:
         command.wait(20)
         command.stdout.close()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_a_job_has_the_words_folder_environment_and_streams_of_its_command(server, tmp_path):
@@ -129,8 +131,8 @@ def test_the_server_ends_after_its_last_job_when_no_commands_can_come(server):
 
     server.process.stdin.close()
 
-    assert command.communicate(timeout=20)[0] == "whole\n"
-    assert server.process.wait(20) == 0
+    assert command.stdout.read() == "whole\n"
+    assert server.process.wait(20) == 0 and not Path(server.path).parent.exists()
 
 
 def test_a_command_of_another_interpreter_runs_by_itself(server, tmp_path):
