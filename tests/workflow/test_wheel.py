@@ -67,7 +67,7 @@ def shell(installed, tmp_path) -> Shell:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=600,
+            timeout=1200,
         )
         assert done.returncode == 0, f"{commands}\n{done.stdout}"
         return done.stdout
