@@ -130,8 +130,8 @@ def test_a_signal_ends_the_wait_for_a_dead_server_at_once(tmp_path):
         operator = UMBridgeOperator(url, "forward", parallel_requests=2, patience_s=60)
     signalling = threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGTERM))
     started = time.monotonic()
+    signalling.start()
     with pytest.raises(Interrupted) as stopped, DeferredSignals():  # as in a training
-        signalling.start()
         operator(draws(3))
     assert time.monotonic() - started < 10 and stopped.value.signal_number == signal.SIGTERM
     assert not STOP_REQUESTED.is_set()
