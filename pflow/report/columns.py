@@ -32,6 +32,8 @@ ACCURACY = {
 COST = {
     "sampling_forwards": ("Sampling forwards", "", 3),
     "sampling_evaluations": ("Sampling evaluations", "", 3),
+    "checked_evaluations": ("Recalled ones asked again", "", 3),
+    "invalid_evaluations": ("NaN or infinite", "", 3),
 }
 REACHED = (
     1.0,

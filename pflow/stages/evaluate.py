@@ -28,6 +28,12 @@ ELEMENTS = 2**18  # of x that go through the flow at once
 IMAGE_AXES = 5  # of draws of an image: chain, draw, channel, row, column
 FROM_CALIBRATION = ("sbc_p_value", "tarp_p_value")
 COPIED = ("evaluations", "wall_seconds", "device", "skipped_steps", "stop_reason")  # of flow.json
+COPIED_WHERE_THERE = (
+    "peak_memory_mb",
+    "seconds_per_step",
+    "checked_evaluations",
+    "invalid_evaluations",
+)
 REACHED = (
     1.0,
     0.1,
@@ -85,9 +91,7 @@ def evaluate(
     metrics |= {
         name: int(tree.attrs[name]) for name in ("sampling_evaluations", "sampling_forwards")
     }
-    metrics |= {
-        name: trained[name] for name in ("peak_memory_mb", "seconds_per_step") if name in trained
-    }
+    metrics |= {name: trained[name] for name in COPIED_WHERE_THERE if name in trained}
     metrics |= _evaluations_until(FlowFolder(flow.parent).history)
     write_json(out, dict(sorted(metrics.items())))
 

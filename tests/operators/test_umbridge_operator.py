@@ -16,13 +16,16 @@ from pflow.execution.interruption import DeferredSignals, Interrupted
 from pflow.operators import check_operator
 from pflow.operators.umbridge import UMBridgeOperator
 from tests.support import umbridge_server
-from tests.support.draws import draws
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
     with umbridge_server.serving(tmp_path_factory.mktemp("server")) as address:
         yield address
+
+
+def draws(n, seed=0):
+    return torch.randn(n, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def exact(x, scale=1.0):
@@ -33,7 +36,7 @@ def exact(x, scale=1.0):
 def test_inputs_and_outputs_of_a_model_are_one_vector_each(url):
     operator = UMBridgeOperator(url, "forward", {"scale": 2.0}, parallel_requests=3)
     assert operator.model_shape == (3,) and operator.data_shape == (3,)
-    x = draws(5, 3)
+    x = draws(5)
     torch.testing.assert_close(operator(x), exact(x, 2.0))
     assert operator(x.float()).dtype == torch.float32
     torch.testing.assert_close(pickle.loads(pickle.dumps(operator))(x), exact(x, 2.0))
@@ -41,8 +44,8 @@ def test_inputs_and_outputs_of_a_model_are_one_vector_each(url):
 
 def test_gradients_sum_over_all_outputs_of_the_model(url):
     operator = UMBridgeOperator(url, "forward", {"scale": 2.0}, parallel_requests=2)
-    x = draws(4, 3).requires_grad_()
-    v = draws(4, 3, seed=1)
+    x = draws(4).requires_grad_()
+    v = draws(4, seed=1)
     (wanted,) = torch.autograd.grad(exact(x, 2.0), x, v)
     torch.testing.assert_close(torch.autograd.grad(operator(x), x, v)[0], wanted)
     assert check_operator(operator, x.detach())["gradient_error"] < 1e-6
@@ -51,7 +54,7 @@ def test_gradients_sum_over_all_outputs_of_the_model(url):
 def test_a_model_without_gradient_has_values_alone(url):
     operator = UMBridgeOperator(url, "values")
     assert not operator.differentiable
-    x = draws(2, 3)
+    x = draws(2)
     torch.testing.assert_close(operator(x), exact(x))
     with pytest.raises(PflowError, match="has no gradient"):
         operator.vjp(x, x)
@@ -105,7 +108,7 @@ def test_a_server_that_ends_in_the_middle_and_is_started_again_loses_nothing(tmp
         operator = UMBridgeOperator(
             f"http://localhost:{port}", "moody", parallel_requests=2, patience_s=60
         )
-        x = draws(6, 3)
+        x = draws(6)
         x[3, 2] = 60.0
         torch.testing.assert_close(operator(x), exact(x))
         assert (tmp_path / "ended").exists()
@@ -126,8 +129,8 @@ def test_a_signal_ends_the_wait_for_a_dead_server_at_once(tmp_path):
         operator = UMBridgeOperator(url, "forward", parallel_requests=2, patience_s=60)
     signalling = threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGTERM))
     started = time.monotonic()
-    with pytest.raises(Interrupted) as stopped, DeferredSignals():  # noqa: PT012
-        signalling.start()
+    signalling.start()
+    with pytest.raises(Interrupted) as stopped, DeferredSignals():  # as in a training
         operator(draws(3))
     assert time.monotonic() - started < 10 and stopped.value.signal_number == signal.SIGTERM
     assert not STOP_REQUESTED.is_set()

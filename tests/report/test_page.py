@@ -123,6 +123,7 @@ def write_results(results: Path, name: str = "rosenbrock", observation: str = "p
                 "ood_p_value": 0.3,
                 "sampling_forwards": 11000,
                 "sampling_evaluations": 256,
+                "checked_evaluations": 7,
                 "verdict": VERDICTS[method],
                 "verdict_reasons": [
                     f"k-hat {0.31 + kl:.2f} of {method}",

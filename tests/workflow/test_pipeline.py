@@ -58,6 +58,7 @@ def test_everything_is_made_and_says_what_it_is(finished):
             "elbo_nats",
             "log_evidence_error_nats",
             "evaluations",
+            "checked_evaluations",
             "wall_seconds",
             "predictive_chi_square",
             "score_error",
