@@ -4,6 +4,7 @@
     python benchmarks/league.py --quick     two problems, budgets to 64, one seed: minutes
     python benchmarks/league.py --problem darcy --method surrogate laplace --seeds 1
     python benchmarks/league.py --table     table and figure of the rows that are there
+    python benchmarks/league.py --summary   ours and the best rival, the table in docs/methods.md
 
 Each finished cell is appended to benchmarks/results/league.csv; a rerun does what is missing. One
 ledger counts for all: an evaluation is F with its gradient at one x, a product with the Jacobian
@@ -25,7 +26,7 @@ from league_figure import draw
 from league_ours import OURS
 from league_problems import PROBLEMS, QUICK, league_problem
 from league_rivals import RIVALS
-from league_table import BUDGETS, append, budget_of, read, table
+from league_table import BUDGETS, append, budget_of, read, summary, table
 
 METHODS = (*OURS, *RIVALS)
 DEFAULT = tuple(name for name in METHODS if name != "nuts")
@@ -90,13 +91,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each method (default 3)")
     parser.add_argument("--budgets", nargs="+", type=int, choices=BUDGETS, default=list(BUDGETS))
     parser.add_argument("--table", action="store_true", help="run nothing")
+    parser.add_argument("--summary", action="store_true", help="run nothing; ours and the best")
     options = parser.parse_args()
     file = RESULTS / ("league_quick.csv" if options.quick else "league.csv")
     if options.quick:
         options.seeds, options.problem, options.budgets = 1, list(QUICK), [16, 64]
     torch.set_num_threads(1)
     failed = 0
-    for cell in () if options.table else cells(options):
+    for cell in () if options.table or options.summary else cells(options):
         if cell.done(read(file)):
             continue
         began = time.perf_counter()
@@ -112,7 +114,7 @@ def main() -> None:
         print(cell, last, f"{time.perf_counter() - began:.0f} s", flush=True)
     rows = read(file)
     if rows:
-        print(table(rows))
+        print(summary(rows) if options.summary else table(rows))
         draw(rows, file.with_suffix(".png"))
     if failed:
         raise SystemExit(f"{failed} cells failed: see above")

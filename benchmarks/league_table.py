@@ -10,7 +10,17 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-__all__ = ["BUDGETS", "COLUMNS", "OURS", "append", "budget_of", "medians", "read", "table"]
+__all__ = [
+    "BUDGETS",
+    "COLUMNS",
+    "OURS",
+    "append",
+    "budget_of",
+    "medians",
+    "read",
+    "summary",
+    "table",
+]
 
 BUDGETS = (16, 32, 64, 128, 256, 512, 1024)
 KEY = ("problem", "problem_seed", "seed", "method")
@@ -116,6 +126,39 @@ def ranked(
     return sorted(values, key=lambda entry: entry[:2])
 
 
+def _wins(mine: tuple, best: tuple) -> bool:
+    """Whether ours is the best or within the error of the best rival."""
+    return mine[0] <= max(best[0] + score(mine[2])[1], TOLERANCE * best[0])
+
+
+def summary(rows: list[dict[str, Any]]) -> str:
+    """Ours and the best rival of each cell, as Markdown: KL, or errors of mean and standard
+    deviations; ours is bold where it wins.
+    """
+    found = medians(rows)
+    lines = ["| problem |" + "".join(f" {budget} |" for budget in BUDGETS)]
+    lines.append("|" + "---|" * (1 + len(BUDGETS)))
+    for problem in dict.fromkeys(row["problem"] for row in rows):
+        cells = []
+        for budget in BUDGETS:
+            ranking = ranked(found, problem, budget)
+            mine = next((entry for entry in ranking if entry[1] == OURS), None)
+            rival = next((entry for entry in ranking if entry[1] not in FAMILY), None)
+            own = "-" if mine is None else _shown(mine[2])
+            if mine is not None and rival is not None and _wins(mine, rival):
+                own = f"**{own}**"
+            other = "" if rival is None else f"; {_shown(rival[2])} {rival[1]}".replace("_", " ")
+            cells.append(own + other)
+        lines.append(f"| {problem} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _shown(errors: dict[str, float]) -> str:
+    if math.isfinite(errors["kl_reverse_nats"]):
+        return f"{errors['kl_reverse_nats']:.2g}"
+    return f"{errors['mean_error_posterior_std']:.2g}, {errors['std_error']:.2g}"
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """Medians as Markdown, then the cells that ours wins, and every loss."""
     found = medians(rows)
@@ -134,9 +177,8 @@ def table(rows: list[dict[str, Any]]) -> str:
                 alone += mine is not None  # no rival has an answer for so few evaluations
                 continue
             cells += 1
-            error = score(mine[2])[1]
             best = rivals[0]
-            if mine[0] <= max(best[0] + error, TOLERANCE * best[0]):
+            if _wins(mine, best):
                 won += 1
             else:
                 losses.append(f"{problem} at {budget}: ours {mine[0]:.4g}, {best[1]} {best[0]:.4g}")

@@ -168,6 +168,10 @@ class AffineDelta:
         # A = U @ left + right @ W^T
         self.left = inner @ W.T + (self.hr_out / t2) / (pi + ridge)[:, None]
         self.right = (self.dv_out / s2) / (sigma + ridge)
+        D, m = self.size
+        k, p = len(sigma), len(pi)
+        # one matrix where that is the shorter product
+        self.whole = self.matrix() if D * m < (D + m) * (k + p) else None
 
     @property
     def basis(self) -> Tensor:
@@ -185,6 +189,8 @@ class AffineDelta:
     def mean(self, v: Tensor) -> Tensor:
         """delta(v), (batch, m), differentiable."""
         u = v - self.centre
+        if self.whole is not None:
+            return self.offset + u @ self.whole.T
         return (
             self.offset
             + (u @ self.left.T) @ self.outputs.basis.T

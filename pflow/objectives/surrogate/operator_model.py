@@ -60,8 +60,13 @@ class LowFidelity:
             return torch.zeros(len(v), self.data.size, dtype=v.dtype)
         if self.linear:
             return self._at_zero + v @ self.jacobian(torch.zeros_like(v[:1].sum(0))).T
-        self.calls += len(v)
-        return self.data.whiten(self.operator(self.model.model(v)))
+        return self.at_model(self.model.model(v))
+
+    def at_model(self, x: Tensor) -> Tensor:
+        """w_low at models x, (batch, *model), of an operator that is not linear."""
+        assert self.operator is not None, "F_low is there"
+        self.calls += len(x)
+        return self.data.whiten(self.operator(x))
 
     @property
     def _at_zero(self) -> Tensor:
@@ -124,12 +129,13 @@ class OperatorModel:
 
     def predict(self, v: Tensor) -> Tensor:
         """w^(v), (batch, m), differentiable."""
-        w = self.low(v)
-        if self.delta is not None:
-            w = w + self.delta.mean(v)
-        if self.additive is not None:
-            w = w + self.additive.mean(self.model.model(v).flatten(1))
-        return w
+        if self.additive is None:
+            w = self.low(v)
+        else:
+            x = self.model.model(v)  # once for both
+            w = self.low(v) if self.low.linear else self.low.at_model(x)
+            w = w + self.additive.mean(x.flatten(1))
+        return w if self.delta is None else w + self.delta.mean(v)
 
     def jacobian(self, v: Tensor) -> Tensor:
         """d w^ / d v at one v (D,), (m, D)."""
