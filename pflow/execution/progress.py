@@ -21,9 +21,11 @@ class Progress:
 
     def __init__(self, title: str, stream: TextIO | None = None, interval: float = 60.0) -> None:
         self.title, self.stream, self.interval = title, stream or sys.stderr, interval
-        # A notebook redraws a line as a terminal does.
+        # A notebook redraws a line as a terminal does, but each time costs it a message.
         notebook = type(self.stream).__module__.startswith("ipykernel.")
         self.is_terminal = notebook or self.stream.isatty()
+        if self.is_terminal:
+            self.interval = 1.0 if notebook else 0.1
         self.began = time.monotonic()
         self.began_fraction: float | None = None
         self.last = float("-inf")
@@ -33,7 +35,7 @@ class Progress:
         now = time.monotonic()
         if self.began_fraction is None:
             self.began_fraction = fraction
-        if now - self.last < (0.1 if self.is_terminal else self.interval):
+        if now - self.last < self.interval:
             return
         self.last = now
         self._write(self._text(fraction, now, numbers), end="" if self.is_terminal else "\n")

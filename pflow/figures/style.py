@@ -7,6 +7,7 @@ same, byte for byte, for the same data.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,11 +64,20 @@ def style() -> Iterator[None]:
         yield
 
 
+class ShownFigure(Figure):
+    """A figure that a notebook shows, also without pyplot, which would register it for that."""
+
+    def _repr_png_(self) -> bytes:
+        png = io.BytesIO()
+        with style():
+            self.savefig(png, format="png", metadata={"Software": None})
+        return png.getvalue()
+
+
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of `width` x `height` inches whose parts make room for each other."""
     spaces = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06, wspace=0.04, hspace=0.05)
-    figure = Figure(figsize=(width, height), layout=spaces)
-    return figure
+    return ShownFigure(figsize=(width, height), layout=spaces)
 
 
 def save(figure: Figure, path: Path, *, svg: bool = False) -> list[Path]:

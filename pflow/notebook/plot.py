@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 __all__ = ["posterior_figure"]
 
 MOST_MARGINALS = 9
-DRAWS = 2000
 
 
 def posterior_figure(posterior: Any, draws: np.ndarray, label: str) -> Figure:
@@ -26,7 +25,8 @@ def posterior_figure(posterior: Any, draws: np.ndarray, label: str) -> Figure:
     truth = posterior["constant_data"]["x_true"].values if "constant_data" in posterior else None
     if "field_shape" in posterior.attrs:
         return _fields(posterior, draws, truth, label)
-    flat, names = draws.reshape(len(draws), -1), _names(posterior)
+    flat = draws.reshape(len(draws), -1)
+    names = _names(posterior, flat.shape[1])
     if flat.shape[1] == 2:
         from pflow.figures.posterior import posterior_2d_single
 
@@ -38,12 +38,12 @@ def posterior_figure(posterior: Any, draws: np.ndarray, label: str) -> Figure:
     return marginals({label: kept}, parameter_names=names[: kept.shape[1]], x_true=shown)
 
 
-def _names(posterior: Any) -> list[str]:
+def _names(posterior: Any, count: int) -> list[str]:
+    """The labels of the parameters, or x1, x2, ... where there are others than coordinates."""
     x = posterior["posterior"]["x"]
-    dims = x.dims[2:]
-    if len(dims) == 1 and dims[0] in x.coords:
-        return [str(name) for name in x[dims[0]].values]
-    return [f"x{i + 1}" for i in range(int(np.prod(x.shape[2:])))]
+    labels = x.coords[x.dims[-1]].values if x.ndim == 3 and x.dims[-1] in x.coords else []
+    names = [str(label) for label in labels]
+    return names if len(names) == count else [f"x{i + 1}" for i in range(count)]
 
 
 def _fields(posterior: Any, draws: np.ndarray, truth: Any, label: str) -> Figure:

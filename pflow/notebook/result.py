@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Result", "Verdict", "load"]
 
+PLOTTED = 2000  # draws of a figure
+
 
 class Verdict(str):
     """trustworthy, usable with care, or do not use.
@@ -66,7 +68,8 @@ class Result:
     @property
     def draws(self) -> xr.Dataset:
         """Draws of the flow: `x` (chain, draw, ...), and `physical` beside it where x are
-        coordinates of bounded parameters. They have weights: see `expectation` and `resample`.
+        coordinates of bounded parameters. They have weights, which
+        `expectation` and `resample` use.
         """
         return self.posterior["posterior"].to_dataset()
 
@@ -115,20 +118,20 @@ class Result:
         )
 
     def resample(self, n: int = 1000, seed: int = 0) -> xr.DataArray:
-        """n equally weighted draws of x, (draw, ...)."""
-        return stores.resample(self.posterior, n, seed)
+        """n equally weighted draws in physical parameters, (draw, ...); a warning says where the
+        weights are not supported and all draws weigh the same.
+        """
+        import xarray as xr
+
+        groups = {
+            "posterior": xr.Dataset({"x": self._parameters}),
+            "sample_stats": self.posterior["sample_stats"].to_dataset(),
+        }
+        return stores.resample(xr.DataTree.from_dict(groups), n, seed)
 
     def plot(self) -> Figure:
-        """Maps of a field, draws in a plane, or marginals; `.savefig("posterior.png")` writes
-        it.
-        """
-        draws = self._parameters
-        weights = stores.normalised_weights(self.posterior).values.reshape(-1)
-        rows = draws.values.reshape(-1, *draws.shape[2:])
-        if stores.expectation(self.posterior, draws).attrs["weights"] == "importance":
-            chosen = np.random.default_rng(0).choice(len(rows), len(rows), p=weights)
-            rows = rows[chosen]
-        return posterior_figure(self.posterior, rows, self.folder.parents[3].name)
+        """Maps of a field, draws in a plane, or marginals."""
+        return posterior_figure(self.posterior, self.resample(PLOTTED).values, self._experiment)
 
     def more(self, evaluations: int, *, problem: Any = None, threads: int = 1) -> Result:
         """The posterior after so many further evaluations; those that are known are not repeated.
@@ -147,7 +150,7 @@ class Result:
         if evaluations < 1:
             raise PflowError(f"`evaluations` (={evaluations}) must be positive")
         observation, method = self.folder.parents[1].name, self.folder.parent.name
-        place = Place(self.folder.parents[4], self.folder.parents[3].name)
+        place = Place(self.folder.parents[4], self._experiment)
         experiment = place.known()
         settings = experiment.get("finetune", {}).get(method, {})
         if "evaluations" not in settings:
@@ -163,6 +166,10 @@ class Result:
         return Result(
             run_configured(place, experiment, observation, method, has_flow, threads=threads)
         )
+
+    @property
+    def _experiment(self) -> str:
+        return self.folder.parents[3].name
 
     def _budget(self, configured: int) -> int:
         """The budget that made this result; that of the configuration may be of a call that failed
