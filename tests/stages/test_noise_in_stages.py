@@ -24,6 +24,7 @@ from pflow.config.jobs import (
 from pflow.config.problems import ProblemSettings, problem_settings
 from pflow.config.trust import EvaluateSettings
 from pflow.errors import PflowError
+from pflow.figures.prediction import compare
 from pflow.flows import build_flow
 from pflow.operators.adapters import NumPyOperator
 from pflow.problems import Gaussian
@@ -138,6 +139,8 @@ def test_missing_data_go_through_the_pipeline_and_count_nowhere(folder):
         atol=1e-3,
     )
     assert (tree["posterior_predictive"]["y"].values[..., 2] == 0).all()
+    predicted = tree["posterior_predictive"]["y"].values[0]
+    assert compare(y, predicted).kept.tolist() == MASK.tolist()  # missing data are not drawn
     assert tree.attrs["data_size"] == 3 and "physical" not in tree["posterior"]
 
     judged = EvaluateJobSettings(settings, EvaluateSettings(), "y", True)
@@ -177,3 +180,17 @@ def test_draws_map_back_to_bounded_parameters_and_scores_need_a_gradient(folder)
     y = tree["observed_data"]["y"].values
     misfit = (((y - np.sqrt(physical)) / 0.1) ** 2).mean(-1)
     np.testing.assert_allclose(tree["sample_stats"]["chi_square"].values, misfit, rtol=1e-3)
+
+    prior, stats = tree["prior"], tree["sample_stats_prior"]
+    allowed = prior["physical"].values[0]
+    np.testing.assert_allclose(allowed, 2 / (1 + np.exp(-prior["x"].values[0])), rtol=1e-5)
+    assert len(allowed) == 1000  # for the figures, of which eight are evaluated
+    residual = (y - np.sqrt(allowed[:8])) / 0.1
+    expected = -0.5 * (residual**2).sum(-1) - 4 * math.log(0.1 * math.sqrt(2 * math.pi))
+    np.testing.assert_allclose(stats["log_likelihood"].values[0], expected, rtol=1e-3)
+    truth = tree["constant_data"]
+    np.testing.assert_allclose(truth["physical_true"], 2 / (1 + np.exp(-truth["x_true"].values)))
+    names = tree["posterior"]["x_dim"].values.tolist()
+    assert (
+        tree["posterior"]["physical_dim"].values.tolist() == names == [f"x[{i}]" for i in range(4)]
+    )
