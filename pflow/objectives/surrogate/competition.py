@@ -1,5 +1,7 @@
 """Kinds of models of F, fitted to the same evaluations, compete: the one with the smaller error at
-the newest evaluations, before they are fitted, is the model of F.
+the newest evaluations, before they are fitted, is the model of F. Each kind is fitted to what F
+adds to F_low, and beyond a few parameters also to F alone, because the curvature of a poor F_low
+misleads.
 
 Errors are mean squares, in noise variances. Their average over rounds is geometric, so that a kind
 whose error falls by orders of magnitude is not held to its first attempts.
@@ -30,6 +32,7 @@ NEAR = (
 FEWEST_FOR_KERNEL = 8  # evaluations
 SMALL = 1e-12  # noise variances: errors below are rounding
 AFFINE, ADDITIVE, KERNEL = "affine", "affine and additive", "kernel"
+ALONE = "F alone, "  # before the kind
 
 
 class Competition:
@@ -46,7 +49,9 @@ class Competition:
     """
 
     def __init__(self, low: LowFidelity) -> None:
-        self.low = low
+        self.bases = {"": low}
+        if low.operator is not None and low.model.size > FEW_PARAMETERS:
+            self.bases[ALONE] = LowFidelity(None, low.model, low.data)
         self.models: dict[str, OperatorModel] = {}
         self.errors: dict[str, float] = {}
         self.spreads: dict[str, float] = {}
@@ -57,6 +62,12 @@ class Competition:
         """The model of the kind that won."""
         return self.models[self.kind]
 
+    def affine(self, evaluated: Evaluated, weights: Tensor) -> OperatorModel:
+        """The affine model on what the winner is built on."""
+        base = ALONE if self.kind.startswith(ALONE) else ""
+        known = evaluated.beside(self.bases[base])
+        return OperatorModel(self.bases[base], known.fit(weights))
+
     def judge(self, new: Evaluated) -> None:
         """Compare what the models predicted with new evaluations."""
         if not len(new):
@@ -65,14 +76,14 @@ class Competition:
             error = _error(model, new)
             self.errors[name] = _average(self.errors.get(name, error), error)
         for name, model in self.models.items():
-            if name != ADDITIVE:  # whose variance is that of its affine part
+            if not name.endswith(ADDITIVE):  # whose variance is that of its affine part
                 self._calibrate(name, model, new)
 
     def _calibrate(self, name: str, model: OperatorModel, new: Evaluated) -> None:
         """Var delta is what the evidence of the fit says, but no more than the errors at new points
         are.
         """
-        delta, size = model.delta, self.low.data.size
+        delta, size = model.delta, model.data.size
         assert delta is not None, "a model that competes has been fitted"
         along, beside = (part.mean(0) for part in delta.variance(new.v))
         expected = float(along.sum() + (size - len(along)) * beside) / size
@@ -89,19 +100,22 @@ class Competition:
             weights: of the points.
             moments: mean of the posterior as a model, and a root of its covariance.
         """
-        affine = evaluated.fit(weights)
-        spread = self.spreads.get(AFFINE, 1.0)
-        self.models = {AFFINE: OperatorModel(self.low, affine, spread=spread)}
-        additive = self._additive(evaluated, affine, weights, moments)
-        if additive.error < additive.before:
-            self.models[ADDITIVE] = OperatorModel(self.low, affine, additive, spread)
-        few = self.low.model.size <= FEW_PARAMETERS
-        if few and len(evaluated) >= FEWEST_FOR_KERNEL:
+        self.models = {}
+        for base, low in self.bases.items():
+            known = evaluated.beside(low)
+            affine, spread = known.fit(weights), self.spreads.get(base + AFFINE, 1.0)
+            self.models[base + AFFINE] = OperatorModel(low, affine, spread=spread)
+            additive = self._additive(known, affine, weights, moments)
+            if additive.error < additive.before:
+                self.models[base + ADDITIVE] = OperatorModel(low, affine, additive, spread)
+        low = self.bases[""]
+        if low.model.size <= FEW_PARAMETERS and len(evaluated) >= FEWEST_FOR_KERNEL:
             kernel, spread = evaluated.fit_kernel(weights), self.spreads.get(KERNEL, 1.0)
-            self.models[KERNEL] = OperatorModel(self.low, kernel, spread=spread)
+            self.models[KERNEL] = OperatorModel(low, kernel, spread=spread)
         self.errors = {name: error for name, error in self.errors.items() if name in self.models}
         judged = [name for name in self.models if name in self.errors]
-        self.kind = min(judged, key=self.errors.__getitem__) if judged else AFFINE
+        # Of errors that are rounding, the first.
+        self.kind = min(judged, key=lambda name: max(self.errors[name], SMALL), default=AFFINE)
         return self.winner
 
     def _additive(
@@ -115,7 +129,7 @@ class Competition:
         near = evaluated.take(kept)
         mean, root = moments
         residual = near.w - near.low - affine.mean(near.v)
-        x = self.low.model.model(near.v).flatten(1)
+        x = self.bases[""].model.model(near.v).flatten(1)
         return AdditiveResidual(x, residual, weights[kept], mean, root.square().sum(1).sqrt())
 
     def state_dict(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ points.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -85,6 +85,13 @@ class Evaluated:
     def take(self, chosen: Tensor) -> Evaluated:
         """Some of the points."""
         return Evaluated(*(getattr(self, f.name)[chosen] for f in fields(self)))
+
+    def beside(self, fidelity: LowFidelity) -> Evaluated:
+        """The same without F_low, where `fidelity` is zero."""
+        if fidelity.operator is not None:
+            return self
+        nothing = torch.zeros_like(self.low), torch.zeros_like(self.low_gradient)
+        return replace(self, low=nothing[0], low_gradient=nothing[1])
 
     @property
     def _products(self) -> tuple[Tensor, Tensor]:

@@ -173,7 +173,7 @@ class Exploration:
         """Fit every kind of model to all evaluations, those near the posterior foremost."""
         if not self.few:
             for _ in range(2):
-                affine = OperatorModel(self.low, self.evaluated.fit(self._weights()))
+                affine = self.competition.affine(self.evaluated, self._weights())
                 self.frame = gauss_newton(affine, self.frame.mean)
         self.fitted_in = self.frame
         self._fit()

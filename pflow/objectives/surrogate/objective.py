@@ -271,7 +271,7 @@ class Surrogate(TargetObjective):
         """Which model won, its error at new points, and what the check at the end found."""
         exploration = self.exploration
         errors = {
-            f"prediction_error_{name.replace(' ', '_')}": round(error**0.5, 6)
+            f"prediction_error_{name.replace(',', '').replace(' ', '_')}": round(error**0.5, 6)
             for name, error in exploration.competition.errors.items()
         }
         found = {"operator_model": exploration.kind, **errors, **self.findings}
