@@ -120,7 +120,7 @@ def test_f_that_is_defined_nowhere_is_told(tmp_path):
     problem = build_problem("gaussian", side=5)
     y = observation(problem)
     problem.high_fidelity = Wrong(problem.high_fidelity, math.nan, 0.0)
-    with pytest.raises(PflowError, match="check_operator"):
+    with pytest.raises(PflowError, match="restrict the prior"):
         fine_tune(problem, y, 12, tmp_path / "state")
 
 
