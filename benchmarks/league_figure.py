@@ -95,6 +95,7 @@ def _panel(panel: Any, problem: str, found: dict[tuple[str, str, int], dict[str,
                 label=label,
             )
     panel.set(xscale="log", yscale="log", ylim=(low / 1.4, high * 1.4), title=problem)
-    panel.set_xticks(BUDGETS, [str(budget) for budget in BUDGETS])
+    panel.set_xticks(BUDGETS, [str(budget) for budget in BUDGETS], fontsize="small")
+    panel.yaxis.set_major_formatter("{x:g}")  # the style shows mathematics as it is written
     panel.minorticks_off()
     panel.set_ylabel("KL(q || posterior), nats" if by_kl else "error of moments, posterior std")

@@ -154,8 +154,11 @@ def summary(rows: list[dict[str, Any]]) -> str:
 
 
 def _shown(errors: dict[str, float]) -> str:
-    if math.isfinite(errors["kl_reverse_nats"]):
-        return f"{errors['kl_reverse_nats']:.2g}"
+    divergence = errors["kl_reverse_nats"]
+    if math.isfinite(divergence):
+        if divergence >= 100:
+            return f"{divergence:.0f}"
+        return f"{divergence:.2g}" if divergence >= 1e-4 else "< 1e-4"
     return f"{errors['mean_error_posterior_std']:.2g}, {errors['std_error']:.2g}"
 
 

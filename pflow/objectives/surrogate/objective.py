@@ -105,7 +105,8 @@ class Surrogate(TargetObjective):
     def begin(self, flow: Flow, generator: torch.Generator) -> bool:
         if self.phase == "explore" and self._left <= self._kept():
             self._start_training(flow, generator)
-        if self.phase == "train" and self._trained:
+        learnt = self.training.exhausted and not self.exploration.few
+        if self.phase == "train" and (learnt or self.step >= self.steps):
             self._finish(flow, generator)
         if self.phase == "done":
             budget = self.stopping.reason(self.target.ledger.points)
@@ -129,11 +130,6 @@ class Surrogate(TargetObjective):
             return self.training.likelihood_loss(flow, self.step, generator), {}
         loss, elbo = self.training.path_loss(flow, self.exploration.posterior, generator)
         return loss, {"objective_nats": -elbo}
-
-    @property
-    def _trained(self) -> bool:
-        """Whether no further step follows."""
-        return self.step >= self.steps or (not self.exploration.few and self.training.exhausted)
 
     def fraction(self) -> float:
         """Of the training steps, whose schedule it drives."""
