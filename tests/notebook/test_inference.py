@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ import yaml
 
 import pflow
 from pflow.errors import PflowError
+from pflow.execution.interruption import Interrupted
 from pflow.notebook import running
 from pflow.notebook.card import Card
 from pflow.notebook.configuration import merged
@@ -129,11 +131,11 @@ def test_a_call_that_was_stopped_continues(copy, monkeypatch, capsys):
 
     def stopped(stage, *rest):
         if stage.name == "sample":
-            raise KeyboardInterrupt
+            raise Interrupted(signal.SIGINT, "the state is saved; run again")
         run_stage(stage, *rest)
 
     monkeypatch.setattr(running, "run_stage", stopped)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="the state is saved"):
         infer()
     monkeypatch.setattr(running, "run_stage", run_stage)
     capsys.readouterr()
