@@ -23,6 +23,7 @@ from pflow.execution.interruption import Interrupted
 from pflow.notebook import running
 from pflow.notebook.card import Card
 from pflow.notebook.configuration import merged
+from pflow.notebook.given import given_problem
 from pflow.pipeline.out_of_date import compare
 from pflow.pipeline.planned_jobs import planned_jobs
 from pflow.pipeline.workflow import Pipeline
@@ -189,6 +190,14 @@ def test_mistakes_and_other_settings_are_refused_in_one_line(made, options, word
     assert (made / "linear/configuration.yaml").read_text() == before
 
 
+def test_a_prior_without_density_is_refused_before_anything_is_trained(tmp_path):
+    problem = {"name": "seismic", "height": 16, "width": 16}
+    y = np.zeros(given_problem(problem).problem.data_shape)
+    with pytest.raises(PflowError, match="no formula for their density"):
+        infer(y, problem=problem, folder=tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
 def test_replace_makes_again_what_differs_and_nothing_else(copy, capsys):
     infer(settings=merged(SMALL, {"sample": {"draws": 250}}), replace=True)
     assert stages_run(capsys) == ["sample", "evaluate"]
@@ -196,8 +205,6 @@ def test_replace_makes_again_what_differs_and_nothing_else(copy, capsys):
 
 def test_a_name_a_mapping_and_a_file_are_what_the_configuration_takes(tmp_path, monkeypatch):
     """Seen by their entry; that the stages take it is what the other tests see."""
-    from pflow.notebook.given import given_problem
-
     assert given_problem("rosenbrock").entry["name"] == "rosenbrock"
     assert given_problem({"name": "gaussian", "side": 4}).problem.model_shape == (16,)
     monkeypatch.chdir(tmp_path)
