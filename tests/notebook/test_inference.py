@@ -261,6 +261,9 @@ def test_its_draws_and_its_posterior_with_weights(shared, tmp_path):
         amortized.sample(Y * 100, 1)
     with pytest.raises(PflowError, match="needs its problem"):
         pflow.load_amortized(shared).sample(Y)
+    result = amortized.infer(Y, folder=tmp_path)
+    assert result.folder.parts[-2] == "amortized" and result.evaluations == 0
+    assert "log_weight" in result.posterior["sample_stats"] and result.verdict.reasons
 
 
 def test_the_card_says_what_it_was_trained_on(shared):
