@@ -51,7 +51,7 @@ def default_experiment(
     if is_image:
         flow |= {"depth": 4, "hidden": 24}
         flow["pretrain"] = {
-            "epochs": 6,
+            "epochs": 3,
             "batch": 32,
             "learning_rate": 3e-3,
             "warmup": 50,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from pflow.errors import PflowError
 from pflow.notebook.configuration import METHOD, default_experiment, merged
@@ -14,6 +15,7 @@ from pflow.notebook.experiment import Place, make_posterior
 from pflow.notebook.given import given_problem
 from pflow.notebook.observation import checked_data
 from pflow.notebook.result import Result
+from pflow.problems.base import Problem
 
 __all__ = ["infer"]
 
@@ -64,6 +66,7 @@ def infer(
     if amortized is not None:
         experiment = merged(experiment, amortized.card.experiment(given.problem))
     experiment = merged(experiment, settings or {})
+    _require_density(given.problem, experiment)
     place = Place.at(folder, name or (amortized.name if amortized else given.name))
     run = make_posterior(
         place,
@@ -76,6 +79,17 @@ def infer(
         threads=threads,
     )
     return Result(run)
+
+
+def _require_density(problem: Problem, experiment: Mapping[str, Any]) -> None:
+    """Whether the prior has a density, before anything is trained.
+
+    Raises:
+        PflowError: it has none, and the settings name no other prior.
+    """
+    priors = (experiment.get("prior"), experiment["finetune"][METHOD].get("prior"))
+    if not any(priors):
+        problem.log_prior(problem.sample_prior(1, torch.Generator().manual_seed(0)))
 
 
 def _require_budget(evaluations: Any) -> None:

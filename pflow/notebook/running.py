@@ -8,7 +8,7 @@ import functools
 import importlib
 import sys
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import torch
@@ -103,7 +103,7 @@ class _Running:
         _say(f"{job.stage} {names}".rstrip() + f": {time.monotonic() - began:.1f} s")
 
 
-def _function(name: str):  # type: ignore[no-untyped-def]
+def _function(name: str) -> Callable[..., None]:
     return getattr(importlib.import_module(f"pflow.stages.{name}"), name)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +19,11 @@ import yaml
 
 import pflow
 from pflow.errors import PflowError
+from pflow.execution.interruption import Interrupted
 from pflow.notebook import running
 from pflow.notebook.card import Card
 from pflow.notebook.configuration import merged
+from pflow.notebook.given import given_problem
 from pflow.pipeline.out_of_date import compare
 from pflow.pipeline.planned_jobs import planned_jobs
 from pflow.pipeline.workflow import Pipeline
@@ -129,11 +132,11 @@ def test_a_call_that_was_stopped_continues(copy, monkeypatch, capsys):
 
     def stopped(stage, *rest):
         if stage.name == "sample":
-            raise KeyboardInterrupt
+            raise Interrupted(signal.SIGINT, "the state is saved; run again")
         run_stage(stage, *rest)
 
     monkeypatch.setattr(running, "run_stage", stopped)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="the state is saved"):
         infer()
     monkeypatch.setattr(running, "run_stage", run_stage)
     capsys.readouterr()
@@ -187,6 +190,14 @@ def test_mistakes_and_other_settings_are_refused_in_one_line(made, options, word
     assert (made / "linear/configuration.yaml").read_text() == before
 
 
+def test_a_prior_without_density_is_refused_before_anything_is_trained(tmp_path):
+    problem = {"name": "seismic", "height": 16, "width": 16}
+    y = np.zeros(given_problem(problem).problem.data_shape)
+    with pytest.raises(PflowError, match="no formula for their density"):
+        infer(y, problem=problem, folder=tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
 def test_replace_makes_again_what_differs_and_nothing_else(copy, capsys):
     infer(settings=merged(SMALL, {"sample": {"draws": 250}}), replace=True)
     assert stages_run(capsys) == ["sample", "evaluate"]
@@ -194,8 +205,6 @@ def test_replace_makes_again_what_differs_and_nothing_else(copy, capsys):
 
 def test_a_name_a_mapping_and_a_file_are_what_the_configuration_takes(tmp_path, monkeypatch):
     """Seen by their entry; that the stages take it is what the other tests see."""
-    from pflow.notebook.given import given_problem
-
     assert given_problem("rosenbrock").entry["name"] == "rosenbrock"
     assert given_problem({"name": "gaussian", "side": 4}).problem.model_shape == (16,)
     monkeypatch.chdir(tmp_path)
@@ -252,6 +261,9 @@ def test_its_draws_and_its_posterior_with_weights(shared, tmp_path):
         amortized.sample(Y * 100, 1)
     with pytest.raises(PflowError, match="needs its problem"):
         pflow.load_amortized(shared).sample(Y)
+    result = amortized.infer(Y, folder=tmp_path)
+    assert result.folder.parts[-2] == "amortized" and result.evaluations == 0
+    assert "log_weight" in result.posterior["sample_stats"] and result.verdict.reasons
 
 
 def test_the_card_says_what_it_was_trained_on(shared):
