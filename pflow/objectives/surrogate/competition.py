@@ -1,7 +1,8 @@
 """Kinds of models of F, fitted to the same evaluations, compete: the one with the smaller error at
 the newest evaluations, before they are fitted, is the model of F. Each kind is fitted to what F
-adds to F_low, and beyond a few parameters also to F alone, because the curvature of a poor F_low
-misleads.
+adds to F_low, and to F alone once there are more evaluations than parameters, which determine an
+affine map: the curvature of a poor F_low misleads. (From fewer, F alone predicts its own draws well
+and is a worse posterior: traveltime after 64 evaluations, mean .60 against .21.)
 
 Errors are mean squares, in noise variances. Their average over rounds is geometric, so that a kind
 whose error falls by orders of magnitude is not held to its first attempts.
@@ -102,6 +103,8 @@ class Competition:
         """
         self.models = {}
         for base, low in self.bases.items():
+            if base == ALONE and len(evaluated) <= low.model.size:
+                continue
             known = evaluated.beside(low)
             affine, spread = known.fit(weights), self.spreads.get(base + AFFINE, 1.0)
             self.models[base + AFFINE] = OperatorModel(low, affine, spread=spread)
