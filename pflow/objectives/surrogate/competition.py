@@ -22,7 +22,7 @@ from pflow.objectives.surrogate.affine import AffineDelta
 from pflow.objectives.surrogate.evaluated import REACHED, Evaluated
 from pflow.objectives.surrogate.operator_model import LowFidelity, OperatorModel
 
-__all__ = ["FEW_PARAMETERS", "Competition"]
+__all__ = ["FAR_OFF", "FEW_PARAMETERS", "Competition"]
 
 FEW_PARAMETERS = 16  # up to which all modes are looked for, and interactions are modelled
 FORGET = 0.7  # weight of past rounds in spreads
@@ -31,6 +31,7 @@ NEAR = (
     4.0  # nats below the best new point, per parameter but at least these, of a point that counts
 )
 FEWEST_FOR_KERNEL = 8  # evaluations
+FAR_OFF = 1.0  # noise standard deviations of error at new points, beyond which a model mispredicts
 SMALL = 1e-12  # noise variances: errors below are rounding
 AFFINE, ADDITIVE, KERNEL = "affine", "affine and additive", "kernel"
 ALONE = "F alone, "  # before the kind
@@ -62,6 +63,11 @@ class Competition:
     def winner(self) -> OperatorModel:
         """The model of the kind that won."""
         return self.models[self.kind]
+
+    @property
+    def error(self) -> float | None:
+        """Of the winner at new points, in noise variances; None before it has been tested."""
+        return self.errors.get(self.kind)
 
     def affine(self, evaluated: Evaluated, weights: Tensor) -> OperatorModel:
         """The affine model on what the winner is built on."""
@@ -116,10 +122,16 @@ class Competition:
             kernel, spread = evaluated.fit_kernel(weights), self.spreads.get(KERNEL, 1.0)
             self.models[KERNEL] = OperatorModel(low, kernel, spread=spread)
         self.errors = {name: error for name, error in self.errors.items() if name in self.models}
-        judged = [name for name in self.models if name in self.errors]
+        judged = [name for name in self.models if name in self.errors and self._may_win(name)]
         # Of errors that are rounding, the first.
         self.kind = min(judged, key=lambda name: max(self.errors[name], SMALL), default=AFFINE)
         return self.winner
+
+    def _may_win(self, name: str) -> bool:
+        """F alone knows nothing far from the evaluations, where its draws may then lie: it has to
+        predict within the noise.
+        """
+        return not name.startswith(ALONE) or self.errors[name] <= FAR_OFF**2
 
     def _additive(
         self,

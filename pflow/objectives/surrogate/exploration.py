@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pflow.errors import PflowError
-from pflow.objectives.surrogate.competition import FEW_PARAMETERS, Competition
+from pflow.objectives.surrogate.competition import FAR_OFF, FEW_PARAMETERS, Competition
 from pflow.objectives.surrogate.evaluated import Evaluated
 from pflow.objectives.surrogate.gaussian import PosteriorGaussian, gauss_newton, widened
 from pflow.objectives.surrogate.mode import ModeSearch
@@ -73,6 +73,16 @@ class Exploration:
         """Valid evaluations."""
         return len(self.evaluated)
 
+    @property
+    def error_at_new_points(self) -> float:
+        """Of the model of F, in noise standard deviations; 0 before it has been tested."""
+        return (self.competition.error or 0.0) ** 0.5
+
+    @property
+    def mispredicts(self) -> bool:
+        """Whether the posterior of the model may be far off, and the mode a better guide."""
+        return not self.few and self.error_at_new_points > FAR_OFF
+
     def advance(self, budget: int, generator: torch.Generator) -> None:
         """One step of the mode search, or one round of at most `budget` points."""
         if self.few:
@@ -123,10 +133,17 @@ class Exploration:
             self._linearise()
 
     def _linearise(self) -> None:
-        """The model around the best point, and its Gaussian: Laplace's approximation."""
+        """The model around the best point, and its Gaussian."""
+        self.posterior = self._model_around(self.evaluated.best())
+        self.frame = gauss_newton(self.posterior, self.evaluated.v[self.evaluated.best()])
+
+    def _model_around(self, index: int) -> OperatorModel:
+        return OperatorModel(self.low, self.evaluated.fit_around(index))
+
+    def around_best(self) -> PosteriorGaussian:
+        """Laplace's approximation at the best point that has been evaluated."""
         best = self.evaluated.best()
-        self.posterior = OperatorModel(self.low, self.evaluated.fit_around(best))
-        self.frame = gauss_newton(self.posterior, self.evaluated.v[best])
+        return gauss_newton(self._model_around(best), self.evaluated.v[best])
 
     def conclude(self, generator: torch.Generator) -> None:
         """The budget is spent: with what is known, the model and its Gaussian."""
@@ -208,11 +225,14 @@ class Exploration:
         self.frame = gaussian_of(pool)
         return pool
 
-    def moments(self) -> tuple[Tensor, Tensor]:
-        """Mean of the frame as a flattened model, (D,), and a root of its covariance, (D, D)."""
-        mean = self.model.model(self.frame.mean[None]).flatten(1)[0]
+    def moments(self, frame: PosteriorGaussian | None = None) -> tuple[Tensor, Tensor]:
+        """Mean of a Gaussian (absent: the frame) as a flattened model, (D,), and a root of its
+        covariance, (D, D).
+        """
+        frame = frame or self.frame
+        mean = self.model.model(frame.mean[None]).flatten(1)[0]
         identity = torch.eye(self.model.size, dtype=torch.float64)
-        root = torch.linalg.solve_triangular(self.frame.factor.T, identity, upper=True)
+        root = torch.linalg.solve_triangular(frame.factor.T, identity, upper=True)
         return mean, (
             self.model.root @ root if self.model.root.ndim == 2 else self.model.root[:, None] * root
         )
@@ -243,7 +263,6 @@ class Exploration:
         if self.competition.kind:
             self._fit()
         elif state["linearised"]:
-            best = self.evaluated.best()
-            self.posterior = OperatorModel(self.low, self.evaluated.fit_around(best))
+            self.posterior = self._model_around(self.evaluated.best())
         self.frame = frame
         self.low.calls = state["calls"]

@@ -47,11 +47,10 @@ def gauss_newton(model: OperatorModel, start: Tensor) -> PosteriorGaussian:
     Steps are halved until p^ grows. Costs no evaluation of F.
     """
     v = start.clone()
-    identity = torch.eye(len(v), dtype=torch.float64)
     value, score = (part[0] for part in model.value_and_score(v[None]))
     for _ in range(STEPS):
         jacobian = model.jacobian(v)
-        factor = torch.linalg.cholesky(identity + jacobian.T @ jacobian)
+        factor = _precision_root(jacobian)
         if not torch.isfinite(value):
             break
         direction = torch.cholesky_solve(score[:, None], factor)[:, 0]
@@ -68,6 +67,18 @@ def gauss_newton(model: OperatorModel, start: Tensor) -> PosteriorGaussian:
             break
         v, value, score = trial, new, new_score
     return PosteriorGaussian(v, factor)
+
+
+def _precision_root(jacobian: Tensor) -> Tensor:
+    """R, lower triangular, of R R^T = I + J^T J. Where a model has run away, J^T J may be so large
+    that I is lost in it; an orthogonal factorisation of (J, I) keeps it.
+    """
+    identity = torch.eye(jacobian.shape[1], dtype=torch.float64)
+    factor, failed = torch.linalg.cholesky_ex(identity + jacobian.T @ jacobian)
+    if not failed:
+        return factor
+    root = torch.linalg.qr(torch.cat([jacobian.nan_to_num(), identity]), mode="r").R
+    return (root * root.diagonal().sign()[:, None]).T
 
 
 def widened(
@@ -93,7 +104,9 @@ def widened(
 
     weighted = weigh(jacobian)
     identity = torch.eye(len(frame.mean), dtype=torch.float64)
-    factor = torch.linalg.cholesky(identity + jacobian.T @ weighted)
+    factor, failed = torch.linalg.cholesky_ex(identity + jacobian.T @ weighted)
+    if failed:
+        return frame
     residual = (model.data.observed - model.predict(frame.mean[None]).detach())[0]
     score = weighted.T @ residual + model.model.prior_score(frame.mean[None])[0]
     return PosteriorGaussian(

@@ -7,9 +7,9 @@ flow.
 
 1. Explore (`exploration`): the mode first, then rounds of draws of p^.
 2. Train. In more than a few parameters the flow starts as the Gaussian of p^, an affine layer; in
-    few it
-   starts from the weights at hand and learns draws of all modes first.
-3. Check: fresh draws of the trained flow and of the Gaussian are evaluated; the higher ELBO wins.
+   few it starts from the weights at hand and learns draws of all modes first.
+3. Check: fresh draws of the trained flow, of the Gaussian and, where the model of F mispredicts, of
+   Laplace's approximation are evaluated; the highest ELBO wins.
 
 Where the model is affine and the prior Gaussian, the Gaussian is p^ itself, and nothing is trained.
 """
@@ -29,12 +29,13 @@ from pflow.flows.affine import AffineFlow
 from pflow.flows.base import Flow
 from pflow.inference.target import Target
 from pflow.objectives.stopping import Stopping
-from pflow.objectives.surrogate.competition import FEW_PARAMETERS
+from pflow.objectives.surrogate.competition import FAR_OFF, FEW_PARAMETERS
 from pflow.objectives.surrogate.coordinates import DENSE, WhitenedData, WhitenedModel
 from pflow.objectives.surrogate.evaluated import Evaluated
 from pflow.objectives.surrogate.exploration import Exploration
 from pflow.objectives.surrogate.flow_training import FlowTraining
 from pflow.objectives.surrogate.forecast import expected_shift
+from pflow.objectives.surrogate.gaussian import PosteriorGaussian
 from pflow.objectives.surrogate.operator_model import LowFidelity, why_unusable
 from pflow.objectives.surrogate.tempering import tempered_draws
 from pflow.objectives.target_objective import TargetObjective
@@ -46,7 +47,7 @@ FEW_STEPS = 3000  # in few dimensions, where a step takes a millisecond
 LARGE = 256  # parameters beyond which a posterior that a Gaussian describes is left to it
 POOL, SETTLED = 4096, 2560  # draws of p^ to learn from, in few dimensions and in more
 CHECKED, SMALLEST_CHECK = 8, 16  # an eighth of the budget for the check; the fewest draws for one
-FAR_OFF = 1.0  # noise standard deviations of error at new points; beyond, likewise
+DOUBTED = 2 * 3  # draws for a check of three candidates, where the model of F mispredicts
 MISPREDICTED = 1.0  # nats of error of the model's log-likelihood beyond which there is a warning
 
 
@@ -155,11 +156,12 @@ class Surrogate(TargetObjective):
     def _kept(self) -> int:
         """Evaluations that exploration leaves for the check."""
         kept = self.stopping.points // CHECKED
+        if self.exploration.mispredicts:
+            return max(kept, DOUBTED)
         nothing = self.exploration.few or self.exploration.posterior.closed_form
         return 0 if nothing or kept < SMALLEST_CHECK else kept
 
     # --- from exploration to training, and to the end ---
-
     def _start_training(self, flow: Flow, generator: torch.Generator) -> None:
         exploration, pool = self.exploration, None
         exploration.conclude(generator)
@@ -176,33 +178,34 @@ class Surrogate(TargetObjective):
         self.gaussian = copy.deepcopy(flow.state_dict()) if isinstance(flow, AffineFlow) else {}
         self.phase = "train"
 
-    def _carry_gaussian(self, flow: Flow) -> None:
+    def _carry_gaussian(self, flow: Flow, frame: PosteriorGaussian | None = None) -> None:
         if isinstance(flow, AffineFlow):
-            flow.set_gaussian(*self.exploration.moments())
+            flow.set_gaussian(*self.exploration.moments(frame))
 
     @torch.no_grad()
     def _finish(self, flow: Flow, generator: torch.Generator) -> None:
-        """The better one of the trained flow and the Gaussian stays in `flow`."""
+        """The candidate with the highest ELBO stays in `flow`."""
         self.phase = "done"
         if not self.exploration.few and self.steps:
             self.training.keep_best(flow)
         if self._left < 1:
             return
-        if not self.gaussian or not self.steps:
-            self._elbo(flow, self._left, generator)
-            return
-        half = self._left // 2
-        trained, error = self._elbo(flow, self._left - half, generator)
-        weights = copy.deepcopy(flow.state_dict())
-        flow.load_state_dict(self.gaussian)
-        plain, plain_error = self._elbo(flow, half, generator)
-        self.findings |= {
-            "flow_elbo_nats": trained,
-            "gaussian_elbo_nats": plain,
-            "elbo_difference_se_nats": math.hypot(error, plain_error),
-        }
-        if trained >= plain:
+        candidates = {"flow": copy.deepcopy(flow.state_dict())}
+        if self.gaussian:
+            candidates = (candidates if self.steps else {}) | {"gaussian": self.gaussian}
+            if self._left >= DOUBTED and self.exploration.mispredicts:
+                self._carry_gaussian(flow, self.exploration.around_best())
+                candidates["around_mode"] = copy.deepcopy(flow.state_dict())
+        checked: dict[str, tuple[float, float]] = {}
+        for name, weights in candidates.items():
             flow.load_state_dict(weights)
+            share = -(-self._left // (len(candidates) - len(checked)))
+            checked[name] = self._elbo(flow, share, generator)
+        flow.load_state_dict(candidates[max(checked, key=lambda name: checked[name][0])])
+        if len(checked) > 1:
+            self.findings |= {f"{name}_elbo_nats": elbo for name, (elbo, _) in checked.items()}
+            errors = [error for _, error in checked.values()][:2]
+            self.findings["elbo_difference_se_nats"] = math.hypot(*errors)
 
     def _elbo(self, flow: Flow, draws: int, generator: torch.Generator) -> tuple[float, float]:
         """Mean of log p~ - log q over fresh draws and its standard error; notes how well the model
@@ -226,9 +229,8 @@ class Surrogate(TargetObjective):
     @property
     def _shift(self) -> float | None:
         """See `forecast`; None before a model has been tested at new points."""
-        exploration = self.exploration
-        error = exploration.competition.errors.get(exploration.kind)
-        return None if error is None else expected_shift(exploration.frame, error)
+        error = self.exploration.competition.error
+        return None if error is None else expected_shift(self.exploration.frame, error)
 
     def _forecast(self) -> str:
         """What more evaluations would change, in words."""
@@ -242,8 +244,7 @@ class Surrogate(TargetObjective):
     @property
     def warning(self) -> str:
         way_out = "more evaluations, or a better low fidelity, would change the posterior"
-        exploration, warnings = self.exploration, []
-        at_new_points = exploration.competition.errors.get(exploration.kind, 0.0) ** 0.5
+        at_new_points, warnings = self.exploration.error_at_new_points, []
         error = self.findings.get("model_error_nats", 0.0)
         if at_new_points > FAR_OFF:
             warnings.append(

@@ -107,6 +107,18 @@ def test_a_wrong_low_fidelity_costs_evaluations_and_no_accuracy(factor, offset, 
     assert divergence(flow, problem, y) < 0.3
 
 
+def test_a_model_that_mispredicts_leaves_the_gaussian_around_the_mode(tmp_path):
+    """exp(3.5 x): draws of the model's posterior lie where F explodes, thousands of nats away."""
+    problem = build_problem("lognormal", side=6, strength=3.5)
+    y = observation(problem, seed=2)
+    flow, objective, _ = fine_tune(problem, y, 48, tmp_path / "state")
+    found = objective.outcome
+    assert found["around_mode_elbo_nats"] > found["gaussian_elbo_nats"] + 1000
+    x = flow.sample(y, 200, torch.Generator().manual_seed(4))
+    log_density = Target(problem, y).evaluate(x).log_density
+    assert log_density.median() > objective.exploration.evaluated.log_density.max() - 200
+
+
 def test_points_where_f_is_not_defined_are_left_out(tmp_path):
     problem = build_problem("gaussian", side=5)
     y = observation(problem)
