@@ -23,6 +23,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import warnings
 from typing import IO, Any, NoReturn
 
 from pflow.execution.job_request import SERVER, Request, receive_request
@@ -108,7 +109,9 @@ class Server:
                 request.close_streams()
             return connection.close()
         server = os.getpid()
-        process = os.fork()
+        with warnings.catch_warnings():  # the one other thread, of jemalloc, is prepared for forks
+            warnings.simplefilter("ignore", DeprecationWarning)
+            process = os.fork()
         if process == 0:
             _end_with(server)
             self._request = request

@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pflow.report.columns import ACCURACY, CHECKS, COST, OVERVIEW, REACHED, SUMMARY
 from pflow.report.pictures import picture, shrink
+from pflow.report.runs import counted
 from pflow.report.section import experiment_section
 from pflow.report.settings_text import single
 from pflow.report.trust import CALIBRATION, EVIDENCE
@@ -67,6 +68,7 @@ def build_report(
         {f"{name}_columns": entries for name, entries in columns.items()},
         reached=REACHED,
         one=single,
+        counted=counted,
         checks=CHECKS,
     )
     left_out = frozenset((partial or {}).get("missing", ()))

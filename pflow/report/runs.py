@@ -18,7 +18,15 @@ from pflow.report.trust import EVIDENCE, verdict_of
 from pflow.storage.layout import ExperimentFolder
 from pflow.storage.origins import require_unchanged
 
-__all__ = ["Reader", "Run", "closest_to_posterior", "finding", "method_row", "read_run"]
+__all__ = [
+    "Reader",
+    "Run",
+    "closest_to_posterior",
+    "counted",
+    "finding",
+    "method_row",
+    "read_run",
+]
 
 
 @dataclass
@@ -98,6 +106,11 @@ def method_row(runs: Sequence[Run]) -> dict[str, Any]:
         ),
         "skipped": sum(run.flow.get("skipped_steps") or 0 for run in finished),
     }
+
+
+def counted(rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The numbers that are not zero or absent in every row."""
+    return {key for row in rows for key, cell in row["cells"].items() if cell.value}
 
 
 def evaluations_until(metrics: Sequence[Mapping[str, Any]], limit: float) -> Cell:
