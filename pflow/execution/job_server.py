@@ -31,7 +31,16 @@ from pflow.execution.threads import limit_threads
 
 __all__ = ["Server", "start_job_server"]
 
-PRELOADED = ("torch", "zarr", "xarray", "safetensors.torch", "scipy.linalg", "jaxtyping")
+PRELOADED = (
+    "torch",
+    "torch._dynamo",  # 1.2 s, which the first optimiser of a process imports
+    "zarr",
+    "xarray",
+    "safetensors.torch",
+    "scipy.linalg",
+    "scipy.stats",
+    "jaxtyping",
+)
 WORTHWHILE = 4
 PR_SET_PDEATHSIG = 1
 
