@@ -6,6 +6,8 @@
 # All install only when pyproject.toml or envs/constraints.txt changed.
 PYTHON ?= python3
 VENV   := .venv
+# Modules are compiled when they are first imported: few of those of PyTorch ever are.
+INSTALL := python -m pip install --quiet --no-compile --disable-pip-version-check --constraint envs/constraints.txt --editable
 CORES  ?= all
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
@@ -18,16 +20,16 @@ run: $(VENV)/.installed
 	@snakemake --cores $(CORES)
 	@echo && echo "Done. Open results/report.html in a browser." && echo "Posterior samples: results/<experiment>/posteriors/<observation>/<method>/seed-<s>/posterior.zarr"
 
-lint: $(VENV)/.installed
-	@python -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt --editable '.[lint,test]'
+lint: $(VENV)/.tests
+	@$(INSTALL) '.[lint,test]'
 	@ruff check pflow tests benchmarks
 	@ruff format --check pflow tests benchmarks
 	@mypy
 
-test: $(VENV)/.installed
+test: $(VENV)/.tests
 	@python -m pytest -n 2 --dist worksteal --ignore=tests/slurm -m "not long" $(ARGS)
 
-test-long: $(VENV)/.installed
+test-long: $(VENV)/.tests
 	@python -m pytest -n 2 --dist loadscope --ignore=tests/slurm -m long $(ARGS)
 
 test-slurm: $(VENV)/.slurm
@@ -37,15 +39,19 @@ test-slurm: $(VENV)/.slurm
 	  echo "SLURM cannot be installed here: its tests are skipped"
 	@python -m pytest -n 0 -rs tests/slurm $(ARGS)
 
-$(VENV)/.slurm: $(VENV)/.installed
-	@python -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt --editable '.[slurm,test]'
+$(VENV)/.slurm: $(VENV)/.tests
+	@$(INSTALL) '.[slurm,test]'
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml envs/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "pflow needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing pflow and its pinned dependencies into $(VENV) (about a minute) ..."
-	@python -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt --editable '.[test]'
+	@$(INSTALL) .
+	@touch $@
+
+$(VENV)/.tests: $(VENV)/.installed
+	@$(INSTALL) '.[test]'
 	@touch $@
 
 clean:
