@@ -6,8 +6,7 @@
 # All install only when pyproject.toml or envs/constraints.txt changed.
 PYTHON ?= python3
 VENV   := .venv
-# Modules are compiled when they are first imported: few of those of PyTorch ever are.
-INSTALL := python -m pip install --quiet --no-compile --disable-pip-version-check --constraint envs/constraints.txt --editable
+INSTALL := python -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt --editable
 CORES  ?= all
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
