@@ -6,7 +6,6 @@ Small Gaussian problems with known posteriors, all without a reference, as a use
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import pytest
@@ -15,16 +14,12 @@ from torch import Tensor
 
 from pflow.config.methods import ReverseKLSettings
 from pflow.diagnostics.verdict import TRUSTWORTHY
-from pflow.execution.progress import Progress
-from pflow.finetuning.objectives import objective_of
 from pflow.flows import build_flow
 from pflow.inference.target import Target
 from pflow.operators import Operator
 from pflow.problems import Gaussian
-from pflow.storage.checkpoint import Checkpoint
-from pflow.training import train
 from tests.support.faulty_operators import Faulty
-from tests.support.fine_tuning import NoMonitor
+from tests.support.fine_tuning import fine_tune_by_settings
 from tests.support.posterior_cases import DRAWS, Case, computed_with
 
 WRONG = 0.1  # nats of KL(q || posterior) from which a posterior is wrong
@@ -85,16 +80,7 @@ def fine_tuned(fault: str, folder: Path) -> tuple[Case, float]:
     method = ReverseKLSettings(
         flow="coupling", start="random", evaluations=4096, batch=32, learning_rate=2e-2
     )
-    objective, optimiser = objective_of(method, Target(problem, y.float()))
-    train(
-        flow,
-        objective,
-        optimiser,
-        generator=torch.Generator().manual_seed(0),
-        monitor=NoMonitor(),
-        checkpoint=Checkpoint(folder / "state.safetensors", "test"),
-        progress=Progress("test", io.StringIO()),
-    )
+    fine_tune_by_settings(flow, method, Target(problem, y.float()), folder)
     flow = flow.double()
 
     @torch.no_grad()

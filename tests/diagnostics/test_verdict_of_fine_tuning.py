@@ -7,7 +7,6 @@ prior. The budget is 32 evaluations (64 for score replay), and training is short
 
 from __future__ import annotations
 
-import io
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -21,17 +20,13 @@ from pflow.config.methods import FinetuningSettings, ScoreReplaySettings, Surrog
 from pflow.config.trust import VerdictSettings
 from pflow.diagnostics.summary import without_reference
 from pflow.diagnostics.verdict import DO_NOT_USE, TRUSTWORTHY, judge
-from pflow.execution.progress import Progress
-from pflow.finetuning.objectives import objective_of
 from pflow.flows import build_flow
 from pflow.flows.base import Flow
 from pflow.inference.target import Target
 from pflow.problems import Rosenbrock
 from pflow.stages.sample import latent_score_error
-from pflow.storage.checkpoint import Checkpoint
-from pflow.training import train
 from tests.support.faulty_operators import AnyFunction, Faulty
-from tests.support.fine_tuning import NoMonitor
+from tests.support.fine_tuning import fine_tune_by_settings
 
 pytestmark = pytest.mark.slow
 
@@ -76,16 +71,7 @@ def fine_tuned(
     start = problem.sample_prior(256, torch.Generator().manual_seed(3))
     flow.initialise_inverse(64, y.float(), torch.Generator().manual_seed(4), start)
     target = Target(problem, y.float())
-    objective, optimiser = objective_of(method, target)
-    train(
-        flow,
-        objective,
-        optimiser,
-        generator=torch.Generator().manual_seed(0),
-        monitor=NoMonitor(),
-        checkpoint=Checkpoint(folder / "state.safetensors", "test"),
-        progress=Progress("test", io.StringIO()),
-    )
+    objective, _ = fine_tune_by_settings(flow, method, target, folder)
     x, log_q = drawn(flow, target)
     divergence = float((log_q.double() - exact.log_density(x.double())).mean())
     return Outcome(verdict_of(flow, target, x, log_q), divergence, objective.warning)

@@ -4,8 +4,6 @@ closer to the posterior.
 
 from __future__ import annotations
 
-import io
-
 import pytest
 import torch
 
@@ -15,14 +13,11 @@ from pflow.config.methods import (
     ReverseKLSettings,
     ScoreReplaySettings,
 )
-from pflow.execution.progress import Progress
-from pflow.finetuning.objectives import objective_of, uses_gradient, wrap
+from pflow.finetuning.objectives import uses_gradient, wrap
 from pflow.flows import build_flow
 from pflow.inference.target import Target
 from pflow.problems import build_problem
-from pflow.storage.checkpoint import Checkpoint
-from pflow.training import train
-from tests.support.fine_tuning import NoMonitor, divergence
+from tests.support.fine_tuning import divergence, fine_tune_by_settings
 
 SHARED = {"flow": "coupling", "start": "pretrained", "evaluations": 256}
 METHODS = {
@@ -63,16 +58,7 @@ def test_method_spends_its_budget_and_comes_closer(name, tmp_path):
     )
 
     before = divergence(flow, exact, y)
-    objective, optimiser = objective_of(method, target)
-    state = train(
-        flow,
-        objective,
-        optimiser,
-        generator=torch.Generator().manual_seed(0),
-        monitor=NoMonitor(),
-        checkpoint=Checkpoint(tmp_path / "state.safetensors", "test"),
-        progress=Progress("test", io.StringIO()),
-    )
+    _, state = fine_tune_by_settings(flow, method, target, tmp_path)
     assert target.ledger.evaluations == 256
     assert "256 evaluations" in state.stop_reason
     assert before > 1 and divergence(flow, exact, y) < 0.5 * before

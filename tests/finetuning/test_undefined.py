@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import pytest
@@ -18,15 +17,13 @@ from pflow.config.methods import (
     SurrogateSettings,
 )
 from pflow.errors import PflowError
-from pflow.execution.progress import Progress
 from pflow.finetuning.accuracy_monitor import AccuracyMonitor
-from pflow.finetuning.objectives import objective_of, wrap
+from pflow.finetuning.objectives import wrap
 from pflow.flows import build_flow
 from pflow.inference.target import Target
 from pflow.operators import Operator
 from pflow.problems import Gaussian
-from pflow.storage.checkpoint import Checkpoint
-from pflow.training import train
+from tests.support.fine_tuning import fine_tune_by_settings
 
 SHARED = {"flow": "coupling", "start": "random", "evaluations": 64}
 ANY_FLOW = {"reverse_kl": ReverseKLSettings, "importance": ImportanceSettings}
@@ -67,15 +64,8 @@ def fine_tuned(method: FinetuningSettings, folder: Path, operator: Operator | No
     architecture = {"name": "coupling", "model_shape": (4,), "data_shape": (4,), "hidden": 8}
     flow, _ = wrap(build_flow(**architecture), architecture, method)
     target = Target(problem, y)
-    objective, optimiser = objective_of(method, target)
-    train(
-        flow,
-        objective,
-        optimiser,
-        generator=torch.Generator().manual_seed(0),
-        monitor=AccuracyMonitor(exact, target, seed=0, draws=200),
-        checkpoint=Checkpoint(folder / "state.safetensors", "test"),
-        progress=Progress("test", io.StringIO()),
+    fine_tune_by_settings(
+        flow, method, target, folder, AccuracyMonitor(exact, target, seed=0, draws=200)
     )
 
 

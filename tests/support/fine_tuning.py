@@ -1,18 +1,26 @@
-"""Fine-tuning in tests: the loop without its files, a monitor that measures nothing, and the
-distance to an exact posterior.
+"""Fine-tuning in tests: by a method's settings as the stage does it, the loop without its files, a
+monitor that measures nothing, and the distance to an exact posterior.
 """
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from pflow.config.methods import FinetuningSettings
+from pflow.execution.progress import Progress
+from pflow.finetuning.objectives import objective_of
 from pflow.flows.base import Flow
+from pflow.inference.target import Target
 from pflow.objectives.target_objective import TargetObjective
 from pflow.problems.base import ExactPosterior
+from pflow.storage.checkpoint import Checkpoint
+from pflow.training import TrainingState, train
 
-__all__ = ["NoMonitor", "divergence", "fine_tune"]
+__all__ = ["NoMonitor", "divergence", "fine_tune", "fine_tune_by_settings"]
 
 
 class NoMonitor:
@@ -40,6 +48,23 @@ def fine_tune(
         objective.loss(flow, generator)[0].backward()
         torch.nn.utils.clip_grad_norm_(flow.parameters(), 100.0)
         optimiser.step()
+
+
+def fine_tune_by_settings(
+    flow: Flow, method: FinetuningSettings, target: Target, folder: Path, monitor: Any = None
+) -> tuple[TargetObjective, TrainingState]:
+    """The objective and optimiser of a method, with the checkpoint in `folder`."""
+    objective, optimiser = objective_of(method, target)
+    state = train(
+        flow,
+        objective,
+        optimiser,
+        generator=torch.Generator().manual_seed(0),
+        monitor=monitor or NoMonitor(),
+        checkpoint=Checkpoint(folder / "state.safetensors", "test"),
+        progress=Progress("test", io.StringIO()),
+    )
+    return objective, state
 
 
 @torch.no_grad()
