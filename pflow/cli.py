@@ -8,11 +8,10 @@ reruns the job. A stage is imported when it runs: `--help` and a wrong argument 
 from __future__ import annotations
 
 import argparse
-import functools
 import importlib
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pflow.errors import PflowError
@@ -59,7 +58,7 @@ def _stage(stage: Stage, options: argparse.Namespace) -> int:
     usage = Usage()
     with StopSignals() as signals:
         try:
-            run_stage(stage, functools.partial(_function, stage), options)
+            run_stage(stage, options)
             if options.benchmark:
                 usage.write(options.benchmark)
         except BaseException as error:
@@ -77,10 +76,6 @@ def _stage(stage: Stage, options: argparse.Namespace) -> int:
             print(f"error: {error}", file=sys.stderr)
             return 1
     return 0
-
-
-def _function(stage: Stage) -> Callable[..., None]:
-    return getattr(importlib.import_module(f"pflow.stages.{stage.name}"), stage.name)
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -65,12 +65,13 @@ def start_job_server(jobs: int) -> None:
         return listener.close()
     listener.listen(128)  # commands wait here until the server is ready
     command = [sys.executable, "-m", "pflow.execution.job_server", str(listener.fileno())]
-    server = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, pass_fds=[listener.fileno()]
+    # The writing end stays open as long as this process lives: its end tells the server.
+    lifeline, _ = os.pipe()
+    subprocess.Popen(
+        command, stdin=lifeline, stdout=subprocess.DEVNULL, pass_fds=[listener.fileno()]
     )
+    os.close(lifeline)
     listener.close()
-    # Open as long as this process lives: its end tells the server.
-    start_job_server.lifeline = server.stdin  # type: ignore[attr-defined]
     os.environ[SERVER] = path
 
 

@@ -4,11 +4,9 @@ missing or out of date, each as its rule runs it, under its lock and with its or
 
 from __future__ import annotations
 
-import functools
-import importlib
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import torch
@@ -89,22 +87,17 @@ class _Running:
         return [path for name in names if name != "data" for path in inputs[name]]
 
     def _run(self, job: PlannedJob) -> None:
-        stage = STAGES[job.stage]
         names = " ".join(str(value) for key, value in job.wildcards.items() if key != "experiment")
         reason = self.reasons.get(job.result)
         _say(f"{job.stage} {names}".rstrip() + (f" ({reason})" if reason else ""))
         options, began = job_options(self.pipeline, job, self.threads), time.monotonic()
         before = _hash(job.result)
         self.pipeline.code(job.stage)(job.wildcards)  # the code that the job has to have
-        run_stage(stage, functools.partial(_function, stage.name), options)
+        run_stage(STAGES[job.stage], options)
         self.made.append(job.result)
         if _hash(job.result) != before:
             self._changed.add(job.result)
         _say(f"{job.stage} {names}".rstrip() + f": {time.monotonic() - began:.1f} s")
-
-
-def _function(name: str) -> Callable[..., None]:
-    return getattr(importlib.import_module(f"pflow.stages.{name}"), name)
 
 
 def _hash(result: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import importlib
 import json
 import sys
 from collections.abc import Callable
@@ -30,14 +31,11 @@ from pflow.storage.origins import file_hash
 __all__ = ["process_count", "run_stage"]
 
 
-def run_stage(
-    stage: Stage, load: Callable[[], Callable[..., None]], options: argparse.Namespace
-) -> None:
+def run_stage(stage: Stage, options: argparse.Namespace) -> None:
     """Run a stage on the files that the command line names.
 
     Arguments:
         stage: its declaration.
-        load: imports the function of the stage: settings, provenance and paths in, files out.
         options: the command line as read, with its words as `arguments`.
 
     Raises:
@@ -57,7 +55,7 @@ def run_stage(
     paths = {
         argument.parameter: getattr(options, argument.parameter) for argument in stage.arguments
     }
-    work = functools.partial(load(), settings, record, **paths, threads=options.threads)
+    work = functools.partial(_function(stage), settings, record, **paths, threads=options.threads)
     if process_count(options) > 1:
         from pflow.execution.parallel import is_worker
 
@@ -77,6 +75,11 @@ def run_stage(
 def process_count(options: argparse.Namespace) -> int:
     """How many processes share the work of a stage."""
     return getattr(options, "devices", 1) * getattr(options, "nodes", 1)
+
+
+def _function(stage: Stage) -> Callable[..., None]:
+    """The function of a stage, imported now: settings, provenance and paths in, files out."""
+    return getattr(importlib.import_module(f"pflow.stages.{stage.name}"), stage.name)
 
 
 def _hold(

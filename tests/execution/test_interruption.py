@@ -45,7 +45,7 @@ def test_the_command_line_says_one_line_for_an_import_error_that_a_signal_caused
     program = textwrap.dedent("""
         import os, signal, sys, time
         import pflow.cli as cli
-        def broken(stage, load, options):
+        def broken(stage, options):
             try:
                 os.kill(os.getpid(), signal.SIGINT); time.sleep(1)
             except BaseException as stop:

@@ -15,7 +15,7 @@ PROGRAM = textwrap.dedent("""
     import os, sys
     import pflow.cli as cli
     libraries = {"numpy", "torch", "zarr"}
-    def job(stage, load, options):
+    def job(stage, options):
         assert not libraries & set(sys.modules), "imported before the environment was set"
         import numpy, torch
         matrix = numpy.ones((400, 400))
