@@ -10,6 +10,7 @@ from pflow.config.jobs import SPLITS
 from pflow.errors import PflowError
 from pflow.execution.finished import forget_finished
 from pflow.execution.job_server import start_job_server
+from pflow.pipeline.batch_sizes import forget_sizes
 from pflow.pipeline.checks import check_yaml
 from pflow.pipeline.failures import summary_of_failures
 from pflow.pipeline.partial_report import forget_partial_report, write_partial_report
@@ -21,6 +22,7 @@ from pflow.storage.layout import root_file
 
 if workflow.is_main_process:  # a batch job keeps the plan of its controller
     forget_plan()
+    forget_sizes()
 offer_this_python()
 if not config.pop("alone", False):  # `python -m pflow run FILE` takes nothing but FILE
     try:
@@ -49,6 +51,7 @@ wildcard_constraints:
     split="|".join(SPLITS),
     shard=r"\d+",
     seed=r"\d+",
+    batch=r"\d+",
     flow=r"[\w-]+",
     method=r"[\w-]+",
     observation=r"[\w-]+",
@@ -80,4 +83,5 @@ onerror:
 include: "workflow/rules/data.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/results.smk"
+include: "workflow/rules/batches.smk"
 include: "workflow/rules/targets.smk"

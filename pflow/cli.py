@@ -11,7 +11,7 @@ import argparse
 import importlib
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pflow.errors import PflowError
@@ -19,6 +19,7 @@ from pflow.execution.interruption import Interrupted, StopSignals
 from pflow.execution.threads import limit_threads
 from pflow.execution.usage import Usage
 from pflow.pipeline import forget, project
+from pflow.pipeline.run_batch import run_batch
 from pflow.pipeline.run_stage import process_count, run_stage
 from pflow.pipeline.stage import Stage
 from pflow.pipeline.stages import STAGES
@@ -43,7 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _parser().print_help()
         return 2
     if options.command in STAGES:
-        return _stage(STAGES[options.command], options)
+        stage = STAGES[options.command]
+        return _job(options, lambda _: run_stage(stage, options))
+    if options.command == "batch":
+        return _job(options, lambda signals: run_batch(options, lambda: bool(signals.received)))
     try:
         return options.call(options)
     except PflowError as error:
@@ -51,14 +55,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _stage(stage: Stage, options: argparse.Namespace) -> int:
-    """Run a stage; a signal and a mistake of the user's end in one line."""
+def _job(options: argparse.Namespace, work: Callable[[StopSignals], None]) -> int:
+    """Run a stage or a batch; a signal and a mistake of the user's end in one line."""
     print("$ python -m pflow " + shlex.join(options.arguments), flush=True)
     limit_threads(1 if process_count(options) > 1 else options.threads)
     usage = Usage()
     with StopSignals() as signals:
         try:
-            run_stage(stage, options)
+            work(signals)
             if options.benchmark:
                 usage.write(options.benchmark)
         except BaseException as error:
@@ -129,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_project_commands(commands)
     for stage in STAGES.values():
         _add_stage(commands, stage)
+    _add_batch(commands)
     return parser
 
 
@@ -228,10 +233,15 @@ def _add_stage(commands: argparse._SubParsersAction, stage: Stage) -> None:
             metavar="PATH",
             help=f"{argument.kind}: {argument.help}",
         )
-    if stage.option == "devices":
+    _add_job_options(parser, stage.option)
+
+
+def _add_job_options(parser: argparse.ArgumentParser, option: str | None) -> None:
+    """How a job runs."""
+    if option == "devices":
         _add_number(parser, "devices", "processes on each node that share every batch")
         _add_number(parser, "nodes", "nodes of the SLURM job that it runs in")
-    elif stage.option == "workers":
+    elif option == "workers":
         _add_number(
             parser,
             "workers",
@@ -242,6 +252,16 @@ def _add_stage(commands: argparse._SubParsersAction, stage: Stage) -> None:
     )
     _add_number(parser, "attempt", "above 1: a retry, which does not repeat a lasting error")
     _add_number(parser, "threads", "CPU threads")
+
+
+def _add_batch(commands: argparse._SubParsersAction) -> None:
+    about = "some of these stages of several observations, one after the other"
+    parser = commands.add_parser("batch", help=about, description=f"{about.capitalize()}.")
+    parser.add_argument("--settings", required=True, metavar="JSON", help=SETTINGS_HELP)
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="PATH", help="output: what was made"
+    )
+    _add_job_options(parser, "workers")
 
 
 def _add_number(parser: argparse.ArgumentParser, name: str, text: str) -> None:

@@ -51,6 +51,14 @@ class ResourceSettings:
     threads: int = setting("CPU threads of a training job.", 1, minimum=1)
     memory_mb: int = setting("Memory of a training job, in MB.", 2000, minimum=100)
     runtime_minutes: int = setting("Longest run of a training job, in minutes.", 60, minimum=1)
+    observations_per_job: int | None = setting(
+        "Observations whose fine-tuning, sampling and evaluation share a job, one after the other."
+        " 1: each stage of each observation is a job of its own. Absent: 1 for up to 20"
+        " observations; for more, as many as take about ten minutes by the measured cost of the"
+        " operator.",
+        None,
+        minimum=1,
+    )
     gpu_model: str = setting(
         "Model of GPU to ask a cluster for with `device: cuda`, such as a100; empty: any.", ""
     )

@@ -21,6 +21,7 @@ from pflow.config.trust import CalibrateSettings, EvaluateSettings, ReferenceSet
 
 __all__ = [
     "SPLITS",
+    "BatchJobSettings",
     "CalibrateJobSettings",
     "CheckOperatorJobSettings",
     "EvaluateJobSettings",
@@ -163,6 +164,23 @@ class ReportJobSettings:
     """The page over all experiments."""
 
     experiments: dict[str, ExperimentSettings] = setting("All experiments, as configured.")
+
+
+@dataclass(frozen=True)
+class BatchJobSettings:
+    """Some stages of several observations, one after the other; each job of them has the settings
+    that it has by itself.
+    """
+
+    name: str = setting("Name of the experiment.")
+    results: str = setting("Folder of all results.")
+    stages: list[str] = setting("Stages, in their order.")
+    observations_per_job: int = setting("Observations in a full batch.", minimum=1)
+    experiment: ExperimentSettings = setting(
+        "The experiment, with the observations of the batch alone."
+    )
+    method: str = setting("Method of the runs; empty for other stages.", "")
+    seed: str = setting("Seed of the runs; empty for other stages.", "")
 
 
 def with_workers(problem: ProblemSettings, count: int) -> ProblemSettings:

@@ -6,13 +6,14 @@ A job that ends before that leaves results that differ from the origin beside th
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pflow.errors import PflowError
 from pflow.storage.data_hash import data_hash
 from pflow.storage.layout import whole
 from pflow.storage.origins import (
+    FileState,
     InputState,
     Origin,
     file_hash,
@@ -20,10 +21,11 @@ from pflow.storage.origins import (
     find_origins,
     origin_file,
     origin_of,
+    read_origin,
     write_origin,
 )
 
-__all__ = ["input_states", "record_origin"]
+__all__ = ["has_origin", "input_states", "record_origin"]
 
 
 def input_states(
@@ -64,6 +66,29 @@ def record_origin(
     folder = whole(outputs[0]).parent
     states = {_name(path, folder): file_state(path) for path in outputs if path.is_file()}
     write_origin(outputs[0], Origin(stage, settings, code, inputs, states))
+
+
+def has_origin(
+    stage: str, settings: str, code: str, inputs: dict[str, InputState], outputs: Sequence[Path]
+) -> bool:
+    """Whether results are there, as a job with these settings, code and inputs wrote them; of
+    inputs the content counts.
+    """
+    origin, folder = read_origin(outputs[0]), whole(outputs[0]).parent
+    if origin is None or (origin.stage, origin.settings, origin.code) != (stage, settings, code):
+        return False
+    if _hashes(origin.inputs) != _hashes(inputs):
+        return False
+    paths = {
+        name: folder / name for name in (*origin.outputs, *(_name(p, folder) for p in outputs))
+    }
+    return all(path.is_file() for path in paths.values()) and _hashes(origin.outputs) == {
+        name: file_hash(path) for name, path in paths.items()
+    }
+
+
+def _hashes(states: Mapping[str, InputState] | Mapping[str, FileState]) -> dict[str, str]:
+    return {name: state.hash for name, state in states.items()}
 
 
 def _input_state(path: Path) -> InputState:

@@ -8,12 +8,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from pflow.pipeline.job_texts import JobTexts
 from pflow.pipeline.planned_jobs import PlannedJob
-from pflow.pipeline.stage import Argument
+from pflow.pipeline.stage import Argument, Stage
 from pflow.pipeline.stages import STAGES
-from pflow.pipeline.workflow import Pipeline
 
-__all__ = ["job_options"]
+__all__ = ["command_words", "job_options"]
 
 # Arguments whose input has another name in the plan.
 INPUTS = {
@@ -25,7 +25,7 @@ INPUTS = {
 }
 
 
-def job_options(pipeline: Pipeline, job: PlannedJob, threads: int = 1) -> argparse.Namespace:
+def job_options(pipeline: JobTexts, job: PlannedJob, threads: int = 1) -> argparse.Namespace:
     """The options of `python -m pflow STAGE ...` for a job, as `run_stage` takes them."""
     stage = STAGES[job.stage]
     options: dict[str, Any] = {
@@ -49,7 +49,19 @@ def job_options(pipeline: Pipeline, job: PlannedJob, threads: int = 1) -> argpar
     return argparse.Namespace(**options)
 
 
-def _output(pipeline: Pipeline, job: PlannedJob, argument: Argument) -> Path:
+def command_words(stage: Stage, options: argparse.Namespace) -> list[str]:
+    """The words of that command line, after `python -m pflow`, for a log."""
+    words = [stage.name, "--settings", options.settings]
+    for argument in stage.arguments:
+        value = getattr(options, argument.parameter)
+        given = value if isinstance(value, list) else [] if value is None else [value]
+        words += [f"--{argument.name}", *map(str, given)] if given else []
+    if stage.option == "workers":
+        words += ["--workers", str(getattr(options, "workers", 1))]
+    return [*words, "--threads", str(options.threads), "--attempt", str(options.attempt)]
+
+
+def _output(pipeline: JobTexts, job: PlannedJob, argument: Argument) -> Path:
     result, names = Path(job.result), vars(job.wildcards)
     if argument.name == "out":
         return result.parent if job.stage in ("pretrain", "finetune", "figures") else result

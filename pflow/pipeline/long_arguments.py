@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from pflow.errors import PflowError
+from pflow.pipeline.batches import observations_made
 from pflow.provenance.record import settings_hash
 from pflow.storage.atomic import replacing
+from pflow.storage.layout import BATCHES
 
 __all__ = ["expanded", "files_argument", "settings_argument", "settings_text"]
 
@@ -59,14 +62,16 @@ def files_argument(files: Sequence[str], results: Path) -> list[str]:
 
 
 def expanded(files: list[Path], option: str) -> list[Path]:
-    """The files that an option names, in place of a list of them.
+    """The files that an option names, in place of a list of them, and in place of a batch the
+    observations that it has made.
 
     Raises:
         PflowError: the list was changed after the job was planned.
     """
-    if len(files) != 1 or files[0].parent.name != FOLDER:
-        return files
-    return [Path(line) for line in _read(files[0], option).split("\n")]
+    if len(files) == 1 and files[0].parent.name == FOLDER:
+        files = [Path(line) for line in _read(files[0], option).split("\n")]
+    parts = (observations_made(f) if f.parent.name == BATCHES else [f] for f in files)
+    return list(chain.from_iterable(parts))
 
 
 def _bytes(text: str) -> int:

@@ -14,6 +14,7 @@ from functools import cached_property
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+from pflow.pipeline.batches import read_batch
 from pflow.pipeline.file_states import FileStates
 from pflow.pipeline.inputs import ONLY_THERE
 from pflow.pipeline.planned_jobs import PlannedJob, planned_jobs
@@ -38,11 +39,15 @@ class Comparison:
         reasons: why a result is out of date.
         right: results that are as wanted.
         unrecorded: results that do not say what made them.
+        unfinished: batches that are there, and of which a result is missing or not right.
+        finished: batches all of whose results are right.
     """
 
     reasons: dict[str, str] = field(default_factory=dict)
     right: set[str] = field(default_factory=set)
     unrecorded: set[str] = field(default_factory=set)
+    unfinished: set[str] = field(default_factory=set)
+    finished: set[str] = field(default_factory=set)
 
     def summary(self) -> str:
         """A line for each reason, and one for results that do not say what made them; empty where
@@ -93,9 +98,23 @@ class _Comparing:
                 comparison.reasons[job.result] = reason
             else:
                 comparison.right.add(job.result)
-        self._order_times(comparison.right)
+        for file in filter(os.path.isfile, self.pipeline.batches):
+            whole_batch = self._is_finished(file, comparison.right)
+            (comparison.finished if whole_batch else comparison.unfinished).add(file)
+        self._order_times(comparison)
         self.states.save()
         return comparison
+
+    def _is_finished(self, file: str, right: set[str]) -> bool:
+        """Whether a batch says that it has made what it is to make, and that is right."""
+        batch, jobs = self.pipeline.batches[file], self.pipeline.jobs_of_batches[file]
+        said = read_batch(file)
+        return (
+            bool(said)
+            and said["observations_per_job"] == batch.size
+            and set(said["observations"]) == set(batch.observations)
+            and all(job.result in right for job in jobs)
+        )
 
     def _reasons(self, job: PlannedJob, origin: Origin) -> Iterator[str]:
         settings, code = self._wanted(job)
@@ -122,6 +141,8 @@ class _Comparing:
             for path in files:
                 key = path if name == "data" else os.path.relpath(path, folder)
                 wanted.add(key)
+                if key not in origin.inputs and self._could_not_be_made(path):
+                    continue
                 if key not in origin.inputs:
                     yield f"it was made without {path}"
                 elif self._content(path) not in (None, origin.inputs[key].hash):
@@ -130,6 +151,12 @@ class _Comparing:
                     yield f"{path}, which is deleted, was made by other settings or code"
         if job.stage not in OF_A_FOLDER:
             yield from (f"it was made with {key}" for key in origin.inputs if key not in wanted)
+
+    def _could_not_be_made(self, path: str) -> bool:
+        """Whether an input is missing because its batch has failed to make it; its neighbours went
+        on without it.
+        """
+        return path in self.pipeline.in_batches and not os.path.isfile(path)
 
     def _content(self, path: str) -> str | None:
         """The hash of an input; a result is as its origin says, or is itself out of date."""
@@ -154,22 +181,31 @@ class _Comparing:
         job = self.jobs[path]
         return job_fingerprint(job.stage, *self._wanted(job)) != made_by
 
-    def _order_times(self, right: set[str]) -> None:
+    def _order_times(self, comparison: Comparison) -> None:
         """No right result is older than its inputs, as in a copy that lost its times: Snakemake
-        would make it again.
+        would make it again. It knows batches in place of the results in them.
         """
+        in_batches = self.pipeline.in_batches
+        right = (comparison.right - in_batches.keys()) | comparison.finished
         inputs = {result: self._results_read(result) for result in right}
         for result in TopologicalSorter(inputs).static_order():
             if result in right:
                 times = [state.mtime_ns for state in map(self._state, inputs[result]) if state]
-                outputs = [path for path, _ in _outputs(result, self.origins[result])]
-                for path in (*outputs, self.jobs[result].benchmark) if times else ():
+                for path in self._with_benchmark(result) if times else ():
                     self.states.set_earliest(path, max(times))
+
+    def _with_benchmark(self, result: str) -> list[str]:
+        if result in self.pipeline.batches:
+            return [result]
+        outputs = [path for path, _ in _outputs(result, self.origins[result])]
+        return [*outputs, self.jobs[result].benchmark]
 
     def _results_read(self, result: str) -> list[str]:
         """The inputs whose time counts."""
-        inputs = self.inputs[result].items()
-        return [path for name, files in inputs if name not in UNTIMED for path in files]
+        of_batch = result in self.pipeline.batches
+        inputs = self.pipeline.batch_inputs(result) if of_batch else self.inputs[result]
+        read = (path for name in inputs.keys() - set(UNTIMED) for path in inputs[name])
+        return self.pipeline.tracked(read)
 
     def _state(self, path: str) -> FileState | None:
         return self.states.state(path, self._written.get(path))

@@ -14,6 +14,8 @@ from typing import Any
 from snakemake.io import IOFile, ancient
 from snakemake.settings.types import RerunTrigger
 
+from pflow.pipeline.batch_jobs import BATCH_RULES
+from pflow.pipeline.batch_sizes import keep_sizes
 from pflow.pipeline.inputs import ONLY_THERE
 from pflow.pipeline.out_of_date import UNTIMED, Comparison, compare
 from pflow.pipeline.planned_jobs import planned_jobs
@@ -41,6 +43,7 @@ class Reruns:
         self._results = {
             (job.stage, *job.wildcards.items()): job.result for job in planned_jobs(pipeline)
         }
+        keep_sizes({str(Path(file).parent): b.size for file, b in pipeline.batches.items()})
         if summary := self._comparison.summary():
             print(summary, file=sys.stderr)
 
@@ -51,19 +54,27 @@ class Reruns:
 
         def files(wildcards: Any) -> dict[str, list[str]]:
             self._set_aside_records()
-            result = self._results.get((stage, *wildcards.items()), "")
-            again = result in self._comparison.reasons or self._is_unknown(result)
+            if stage in BATCH_RULES:
+                result = self._pipeline.batch_of(stage, wildcards).file
+                inputs = self._pipeline.batch_inputs(result)
+                again = result in self._comparison.unfinished
+                right = result in self._comparison.finished
+            else:
+                result = self._results.get((stage, *wildcards.items()), "")
+                inputs = self._pipeline.inputs_of(stage, wildcards)
+                again = result in self._comparison.reasons or self._is_unknown(result)
+                right = result in self._comparison.right
             if again:
                 self._workflow.dag.forcefiles.add(result)
-            right = result in self._comparison.right
             old = UNTIMED if right else ONLY_THERE
-            inputs = self._pipeline.inputs_of(stage, wildcards)
             # A deleted check is repeated, and a new observation is checked; neither trains again.
             if "checked" in inputs and not again and Path(result).exists():
                 inputs["checked"] = [path for path in inputs["checked"] if Path(path).exists()]
             return {
                 name: [ancient(path) for path in paths] if name in old else paths
-                for name, paths in inputs.items()
+                for name, paths in (
+                    (name, self._pipeline.tracked(read)) for name, read in inputs.items()
+                )
             }
 
         return files

@@ -40,6 +40,12 @@ class JobResources:
         reference = self.experiment(wildcards.experiment).reference
         return reference.chains if reference.kind == "nuts" else 1
 
+    def threads_of(self, stage: str, wildcards: Any) -> int:
+        """CPU threads of a job of one observation."""
+        if stage in ("finetune", "sample"):
+            return self.threads(wildcards)
+        return self.chains(wildcards) if stage == "reference" else 1
+
     def workers(self, wildcards: Any) -> int:
         """Processes that evaluate the operator."""
         return getattr(self.experiment(wildcards.experiment).problem, "workers", 1)

@@ -19,31 +19,88 @@ from pflow.config.jobs import with_workers
 from pflow.errors import PflowError
 from pflow.execution.finished import keep_finished, made, restore_finished
 from pflow.execution.job import job
-from pflow.execution.origin import input_states, record_origin
+from pflow.execution.origin import has_origin, input_states, record_origin
 from pflow.pipeline.inputs import data_files
 from pflow.pipeline.long_arguments import expanded, settings_text
 from pflow.pipeline.stage import Stage
 from pflow.provenance.planned import load_planned_code
 from pflow.provenance.record import identity, provenance
 from pflow.storage.layout import CheckpointFolder, root_file
-from pflow.storage.origins import file_hash
+from pflow.storage.origins import InputState, file_hash
 
-__all__ = ["process_count", "run_stage"]
+__all__ = ["StageRun", "process_count", "run_stage", "stage_run"]
+
+
+@dataclasses.dataclass(frozen=True)
+class StageRun:
+    """One run of a stage, whose settings and inputs have been read.
+
+    Attributes:
+        stage: its declaration.
+        options: its command line.
+        identity: fingerprint of settings, code and inputs.
+        work: makes the results.
+        origin: what it reads, for the record beside the results.
+    """
+
+    stage: Stage
+    options: argparse.Namespace
+    identity: str
+    work: Callable[[], None]
+    origin: tuple[str, str, str, dict[str, InputState]]
+
+    @property
+    def outputs(self) -> list[Path]:
+        """The results, the main one first."""
+        return self.stage.outputs(self.options.out)
+
+    def is_made(self) -> bool:
+        """Whether the results are there, and were made by these settings, code and inputs."""
+        return has_origin(*self.origin, self.outputs)
+
+    def run(self) -> None:
+        """Do the work under the job's lock, unless its result exists by then, and record its
+        origin.
+        """
+        options, wanted = self.options, self.identity
+        checkpoint = getattr(options, "checkpoint", None)
+        with job(options.out, checkpoint, wanted, options.attempt) as lock:
+            if checkpoint and restore_finished(options.out, checkpoint, wanted):
+                _say("made by an earlier job, whose end was not seen: nothing to do")
+            elif lock.waited and made(options.out, wanted):
+                _say("made by the other job meanwhile: nothing to do")
+            else:
+                self.work()
+                if checkpoint:
+                    keep_finished(options.out, checkpoint)
+            record_origin(*self.origin, self.outputs)
 
 
 def run_stage(stage: Stage, options: argparse.Namespace) -> None:
-    """Run a stage on the files that the command line names.
+    """Run a stage on the files that the command line names; `stage_run` has the arguments and the
+    errors.
+    """
+    if (prepared := stage_run(stage, options)) is not None:
+        prepared.run()
+
+
+def stage_run(
+    stage: Stage, options: argparse.Namespace, loaded: set[str] | None = None
+) -> StageRun | None:
+    """The run of a stage on the files that the command line names; None in one of several processes
+    that share the work, which has done its part.
 
     Arguments:
         stage: its declaration.
         options: the command line as read, with its words as `arguments`.
+        loaded: the code that earlier jobs of this process have loaded, for jobs of one plan.
 
     Raises:
         PflowError: a setting or an input is invalid, or the code was changed after the job was
             planned.
     """
     text = settings_text(options.settings)
-    load_planned_code(stage.name, text)
+    load_planned_code(stage.name, text, loaded)
     for argument in stage.arguments:
         if argument.kind == "inputs":
             given = getattr(options, argument.parameter)
@@ -60,16 +117,16 @@ def run_stage(stage: Stage, options: argparse.Namespace) -> None:
         from pflow.execution.parallel import is_worker
 
         if is_worker():
-            return work()
+            work()
+            return None
         work = functools.partial(_share, options)
     read = input_states(
         stage.outputs(options.out)[0],
         [one.path for one in inputs if one.decides],
         data_files(settings),
     )
-    code = record["code_fingerprint"]
-    record_results = functools.partial(record_origin, stage.name, text, code, read)
-    _hold(stage, options, identity(record), work, record_results)
+    origin = (stage.name, text, record["code_fingerprint"], read)
+    return StageRun(stage, options, identity(record), work, origin)
 
 
 def process_count(options: argparse.Namespace) -> int:
@@ -82,25 +139,8 @@ def _function(stage: Stage) -> Callable[..., None]:
     return getattr(importlib.import_module(f"pflow.stages.{stage.name}"), stage.name)
 
 
-def _hold(
-    stage: Stage,
-    options: argparse.Namespace,
-    wanted: str,
-    work: Callable[[], None],
-    record_results: Callable[[list[Path]], None],
-) -> None:
-    """Do the work under the job's lock, unless its result exists by then, and record its origin."""
-    checkpoint = getattr(options, "checkpoint", None)
-    with job(options.out, checkpoint, wanted, options.attempt) as lock:
-        if checkpoint and restore_finished(options.out, checkpoint, wanted):
-            print("made by an earlier job, whose end was not seen: nothing to do", file=sys.stderr)
-        elif lock.waited and made(options.out, wanted):
-            print("made by the other job meanwhile: nothing to do", file=sys.stderr)
-        else:
-            work()
-            if checkpoint:
-                keep_finished(options.out, checkpoint)
-        record_results(stage.outputs(options.out))
+def _say(message: str) -> None:
+    print(message, file=sys.stderr)
 
 
 def _share(options: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pflow.config.experiment import ExperimentSettings
 
-__all__ = ["measured_minutes", "operator_calls"]
+__all__ = ["MARGIN", "measured_minutes", "measured_seconds", "operator_calls"]
 
 MARGIN = 3.0  # other nodes may be slower than the one that measured
 START_MINUTES = 2.0
@@ -56,10 +56,16 @@ def measured_minutes(operator_json: Path, evaluations: int, forwards: int = 0) -
         evaluations: F with its gradient.
         forwards: F alone.
     """
+    seconds = measured_seconds(operator_json, evaluations, forwards)
+    return 0 if seconds is None else math.ceil(START_MINUTES + MARGIN * seconds / 60)
+
+
+def measured_seconds(operator_json: Path, evaluations: int, forwards: int = 0) -> float | None:
+    """Seconds for a number of calls of F; None without a measured cost."""
     try:
         cost = json.loads(operator_json.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return 0
+        return None
     forward = cost.get("seconds_per_forward") or 0.0
     gradient = cost.get("seconds_per_gradient") or forward
-    return math.ceil(START_MINUTES + MARGIN * (evaluations * gradient + forwards * forward) / 60)
+    return evaluations * gradient + forwards * forward

@@ -6,20 +6,16 @@ Imports neither torch nor matplotlib: a dry run stays fast.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pflow.config.loading import load_configuration
+from pflow.pipeline.batch_jobs import BATCH_RULES, BatchJobs
 from pflow.pipeline.checks import check_data_paths, check_writable
-from pflow.pipeline.inputs import JobInputs
-from pflow.pipeline.long_arguments import files_argument, settings_argument
-from pflow.pipeline.stages import STAGES, settings_for
-from pflow.provenance.planned import planned_code
+from pflow.pipeline.stages import STAGES
 
 __all__ = ["RULES", "Pipeline", "offer_this_python"]
 
@@ -39,6 +35,7 @@ RULES = (
     "evaluate_posterior",
     "draw_figures",
     "write_report",
+    *BATCH_RULES,
 )
 
 
@@ -51,7 +48,7 @@ def offer_this_python() -> None:
         os.environ["PATH"] = os.pathsep.join((folder, path))
 
 
-class Pipeline(JobInputs):
+class Pipeline(BatchJobs):
     """Files, settings and resources of every job, from the configuration, and runtimes from the
     measured cost of the operator.
     """
@@ -61,42 +58,6 @@ class Pipeline(JobInputs):
         check_writable(self.layout.results)
         for name, experiment in self.configuration.experiments.items():
             check_data_paths(name, experiment)
-        # Asked for by the comparison of results, by the rules and by Snakemake.
-        self._text = cache(self._settings_text)
-        self._code = cache(self._code_text)
-
-    # --- params: what invalidates a job ---
-
-    def settings(self, stage: str) -> Callable[[Any], str]:
-        """The settings of a job as its command takes them, as a function of its wildcards."""
-        return lambda wildcards: settings_argument(
-            self._text(stage, tuple(wildcards.items())), self.layout.results
-        )
-
-    def listed(self, name: str) -> Callable[..., list[str]]:
-        """The inputs `name` of a job as its command takes them."""
-        return lambda wildcards, input: files_argument(input[name], self.layout.results)
-
-    def code(self, stage: str) -> Callable[[Any], str]:
-        """Fingerprint of the code that a job can reach, as a function of its wildcards."""
-        return lambda wildcards: self._code(stage, tuple(wildcards.items()))
-
-    def _settings_text(self, stage: str, wildcards: tuple[tuple[str, str], ...]) -> str:
-        return settings_for(self.configuration, stage, **dict(wildcards))
-
-    def _code_text(self, stage: str, wildcards: tuple[tuple[str, str], ...]) -> str:
-        kept = self._kept_code(**dict(wildcards)) if stage == "pretrain" else None
-        return f"code-{kept or planned_code(stage, self._text(stage, wildcards))}"
-
-    def _kept_code(self, experiment: str, flow: str) -> str | None:
-        """The code that made a pretrained flow with `track_code: false`, so that no change of code
-        reruns it.
-        """
-        if self.experiment(experiment).flows[flow].pretrain.track_code:
-            return None
-        return _recorded_code(self.layout.experiment(experiment).pretrained(flow).about)
-
-    # --- targets ---
 
     def stage_files(self, stage: str, experiment: str) -> list[str]:
         """All results of one stage of one experiment."""
@@ -107,11 +68,11 @@ class Pipeline(JobInputs):
         """All results of one stage."""
         if STAGES[stage].files is None:
             return [str(self.layout.report)]
-        return [
+        return self.tracked(
             file
             for experiment in self.configuration.experiments
             for file in self.stage_files(stage, experiment)
-        ]
+        )
 
     def products(self, experiment: str) -> list[str]:
         """Results for users: a missing one is made again."""
@@ -146,13 +107,6 @@ class Pipeline(JobInputs):
                 products = self.products(name)
                 missing = [file for file in products if not Path(file).exists()]
                 asked += missing if len(missing) < len(products) else []
-            return list(dict.fromkeys(asked))
+            return self.tracked(asked)
 
         return files
-
-
-def _recorded_code(about: Path) -> str | None:
-    try:
-        return json.loads(about.read_text(encoding="utf-8"))["code_fingerprint"]
-    except (OSError, ValueError, KeyError):
-        return None

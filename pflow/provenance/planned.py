@@ -37,23 +37,31 @@ def planned_code(stage: str, settings: str) -> str:
     return planned[key]
 
 
-def load_planned_code(stage: str, settings: str) -> None:
+def load_planned_code(stage: str, settings: str, loaded: set[str] | None = None) -> None:
     """Import the code of a job, if it was planned, and check that it is the planned one.
 
     All its modules are imported here, so that later edits do not reach the job. They are compared
     before and after.
 
+    Arguments:
+        stage: name of the stage.
+        settings: the job's settings text.
+        loaded: the code that this process has loaded for earlier jobs of a batch, which is not
+            loaded again; that of this job is added.
+
     Raises:
         PflowError: the code was changed after the job was planned.
     """
     key = _key(stage, settings)
-    if key not in _planned():
+    loaded = set() if loaded is None else loaded
+    if key not in _planned() or key in loaded:
         return
     _require(stage, settings)
     for module in sorted({node.module for node in reached(*_job(stage, settings))}):
         importlib.import_module(module)
     forget_code()
     _require(stage, settings)
+    loaded.add(key)
 
 
 def _require(stage: str, settings: str) -> None:

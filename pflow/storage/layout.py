@@ -15,6 +15,7 @@ from pflow.storage.checkpoint_folder import CheckpointFolder
 
 __all__ = [
     "ABOUT",
+    "BATCHES",
     "CHECKPOINTS",
     "FLOW_FILES",
     "CheckpointFolder",
@@ -36,6 +37,7 @@ __all__ = [
 ROOT_FILE = "zarr.json"
 CHECKPOINTS = ".checkpoints"
 SEED = "seed-"
+BATCHES, BATCH = ".batches", "batch-"
 FIGURE_INDEX = "index.json"
 HISTORY, ABOUT, WEIGHTS = FLOW_FILES = ("history.csv", "flow.json", "flow.safetensors")
 POSTERIOR = "posterior.zarr"
@@ -223,6 +225,18 @@ class ExperimentFolder:
     def kept_points(self, observation: str) -> Path:
         """Evaluations of a reference by NUTS that has not ended."""
         return self.folder / CHECKPOINTS / observation / "reference" / "points"
+
+    def observation_batch(self, batch: int | str) -> Path:
+        """What a job of several observations has made."""
+        return self.folder / "observations" / BATCHES / f"{BATCH}{batch}.json"
+
+    def reference_batch(self, batch: int | str) -> Path:
+        """The same of the references of several observations."""
+        return self.posteriors / BATCHES / "reference" / f"{BATCH}{batch}.json"
+
+    def run_batch(self, method: str, seed: int | str, batch: int | str) -> Path:
+        """The same of the runs of a method and a seed at several observations."""
+        return self.run(BATCHES, method, seed).folder / f"{BATCH}{batch}.json"
 
     def log(self, stage: str, *names: str) -> Path:
         """The log of a job; `names` distinguish the jobs of a stage."""
