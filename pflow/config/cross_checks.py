@@ -14,6 +14,7 @@ from pflow.config.experiment import ExperimentSettings
 from pflow.config.methods import mistakes_of_methods
 from pflow.config.priors import FlowPriorSettings, GaussianPriorSettings
 from pflow.config.problems import has_operator
+from pflow.config.runs import mistakes_of_runs
 
 __all__ = ["mistakes_of_experiment"]
 
@@ -25,7 +26,7 @@ def mistakes_of_experiment(where: str, experiment: ExperimentSettings) -> list[s
         *_without_operator(where, experiment),
         *_of_flow_names(where, experiment),
         *mistakes_of_methods(f"{where}.finetune", experiment.finetune),
-        *_of_seeds(where, experiment),
+        *mistakes_of_runs(where, experiment),
         *_of_priors(where, experiment),
         *_of_calibration(where, experiment),
         *_of_observations(where, experiment),
@@ -78,13 +79,6 @@ def _of_flow_names(where: str, experiment: ExperimentSettings) -> list[str]:
         for name, method in experiment.finetune.items()
         if method.flow not in experiment.flows
     ]
-
-
-def _of_seeds(where: str, experiment: ExperimentSettings) -> list[str]:
-    seeds = experiment.seeds
-    if seeds and len(set(seeds)) == len(seeds) and min(seeds) >= 0:
-        return []
-    return [f"`{where}.seeds` (={seeds}) must be one or more different whole numbers from 0"]
 
 
 def _of_priors(where: str, experiment: ExperimentSettings) -> list[str]:

@@ -19,7 +19,7 @@ from pflow.errors import PflowError
 from pflow.settings.declaration import BOUNDS, MISSING, setting
 from pflow.settings.suggestion import did_you_mean
 
-__all__ = ["TaggedUnion", "decode", "encode", "setting"]
+__all__ = ["TaggedUnion", "decode", "encode", "key_of", "setting"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,11 @@ def decode(kind: Any, data: Any, where: str) -> Any:
 def encode(value: Any) -> Any:
     """The inverse of `decode`: dataclasses to plain dicts (the tag of a union included)."""
     if dataclasses.is_dataclass(value):
-        plain = {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        plain = {
+            key_of(f): encode(getattr(value, f.name))
+            for f in dataclasses.fields(value)
+            if not (f.metadata.get("omit_default") and getattr(value, f.name) == f.default)
+        }
         if isinstance(value, TaggedUnion) and value.tag_value:
             plain = {value.tag_key: value.tag_value, **plain}
         return plain
@@ -71,6 +75,13 @@ def encode(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [encode(item) for item in value]
     return value.as_posix() if isinstance(value, Path) else value
+
+
+def key_of(field: dataclasses.Field) -> str:
+    """The key of a field in YAML: its name, without the underscore that keeps a word of Python
+    (`except_`) from being one.
+    """
+    return field.name.removesuffix("_")
 
 
 def _decode(kind: Any, data: Any, where: str, mistakes: list[str], rules: dict) -> Any:
@@ -124,7 +135,7 @@ def _decode_dataclass(
             f"`{where}` (={_show(data)}) must be a mapping: write its settings as `key: value`"
             " lines",
         )
-    hints, fields = typing.get_type_hints(kind), {f.name: f for f in dataclasses.fields(kind)}
+    hints, fields = typing.get_type_hints(kind), {key_of(f): f for f in dataclasses.fields(kind)}
     before = len(mistakes)
     for key in data:
         if key not in fields and key != skip:
@@ -134,8 +145,8 @@ def _decode_dataclass(
     values = {}
     for name, f in fields.items():
         if name in data:
-            values[name] = _decode(
-                hints[name], data[name], _join(where, name), mistakes, dict(f.metadata)
+            values[f.name] = _decode(
+                hints[f.name], data[name], _join(where, name), mistakes, dict(f.metadata)
             )
         elif f.default is MISSING and f.default_factory is MISSING:
             _fail(
@@ -191,7 +202,8 @@ def _decode_list(
     kind: Any, data: Any, where: str, mistakes: list[str], rules: dict, as_type: type
 ) -> Any:
     if not isinstance(data, (list, tuple)):
-        return _fail(mistakes, f"`{where}` (={_show(data)}) must be a list, such as [0, 1, 2]")
+        example = "[a, b]" if kind is str else "[0, 1, 2]"
+        return _fail(mistakes, f"`{where}` (={_show(data)}) must be a list, such as {example}")
     return as_type(
         _decode(kind, item, f"{where}[{i}]", mistakes, rules) for i, item in enumerate(data)
     )

@@ -157,6 +157,17 @@ class FiguresJobSettings:
     flows: list[str] = setting("Flows whose training curves are drawn.")
     seeds: list[int] = setting("Seeds of each method.")
     figures: FiguresSettings = setting("What is drawn.", factory=FiguresSettings)
+    runs: dict[str, dict[str, list[int]]] | None = setting(
+        "Seeds of each method at each observation; absent: all methods with all seeds.",
+        None,
+        omit_default=True,
+    )
+
+    def seeds_at(self, observation: str) -> dict[str, list[int]]:
+        """The seeds of each method that runs at an observation."""
+        if self.runs is None:
+            return dict.fromkeys(self.methods, self.seeds)
+        return self.runs[observation]
 
 
 @dataclass(frozen=True)

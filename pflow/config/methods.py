@@ -32,6 +32,9 @@ CORRECT = (
     " (up to 6000 unknowns): correlations that the flow cannot express, and so honest deviations."
     " Wants more evaluations than unknowns."
 )
+ONLY = "Observations on which the method runs, names or patterns such as `survey-*`; absent: all."
+EXCEPT = "Observations on which it does not run, likewise."
+SEEDS = "Seeds of this method; absent: the experiment's."
 PRIOR = "Prior of this method's posterior; absent: the experiment's."
 
 
@@ -45,6 +48,9 @@ class NoFinetuningSettings(TaggedUnion):
     start: Literal["pretrained"] = setting("There is nothing else to start from.", "pretrained")
     prior: PriorSettings | None = setting(PRIOR, None)
     label: str = setting("Name on figures and tables; empty: the method's own name.", "")
+    only: list[str] | None = setting(ONLY, None, omit_default=True)
+    except_: list[str] | None = setting(EXCEPT, None, omit_default=True)
+    seeds: list[int] | None = setting(SEEDS, None, omit_default=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +82,9 @@ class FinetuningSettings(TaggedUnion):
         "Stop when the ELBO of the newest draws changes by at most this many nats.", None, above=0
     )
     label: str = setting("Name on figures and tables; empty: the method's own name.", "")
+    only: list[str] | None = setting(ONLY, None, omit_default=True)
+    except_: list[str] | None = setting(EXCEPT, None, omit_default=True)
+    seeds: list[int] | None = setting(SEEDS, None, omit_default=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import typing
 from pathlib import Path
 from typing import Any, Literal, Union
 
-from pflow.config.decoding import MISSING, encode
+from pflow.config.decoding import MISSING, encode, key_of
 from pflow.config.experiment import Configuration
 
 __all__ = ["page"]
@@ -92,7 +92,7 @@ def _text(kind: Any) -> str:
 
 def _fields(kind: Any) -> list[tuple[str, Any]]:
     hints = typing.get_type_hints(kind)
-    return [(field.name, hints[field.name]) for field in dataclasses.fields(kind)]
+    return [(key_of(field), hints[field.name]) for field in dataclasses.fields(kind)]
 
 
 def _table(kind: Any) -> str:
@@ -100,7 +100,7 @@ def _table(kind: Any) -> str:
     rows = ["| key | takes | default | meaning |", "|---|---|---|---|"]
     for field in dataclasses.fields(kind):
         cells = (
-            f"`{field.name}`",
+            f"`{key_of(field)}`",
             f"{_takes(hints[field.name])}{_bounds(field.metadata)}",
             _default(field),
             field.metadata["description"],

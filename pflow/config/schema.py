@@ -15,7 +15,7 @@ import typing
 from pathlib import Path
 from typing import Any, Literal, Union
 
-from pflow.config.decoding import MISSING, encode
+from pflow.config.decoding import MISSING, encode, key_of
 from pflow.config.experiment import Configuration
 
 __all__ = ["schema"]
@@ -93,8 +93,8 @@ def _of_dataclass(kind: Any) -> dict[str, Any]:
         elif field.default_factory is not MISSING:
             described["default"] = encode(field.default_factory())
         else:
-            required.append(field.name)
-        properties[field.name] = described
+            required.append(key_of(field))
+        properties[key_of(field)] = described
     further = bool(
         getattr(kind, "user_key", "")
     )  # a user's class has settings that the schema cannot know

@@ -37,6 +37,14 @@ class ReferenceSettings:
     largest_divergent: float = setting(
         "NUTS is refused above this share of divergent steps.", 0.001, minimum=0
     )
+    only: list[str] | None = setting(
+        "Observations that get a reference, names or patterns such as `survey-*`; absent: all.",
+        None,
+        omit_default=True,
+    )
+    except_: list[str] | None = setting(
+        "Observations that get none, likewise.", None, omit_default=True
+    )
 
 
 @dataclass(frozen=True)

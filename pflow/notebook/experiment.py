@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pflow.config.results_folder import results_folder
+from pflow.config.runs import seeds_of
 from pflow.errors import PflowError
 from pflow.notebook.card import Card
 from pflow.notebook.configuration import (
@@ -133,7 +134,7 @@ def run_configured(
 ) -> RunFolder:
     """Make the posterior of an observation that is in the settings; arguments as above."""
     pipeline = _plan(place.configuration(experiment))
-    seed = pipeline.experiment(place.name).seeds[0]
+    seed = seeds_of(pipeline.experiment(place.name), method)[0]
     run = place.folder.run(observation, method, seed)
     mine = {"observation": observation, "method": method, "seed": str(seed)}
     _make(place, pipeline, experiment, mine, str(run.metrics), has_flow, replace, threads)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from pflow.config.experiment import ExperimentSettings
 from pflow.config.jobs import SPLITS
 from pflow.config.priors import GaussianPriorSettings
 from pflow.config.problems import has_operator
+from pflow.config.runs import has_reference, run_names, seeds_of
 from pflow.pipeline.job_settings import prior_of, replicates, shard_count
 from pflow.storage.layout import ExperimentFolder, PretrainedFolder, RunFolder, root_file
 
@@ -78,9 +78,7 @@ class ExperimentFiles:
 
     def reference(self, observation: str) -> list[str]:
         """The reference of one observation, if there is one."""
-        wanted = (
-            self.settings.reference.kind != "none" and observation in self.settings.observations
-        )
+        wanted = has_reference(self.settings, observation)
         return _roots([self.folder.reference(observation)] if wanted else [])
 
     def flows(self, file: Callable[[PretrainedFolder], Path]) -> list[str]:
@@ -93,8 +91,7 @@ class ExperimentFiles:
 
     def run_names(self) -> Iterable[tuple[str, str, int]]:
         """(observation, method, seed) of every run."""
-        e = self.settings
-        return itertools.product(e.observations, e.finetune, e.seeds)
+        return run_names(self.settings)
 
     def method_calibration(self, method: str) -> list[str]:
         """The calibration of a method over replicate observations, if it is configured."""
@@ -109,8 +106,9 @@ class ExperimentFiles:
 
     def replicate_flows(self, method: str) -> list[str]:
         """A method's weights at each of its replicate observations, the first seed."""
+        seed = seeds_of(self.settings, method)[0]
         return [
-            str(self.folder.run(observation, method, self.settings.seeds[0]).weights)
+            str(self.folder.run(observation, method, seed).weights)
             for observation in replicates(self.settings, method)
         ]
 

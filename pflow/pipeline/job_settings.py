@@ -33,6 +33,7 @@ from pflow.config.jobs import (
     with_workers,
 )
 from pflow.config.priors import PriorSettings, ProblemPriorSettings
+from pflow.config.runs import is_restricted, seeds_at
 
 __all__ = [
     "calibrate",
@@ -93,7 +94,8 @@ def spectrum(e: ExperimentSettings, name: str) -> SpectrumJobSettings:
 
 def reference(e: ExperimentSettings, name: str, observation: str) -> ReferenceJobSettings:
     """Draws of the reference posterior."""
-    return ReferenceJobSettings(e.problem, e.reference, name, observation)
+    everywhere = dataclasses.replace(e.reference, only=None, except_=None)
+    return ReferenceJobSettings(e.problem, everywhere, name, observation)
 
 
 def pretrain(e: ExperimentSettings, name: str, flow: str) -> PretrainJobSettings:
@@ -109,7 +111,7 @@ def finetune(
     """One method; settings of the pretraining reach it through the weights alone."""
     entry = e.finetune[method]
     architecture = dataclasses.replace(e.flows[entry.flow], pretrain=PretrainSettings())
-    entry = dataclasses.replace(entry, label="", prior=None)
+    entry = dataclasses.replace(entry, label="", prior=None, only=None, except_=None, seeds=None)
     return FinetuneJobSettings(
         e.problem,
         architecture,
@@ -154,8 +156,19 @@ def evaluate(
 def figures(e: ExperimentSettings, name: str) -> FiguresJobSettings:
     """All figures of an experiment."""
     labels = {method: entry.label or method for method, entry in e.finetune.items()}
+    observations, runs = list(e.observations), None
+    if is_restricted(e):
+        runs = {
+            observation: {
+                method: seeds
+                for method in e.finetune
+                if (seeds := seeds_at(e, observation, method))
+            }
+            for observation in e.observations
+        }
+        observations = [observation for observation in observations if runs[observation]]
     return FiguresJobSettings(
-        e.problem, name, list(e.observations), labels, list(e.flows), e.seeds, e.figures
+        e.problem, name, observations, labels, list(e.flows), e.seeds, e.figures, runs
     )
 
 

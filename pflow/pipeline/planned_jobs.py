@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 from pflow.config.jobs import SPLITS
+from pflow.config.runs import seeds_of
 from pflow.pipeline.files import ExperimentFiles
 from pflow.pipeline.inputs import JobInputs
 from pflow.pipeline.job_settings import replicates, shard_count
@@ -85,8 +86,11 @@ def _runs(
     files: ExperimentFiles, again: dict[str, list[str]]
 ) -> Iterator[tuple[str, Path | str, dict[str, str]]]:
     """The jobs of each method; `again` are its replicate observations."""
-    seed = files.settings.seeds[0]
-    tuned = [(observation, method, seed) for method, each in again.items() for observation in each]
+    tuned = [
+        (observation, method, seeds_of(files.settings, method)[0])
+        for method, each in again.items()
+        for observation in each
+    ]
     runs = [*files.run_names()]
     for names in (*runs, *tuned):
         yield "finetune", files.folder.run(*names).weights, _named(*names)

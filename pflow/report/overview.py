@@ -13,15 +13,13 @@ from pflow.report.trust import LEVELS, SYMBOLS, verdict_of
 __all__ = ["finished_metrics", "overview", "summary_rows"]
 
 
-def finished_metrics(
-    runs: Sequence[Run], methods: Sequence[str]
-) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """The metrics of each observation and method, one entry a finished seed."""
+def finished_metrics(runs: Sequence[Run]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """The metrics of each observation and method that runs there, one entry a finished seed."""
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for run in runs:
-        of_observation = found.setdefault(run.observation, {method: [] for method in methods})
+        finished = found.setdefault(run.observation, {}).setdefault(run.method, [])
         if run.metrics is not None:
-            of_observation[run.method].append(run.metrics)
+            finished.append(run.metrics)
     return found
 
 

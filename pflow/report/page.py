@@ -41,9 +41,10 @@ def build_report(
         experiments: for each experiment its settings as configured, with its `name`. Used by name:
             `title`, `question`, `problem`, `observations` (names, or names with settings),
             `methods` or `finetune` (name: settings; `label` is what to call it), `flows`, `seeds`,
-            `notes` (sentences for the reader), `captions` (name of a figure: caption) and `best`
-            (observation: what the stage `figures` says of its best posterior). Everything but the
-            last two is also printed as configuration.
+            `notes` (sentences for the reader), `captions` (name of a figure: caption), `best`
+            (observation: what the stage `figures` says of its best posterior) and `runs`
+            (observation, method, seed; absent: all combinations). Everything but the last three
+            is also printed as configuration.
         benchmark: figure of pflow's own benchmark of its methods; None to leave it out.
         partial: after a failure: `missing`, the metrics to leave out, and `failures`, a line for
             each failed job.

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container, Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from pflow.storage.layout import ExperimentFolder, Layout
 
 __all__ = ["experiment_section"]
 
-DRAWN = ("captions", "best")  # of the figures; no settings
+ADDED = ("captions", "best", "runs")  # by the stage `report`; no settings
 
 
 def experiment_section(
@@ -42,13 +43,10 @@ def experiment_section(
     reader = Reader(folder.folder, left_out)
     methods = settings.get("methods") or settings.get("finetune") or {}
     observations = named(settings.get("observations") or folders(folder.posteriors))
-    runs = [
-        read_run(reader, folder, observation, method, seed)
-        for observation in observations
-        for method in methods
-        for seed in settings.get("seeds") or [0]
-    ]
-    metrics = finished_metrics(runs, list(methods))
+    names = settings.get("runs") or product(observations, methods, settings.get("seeds") or [0])
+    runs = [read_run(reader, folder, *names_of_run) for names_of_run in names]
+    metrics = finished_metrics(runs)
+    observations = {name: observations[name] for name in observations if name in metrics}
     listed = shown_observations({name: metrics.get(name, {}) for name in observations})
     few = len(listed) == len(observations)
     shown = {name: observations[name] for name in listed}
@@ -95,7 +93,7 @@ def described(settings: Mapping[str, Any], observations: Mapping[str, Any]) -> d
         "observations": {key: plain_settings(entry) for key, entry in observations.items()},
         "rules": (settings.get("evaluate") or {}).get("verdict") or {},
         "configuration": json.dumps(
-            {k: v for k, v in settings.items() if k not in DRAWN}, indent=2, ensure_ascii=False
+            {k: v for k, v in settings.items() if k not in ADDED}, indent=2, ensure_ascii=False
         ),
     }
 
@@ -107,10 +105,10 @@ def compared(
     observations, looks = list(observations), looks_of(methods)
     labels = {method: look["label"] for method, look in looks.items()}
     rows = [
-        method_row([run for run in runs if (run.observation, run.method) == (observation, method)])
-        | looks[method]
+        method_row(of_method) | looks[method]
         for observation in observations
         for method in methods
+        if (of_method := [r for r in runs if (r.observation, r.method) == (observation, method)])
     ]
     finished = [run.metrics for run in runs if run.metrics is not None]
     return {

@@ -36,12 +36,16 @@ def setting(
     above: float | None = None,
     maximum: float | None = None,
     below: float | None = None,
+    omit_default: bool = False,
 ) -> Any:
     """A documented field of a settings class: `minimum` <= value <= `maximum`, `above` < value <
     `below`.
 
     Also `Annotated[float, setting(above=0)]` in the signature of a problem; there the class
     docstring describes the argument, and the signature holds its default.
+
+    With `omit_default` the text of a job's settings leaves the field out where it has its default,
+    so that results from before the setting existed stay valid.
     """
     metadata = {
         "description": description,
@@ -49,5 +53,6 @@ def setting(
         "above": above,
         "maximum": maximum,
         "below": below,
+        "omit_default": omit_default,
     }
     return dataclasses.field(default=default, default_factory=factory, metadata=metadata)

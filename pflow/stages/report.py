@@ -8,6 +8,7 @@ from typing import Any
 from pflow.config.decoding import encode
 from pflow.config.experiment import ExperimentSettings
 from pflow.config.jobs import ReportJobSettings
+from pflow.config.runs import run_names
 from pflow.report.page import build_report
 from pflow.storage.layout import ExperimentFolder, Layout
 from pflow.storage.store import replacing
@@ -40,6 +41,7 @@ def report(
         {
             "name": name,
             **encode(experiment),
+            "runs": [*run_names(experiment)],
             "notes": experiment.notes + _untracked(layout.experiment(name), experiment),
             **_drawn(layout.experiment(name).figure_index, partial is not None),
         }

@@ -93,10 +93,8 @@ def read_metrics(
     """
     return {
         observation: {
-            method: [
-                read_json(folder.run(observation, method, seed).metrics) for seed in settings.seeds
-            ]
-            for method in settings.methods
+            method: [read_json(folder.run(observation, method, seed).metrics) for seed in seeds]
+            for method, seeds in settings.seeds_at(observation).items()
         }
         for observation in settings.observations
     }
@@ -111,7 +109,8 @@ def read_observation_results(
         PflowError: a file is missing or damaged.
     """
     runs = {
-        m: [folder.run(observation, m, seed) for seed in settings.seeds] for m in settings.methods
+        method: [folder.run(observation, method, seed) for seed in seeds]
+        for method, seeds in settings.seeds_at(observation).items()
     }
     reference = folder.reference(observation)
     return ObservationResults(
