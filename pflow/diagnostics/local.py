@@ -55,9 +55,6 @@ def local_c2st_p_values(
         return np.concatenate([points, np.clip((at - centre) / spread, -5, 5)], 1)
 
     features = RandomFeatures(joined(z, y), FEATURES, generator)
-    at_observations = [
-        features(joined(fresh, np.broadcast_to(place, (EVALUATED, y.shape[1])))) for place in places
-    ]
     of_pairs, of_normal = (
         features(joined(z, y)),
         features(joined(generator.standard_normal((n, size)), y)),
@@ -65,5 +62,9 @@ def local_c2st_p_values(
     exchanged = generator.choice([-1.0, 1.0], (n, repetitions))
     signs = np.concatenate([np.ones((n, 1)), exchanged], 1)
     coefficients = ridge(np.concatenate([of_pairs, of_normal]), np.concatenate([signs, -signs]))
-    confidence = [((at @ coefficients) ** 2).mean(0) for at in at_observations]
-    return [float((1 + (c[1:] >= c[0]).sum()) / (1 + repetitions)) for c in confidence]
+
+    def confidence(place: np.ndarray) -> np.ndarray:
+        at = features(joined(fresh, np.broadcast_to(place, (EVALUATED, y.shape[1]))))
+        return ((at @ coefficients) ** 2).mean(0)
+
+    return [float((1 + (c[1:] >= c[0]).sum()) / (1 + repetitions)) for c in map(confidence, places)]

@@ -9,22 +9,27 @@ p-value says that the amortised flow extrapolates, and that fine-tuning is neede
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from pflow.diagnostics.flattened import flattened
 
-__all__ = ["novelty_p_value"]
+__all__ = ["novelty_p_values"]
 
 COMPONENTS = 50
 NEIGHBOURS = 5
 
 
-def novelty_p_value(observed: ArrayLike, training: ArrayLike, held_out: ArrayLike) -> float:
-    """p-value of "y_obs is like the training data"; not below 2 / (1 + held-out data).
+def novelty_p_values(
+    observed: Sequence[ArrayLike], training: ArrayLike, held_out: ArrayLike
+) -> list[float]:
+    """For each observation the p-value of "y_obs is like the training data"; not below 2 / (1 +
+    held-out data).
 
     Arguments:
-        observed: y_obs.
+        observed: observations.
         training: data that define the distances, (n, ...).
         held_out: data of the same kind that were not trained on, (n, ...).
 
@@ -32,19 +37,25 @@ def novelty_p_value(observed: ArrayLike, training: ArrayLike, held_out: ArrayLik
         ValueError: for different shapes or values that are not finite.
     """
     train, held = flattened(training), flattened(held_out)
-    new = flattened(np.asarray(observed)[None])
-    if not train.shape[1] == held.shape[1] == new.shape[1] or min(len(train), len(held)) < 10:
-        raise ValueError(
-            "training, held-out and observed data must have one shape, with 10 or more of the"
-            f" first two: {train.shape}, {held.shape}, {new.shape}"
-        )
-    if not all(np.isfinite(a).all() for a in (train, held, new)):
+    places = [flattened(np.asarray(one)[None]) for one in observed]
+    for new in places:
+        if not train.shape[1] == held.shape[1] == new.shape[1] or min(len(train), len(held)) < 10:
+            raise ValueError(
+                "training, held-out and observed data must have one shape, with 10 or more of the"
+                f" first two: {train.shape}, {held.shape}, {new.shape}"
+            )
+    if not all(np.isfinite(a).all() for a in (train, held, *places)):
         raise ValueError("data must be finite")
     whiten = _Whitening(train)
-    train, held, new = (whiten(a) for a in (train, held, new))
+    train, held = whiten(train), whiten(held)
     distances = (lambda a: (a**2).sum(1), lambda a: _to_neighbours(a, train))
-    smallest = min(_rank_p_value(distance(new)[0], distance(held)) for distance in distances)
-    return min(1.0, len(distances) * smallest)
+    expected = [distance(held) for distance in distances]  # the same for all observations
+
+    def smallest(new: np.ndarray) -> float:
+        pairs = zip(distances, expected, strict=True)
+        return min(_rank_p_value(distance(new)[0], others) for distance, others in pairs)
+
+    return [min(1.0, len(distances) * smallest(whiten(new))) for new in places]
 
 
 class _Whitening:

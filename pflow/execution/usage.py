@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import time
 from pathlib import Path
+from typing import Any
 
 from pflow.storage.atomic import replacing
 
@@ -16,10 +17,16 @@ __all__ = ["Usage"]
 
 
 class Usage:
-    """What this process and the processes that it has waited for have used since now."""
+    """What this process and the processes that it has waited for have used since now.
 
-    def __init__(self) -> None:
+    Arguments:
+        of_several: whether the process runs several jobs, of which this is one; else its start
+            counts too.
+    """
+
+    def __init__(self, of_several: bool = False) -> None:
         self._start = time.monotonic()
+        self._before = _busy() if of_several else 0.0
 
     def write(self, path: Path) -> None:
         """Write seconds (s, h:m:s), the largest resident memory of one process in MB (max_rss),
@@ -28,12 +35,9 @@ class Usage:
         Raises:
             PflowError: the file cannot be written.
         """
-        import resource  # POSIX only
-
         seconds = time.monotonic() - self._start
-        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-        memory = max(one.ru_maxrss for one in used) / 1024
-        busy = sum(one.ru_utime + one.ru_stime for one in used)
+        memory = max(one.ru_maxrss for one in _used()) / 1024
+        busy = _busy() - self._before
         rows = {
             "s": f"{seconds:.2f}",
             "h:m:s": str(datetime.timedelta(seconds=round(seconds))),
@@ -43,3 +47,14 @@ class Usage:
         }
         with replacing(path) as temporary:
             temporary.write_text("\t".join(rows) + "\n" + "\t".join(rows.values()) + "\n")
+
+
+def _used() -> list[Any]:
+    import resource  # POSIX only
+
+    return [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+
+
+def _busy() -> float:
+    """Seconds of the processors."""
+    return sum(one.ru_utime + one.ru_stime for one in _used())

@@ -64,11 +64,14 @@ class BatchJobs(JobTexts):
 
     @cached_property
     def jobs_of_batches(self) -> dict[str, list[PlannedJob]]:
-        """The jobs of each batch, by its file."""
+        """The jobs of each batch, one observation after the other, by its file."""
         jobs: dict[str, list[PlannedJob]] = {file: [] for file in self.batches}
         for job in planned_jobs(self) if jobs else ():
             if (file := self.in_batches.get(job.result)) is not None:
                 jobs[file].append(job)
+        for file, batch in self.batches.items():
+            order = {name: k for k, name in enumerate(batch.observations)}
+            jobs[file].sort(key=lambda job, order=order: order[job.wildcards.observation])
         return jobs
 
     def tracked(self, files: Iterable[str]) -> list[str]:

@@ -6,12 +6,15 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["first_useful_line", "summary_of_failures"]
+__all__ = ["FAILED", "first_useful_line", "summary_of_failures"]
+
+FAILED = "failed: "
+"""How a line of a batch's log begins that names the log of a failed observation, and the reason."""
 
 
 def summary_of_failures(snakemake_logs: Iterable[str | Path]) -> str:
-    """One line for each failed job that the logs of a Snakemake run name; empty if they name
-    none.
+    """One line for each failed job that the logs of a Snakemake run name, and for each failed
+    observation of a batch; empty if they name none.
     """
     text = "\n".join(
         Path(log).read_text(encoding="utf-8", errors="replace")
@@ -24,6 +27,9 @@ def summary_of_failures(snakemake_logs: Iterable[str | Path]) -> str:
             continue
         slurm = re.search(r"SLURM-job '[^']*' failed, SLURM status is: '[^']*'", block)
         for log in re.findall(r"^ *log: (\S+) \(check log file", block, re.M):
+            if of_observations := _failed_observations(Path(log)):
+                reasons |= of_observations
+                continue
             reasons[log] = first_useful_line(Path(log)) or (
                 slurm[0]
                 if slurm
@@ -32,16 +38,20 @@ def summary_of_failures(snakemake_logs: Iterable[str | Path]) -> str:
     return "\n".join(f"{log}: {line}" for log, line in reasons.items())
 
 
+def _failed_observations(log: Path) -> dict[str, str]:
+    """Of a batch that has ended: the log of each failed observation, and the reason."""
+    lines = _lines(log)
+    if not first_useful_line(log).startswith("error: "):
+        return {}
+    failed = (line.removeprefix(FAILED) for line in lines if line.startswith(FAILED))
+    return {where: reason for where, _, reason in (line.partition(": ") for line in failed)}
+
+
 def first_useful_line(log: Path) -> str:
     """The message of a failed stage: pflow's error, else the exception of a traceback, else "" if
     the log ends without either.
     """
-    try:
-        lines = [
-            line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
-        ]
-    except OSError:
-        return ""
+    lines = _lines(log)
     for pattern in (
         r"error: ",
         r"interrupted: ",
@@ -52,3 +62,11 @@ def first_useful_line(log: Path) -> str:
             if re.match(pattern, line):
                 return line
     return ""
+
+
+def _lines(log: Path) -> list[str]:
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return [line.strip() for line in text.splitlines()]

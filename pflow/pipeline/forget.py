@@ -110,6 +110,8 @@ def _of_method(folder: ExperimentFolder, method: str) -> list[Path]:
     for stage in STAGES_OF_RUNS:
         patterns.append(folder.run_log(stage, "*", method, "*"))
         patterns.append(folder.run_benchmark(stage, "*", method, "*"))
+    for file in (folder.batch_log, folder.batch_benchmark):
+        patterns.append(file(method, "*", "*"))
     return [path for pattern in patterns for path in _found(folder, pattern)]
 
 

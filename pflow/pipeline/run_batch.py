@@ -25,6 +25,7 @@ from pflow.execution.lock import JobLock
 from pflow.execution.log_file import output_to
 from pflow.execution.usage import Usage
 from pflow.pipeline.batches import RUNS, read_batch
+from pflow.pipeline.failures import FAILED
 from pflow.pipeline.job_options import command_words, job_options
 from pflow.pipeline.job_texts import JobTexts
 from pflow.pipeline.long_arguments import settings_text
@@ -35,10 +36,7 @@ from pflow.storage.layout import ExperimentFolder
 from pflow.storage.origins import file_hash
 from pflow.storage.text_files import write_json
 
-__all__ = ["FAILED", "run_batch"]
-
-FAILED = "failed: "
-"""How a line of a batch's log begins that names an observation which has failed."""
+__all__ = ["run_batch"]
 
 
 def run_batch(options: argparse.Namespace, stopped: Callable[[], bool]) -> None:
@@ -126,7 +124,7 @@ class _RunningBatch:
         """Run a job unless it is made; why it has failed, or "" if it has not."""
         if reason := self._why_an_input_is_missing(job):
             return reason
-        stage, usage, log = STAGES[job.stage], Usage(), _log(self._folder, job)
+        stage, usage, log = STAGES[job.stage], Usage(of_several=True), _log(self._folder, job)
         options = job_options(self._texts, job, self._texts.threads_of(job.stage, job.wildcards))
         options.attempt = self._options.attempt
         if stage.option == "workers":

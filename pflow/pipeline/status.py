@@ -12,6 +12,7 @@ import binascii
 import contextlib
 import json
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ __all__ = ["status"]
 
 SHOWN = ("kl_reverse_nats", "ess_fraction", "elbo_nats", "evaluations", "wall_seconds")
 LONGEST = 100
+MANY, FEW = 50, 20  # of more finished runs than that, so many are shown
 
 
 class Begun(NamedTuple):
@@ -50,7 +52,7 @@ def status(folder: Path) -> str:
     settings = yaml.safe_load(configuration.read_text(encoding="utf-8"))
     with contextlib.chdir(folder):  # where its paths start
         pipeline = Pipeline(settings, folder)
-    begun = _begun(folder / ".snakemake")
+    begun = _in_batches(pipeline, folder, _begun(folder / ".snakemake"))
     lines = []
     for name in pipeline.configuration.experiments:
         lines += [
@@ -127,7 +129,10 @@ def _runs(pipeline: Pipeline, folder: Path, experiment: str, begun: Begun) -> li
             last = _last_line(folder / files.folder.run_log(stage, *names))
             state = "running" if begun.at_work else "interrupted in"
             other.append(f"{name!s:<40} {state} {stage}  {last}".rstrip())
-    return [line for _, line in sorted(done, key=lambda entry: -entry[0])] + other
+    newest = [line for _, line in sorted(done, key=lambda entry: -entry[0])]
+    if len(newest) > MANY:
+        newest[FEW:] = [f"... and {len(newest) - FEW} more that are done"]
+    return newest + other
 
 
 def _state(folder: Path, file: str, begun: Begun) -> str:
@@ -182,6 +187,17 @@ def _begun(folder: Path) -> Begun:
                 continue
     locks = folder / "locks"
     return Begun(frozenset(outputs), locks.is_dir() and any(locks.iterdir()))
+
+
+def _in_batches(pipeline: Pipeline, folder: Path, begun: Begun) -> Begun:
+    """The results that batches of observations are making in place of the batches: of each the
+    first that is missing.
+    """
+    outputs = set(begun.outputs)
+    for file in begun.outputs & pipeline.batches.keys():
+        results = (job.result for job in pipeline.jobs_of_batches[file])
+        outputs.update(islice((one for one in results if not (folder / one).is_file()), 1))
+    return begun._replace(outputs=frozenset(outputs))
 
 
 def _age(path: Path) -> str:

@@ -13,7 +13,7 @@ import torch
 
 from pflow.config.jobs import CalibrateJobSettings
 from pflow.diagnostics.local import local_c2st_p_values
-from pflow.diagnostics.novelty import novelty_p_value
+from pflow.diagnostics.novelty import novelty_p_values
 from pflow.diagnostics.pair_ranks import (
     JOINT,
     calibration_numbers,
@@ -86,10 +86,11 @@ def calibrate(
     observed = [
         problem.summary(read_observation(path, problem))[0].numpy() for path in observations
     ]
+    novel = novelty_p_values(observed, data, y.numpy())
     local = local_c2st_p_values(latent, y[:pairs].numpy(), observed, seed=choice.seed)
     at = {
-        name: {"ood_p_value": novelty_p_value(one, data, y.numpy()), "local_c2st_p_value": p}
-        for name, one, p in zip(names, observed, local, strict=True)
+        name: {"ood_p_value": unlike, "local_c2st_p_value": p}
+        for name, unlike, p in zip(names, novel, local, strict=True)
     }
     write_arrays(
         PretrainedFolder(out.parent).ranks,

@@ -238,6 +238,14 @@ class ExperimentFolder:
         """The same of the runs of a method and a seed at several observations."""
         return self.run(BATCHES, method, seed).folder / f"{BATCH}{batch}.json"
 
+    def batch_log(self, *names: str) -> Path:
+        """The log of a job of several observations."""
+        return self.log("batches", *names)
+
+    def batch_benchmark(self, *names: str) -> Path:
+        """Time and memory of a job of several observations."""
+        return self.benchmark("batches", *names)
+
     def log(self, stage: str, *names: str) -> Path:
         """The log of a job; `names` distinguish the jobs of a stage."""
         return _named(self.folder / "logs", "log", stage, *names)

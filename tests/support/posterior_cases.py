@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from pflow.config.trust import VerdictSettings
-from pflow.diagnostics.novelty import novelty_p_value
+from pflow.diagnostics.novelty import novelty_p_values
 from pflow.diagnostics.summary import against_reference, without_reference
 from pflow.diagnostics.verdict import Judgement, judge
 from pflow.operators import Operator
@@ -60,7 +60,7 @@ class Case:
                 ]
                 for s in (1, 2)
             )
-            found["ood_p_value"] = novelty_p_value(self.y[0], train, held)
+            found["ood_p_value"] = novelty_p_values(self.y[:1], train, held)[0]
         if with_reference and self.exact is not None:
             truth = self.exact.sample(DRAWS, torch.Generator().manual_seed(7))
             found |= against_reference(

@@ -10,9 +10,9 @@ rule observe_batch:
     params:
         settings=pipeline.batch_settings("observe_batch"),
         code=pipeline.batch_code("observe_batch"),
-        benchmark=str(EXPERIMENT.benchmark("batches", "observe", "{batch}")),
+        benchmark=str(EXPERIMENT.batch_benchmark("observe", "{batch}")),
     log:
-        EXPERIMENT.log("batches", "observe", "{batch}"),
+        EXPERIMENT.batch_log("observe", "{batch}"),
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 1500 * attempt,
@@ -35,9 +35,9 @@ rule reference_batch:
     params:
         settings=pipeline.batch_settings("reference_batch"),
         code=pipeline.batch_code("reference_batch"),
-        benchmark=str(EXPERIMENT.benchmark("batches", "reference", "{batch}")),
+        benchmark=str(EXPERIMENT.batch_benchmark("reference", "{batch}")),
     log:
-        EXPERIMENT.log("batches", "reference", "{batch}"),
+        EXPERIMENT.batch_log("reference", "{batch}"),
     priority: 1
     threads: pipeline.chains
     resources:
@@ -62,9 +62,9 @@ rule run_batch:
     params:
         settings=pipeline.batch_settings("run_batch"),
         code=pipeline.batch_code("run_batch"),
-        benchmark=str(EXPERIMENT.benchmark("batches", "{method}", "seed-{seed}", "{batch}")),
+        benchmark=str(EXPERIMENT.batch_benchmark("{method}", "seed-{seed}", "{batch}")),
     log:
-        EXPERIMENT.log("batches", "{method}", "seed-{seed}", "{batch}"),
+        EXPERIMENT.batch_log("{method}", "seed-{seed}", "{batch}"),
     priority: 1
     threads: pipeline.threads
     resources:
