@@ -52,7 +52,7 @@ FLOORS: dict[int, dict[str, str]] = {
     11: {
         "__main__": "cli execution",
         "notebook": "stages pipeline config provenance execution flows operators plotting problems"
-        " storage posterior figures",
+        " storage posterior",
     },
 }
 ROOMS = {name: allowed for rooms in FLOORS.values() for name, allowed in rooms.items()}

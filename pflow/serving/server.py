@@ -108,8 +108,7 @@ def serve(folder: Path, port: int) -> None:
         import umbridge
     except ImportError as error:
         raise PflowError(
-            "`pflow serve` needs the package umbridge, which is not installed: pip install"
-            " umbridge"
+            "`pflow serve` needs the package umbridge, which is not installed: pip install umbridge"
         ) from error
     density = delivered_density(folder)
     print(instructions(folder, density, port), flush=True)
