@@ -117,7 +117,9 @@ def _plot(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    importlib.import_module("pflow.serving.server").serve(options.folder, options.port)
+    importlib.import_module("pflow.serving.server").serve(
+        options.folder, options.port, options.target
+    )
     return 0
 
 
@@ -215,6 +217,11 @@ def _add_serve(commands: argparse._SubParsersAction) -> None:
         help="of one seed, such as results/rosenbrock/posteriors/y1/preconditioned/seed-0",
     )
     parser.add_argument("--port", type=int, default=4243, metavar="N", help="(default: 4243)")
+    parser.add_argument(
+        "--target",
+        action="store_true",
+        help="also the logarithm of likelihood times prior, from the problem's operator",
+    )
     parser.set_defaults(call=_serve)
 
 

@@ -46,7 +46,7 @@ FLOORS: dict[int, dict[str, str]] = {
     8: {"stages": "*"},
     9: {
         "posterior": "diagnostics storage",
-        "serving": "flows stages storage",
+        "serving": "config flows inference problems stages storage",
     },
     10: {"cli": "stages pipeline config plotting serving provenance execution"},
     11: {

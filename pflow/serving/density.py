@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from pflow.storage.store import read_datatree
 if TYPE_CHECKING:
     from xarray import DataArray
 
-__all__ = ["DeliveredDensity", "delivered_density"]
+__all__ = ["DeliveredDensity", "delivered_density", "run_with_posterior"]
 
 COMPARED = 16  # draws of the store whose log q is computed again
 # Largest difference that float32 explains, for each unit of |log q| and each parameter
@@ -38,6 +38,7 @@ class DeliveredDensity:
         bounded: whether x are coordinates without bounds of `physical` parameters.
     """
 
+    differentiable: ClassVar[bool] = True
     flow: Flow
     summary: Float[Tensor, "1 *summary"]
     names: tuple[str, ...]
@@ -67,16 +68,12 @@ class DeliveredDensity:
         return self.flow.log_prob(x.double().reshape(-1, *self.flow.model_shape), self.summary)
 
 
-def delivered_density(folder: Path) -> DeliveredDensity:
-    """The density whose draws and `log_q` lie in the posterior store of a run.
-
-    Arguments:
-        folder: of the run, `results/EXPERIMENT/posteriors/OBSERVATION/METHOD/seed-0`, or its
-            `posterior.zarr`.
+def run_with_posterior(folder: Path) -> RunFolder:
+    """The run in a folder, `results/EXPERIMENT/posteriors/OBSERVATION/METHOD/seed-0`, or of its
+    `posterior.zarr`.
 
     Raises:
-        PflowError: there is no posterior or no flow, or the flow is not the one that made the
-            draws.
+        PflowError: it has no posterior.
     """
     folder = whole(folder)
     run = RunFolder(folder.parent if folder.name == POSTERIOR else folder)
@@ -86,6 +83,15 @@ def delivered_density(folder: Path) -> DeliveredDensity:
             " results/EXPERIMENT/posteriors/OBSERVATION/METHOD/seed-0, after snakemake or"
             " pflow.infer"
         )
+    return run
+
+
+def delivered_density(run: RunFolder) -> DeliveredDensity:
+    """The density whose draws and `log_q` lie in the posterior store of a run.
+
+    Raises:
+        PflowError: there is no flow, or it is not the one that made the draws.
+    """
     if not run.weights.is_file():
         raise PflowError(
             f"{run.folder} must hold the flow of its posterior, {run.weights.name}: run snakemake"

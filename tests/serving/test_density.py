@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from pflow.errors import PflowError
-from pflow.serving.density import delivered_density
-from pflow.serving.server import LOWEST, PosteriorModel
+from pflow.serving.density import delivered_density, run_with_posterior
+from pflow.serving.server import LOWEST, DensityModel
 from pflow.storage.store import read_datatree
 from tests.support.delivered import deliver, random_flow
 
@@ -37,11 +37,16 @@ def delivered(folder, name):
     return deliver(folder, flow, FLOWS[name])
 
 
+def model_of(run):
+    density = delivered_density(run)
+    return DensityModel("posterior", density, density.size)
+
+
 @pytest.mark.parametrize("name", FLOWS)
 def test_log_q_is_that_of_the_store(tmp_path, name):
     run = delivered(tmp_path, name)
     tree = read_datatree(run.posterior)
-    model = PosteriorModel(delivered_density(run.folder))
+    model = model_of(run)
     x = tree["posterior"]["x"].values[0].reshape(200, -1)
     served = [model([row.tolist()], {})[0][0] for row in x[:20]]
     stored = torch.from_numpy(tree["sample_stats"]["log_q"].values[0, :20]).double()
@@ -51,7 +56,7 @@ def test_log_q_is_that_of_the_store(tmp_path, name):
 
 @pytest.mark.parametrize("name", FLOWS)
 def test_the_gradient_is_that_of_finite_differences(tmp_path, name):
-    model = PosteriorModel(delivered_density(delivered(tmp_path, name).folder))
+    model = model_of(delivered(tmp_path, name))
     size = model.get_input_sizes({})[0]
     x = 0.3 * torch.randn(size, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     h = 1e-5
@@ -70,7 +75,7 @@ def test_the_gradient_is_that_of_finite_differences(tmp_path, name):
 
 
 def test_where_no_float_is_the_density_json_has_a_number(tmp_path):
-    model = PosteriorModel(delivered_density(delivered(tmp_path, "coupling").folder))
+    model = model_of(delivered(tmp_path, "coupling"))
     far = [[1e200, 0.0, 0.0]]
     assert model(far, {}) == [[LOWEST]] and model.gradient(0, 0, far, [1.0], {}) == [0.0] * 3
 
@@ -80,14 +85,15 @@ def test_a_flow_trained_again_after_the_draws_is_refused(tmp_path):
     other = deliver(tmp_path / "b", random_flow(COUPLING, seed=5), COUPLING)
     run.weights.write_bytes(other.weights.read_bytes())
     with pytest.raises(PflowError, match="must be the flow that made the draws"):
-        delivered_density(run.folder)
+        delivered_density(run)
 
 
 def test_a_folder_without_posterior_or_flow_is_refused(tmp_path):
     with pytest.raises(PflowError, match="must be the folder of a run"):
-        delivered_density(tmp_path)
+        run_with_posterior(tmp_path)
     run = delivered(tmp_path, "coupling")
-    assert delivered_density(run.posterior).names == ("0", "1", "2")  # its store names it too
+    assert run_with_posterior(run.posterior) == run_with_posterior(run.folder) == run
+    assert delivered_density(run).names == ("0", "1", "2")
     run.weights.unlink()
     with pytest.raises(PflowError, match=r"must hold the flow .* flow.safetensors"):
-        delivered_density(run.folder)
+        delivered_density(run)

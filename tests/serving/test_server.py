@@ -93,6 +93,13 @@ def test_a_taken_port_is_said(run):
     assert f"`--port` (={port}) must be free" in complaints
 
 
+def test_a_target_that_is_unknown_is_said(run):
+    refused = command(run.folder, "--target")  # this run does not say what made it
+    _, complaints = refused.communicate(timeout=120)
+    assert refused.returncode == 1 and "leave out --target" in complaints
+    assert "Traceback" not in complaints
+
+
 def test_a_folder_that_is_no_run_is_said(tmp_path):
     refused = command(tmp_path)
     _, complaints = refused.communicate(timeout=120)

@@ -4,21 +4,15 @@ no operator is asked for them.
 
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
 import pytest
 import torch
 
-from pflow.config.data import ObservationSettings
-from pflow.config.experiment import SampleSettings
-from pflow.config.jobs import ObserveJobSettings, SampleJobSettings
-from pflow.config.problems import problem_settings
 from pflow.inference.target import Target
 from pflow.problems import Gaussian
 from pflow.problems.noise import CovarianceNoise, MaskedNoise
-from pflow.stages import observe, sample
 from pflow.stages.io import predicted_groups
 from pflow.stages.io.predicted_groups import (
     log_likelihood_group,
@@ -26,29 +20,15 @@ from pflow.stages.io.predicted_groups import (
     prior_predictive_group,
 )
 from pflow.storage.store import read_datatree
-from pflow.storage.text_files import write_json
-from pflow.storage.weights import write_weights
-from tests.support.delivered import random_flow
-from tests.support.record import RECORD
+from tests.support.delivered import sampled_run
 
-FLOW = {"name": "coupling", "model_shape": [4], "data_shape": [4], "depth": 2, "hidden": 8}
 DRAWS, OF_PRIOR, STD = 300, 400, 0.4
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """Draws of a flow at one observation of four data."""
-    folder, settings = tmp_path_factory.mktemp("run"), problem_settings("gaussian", side=2)
-    architecture = {"architecture": json.dumps(FLOW)}
-    write_weights(folder / "flow.safetensors", random_flow(FLOW).state_dict(), architecture)
-    write_json(folder / "flow.json", {"evaluations": 0})
-    observation = ObserveJobSettings(settings, ObservationSettings(seed=3))
-    observe.observe(observation, RECORD, out=folder / "y.zarr")
-    counts = SampleSettings(draws=DRAWS, score_draws=8, prior_draws=OF_PRIOR)
-    wanted = SampleJobSettings(settings, counts, 0, "cpu", "experiment", "y", "none")
-    paths = {"flow": folder / "flow.safetensors", "observation": folder / "y.zarr"}
-    sample.sample(wanted, RECORD, **paths, out=folder / "posterior.zarr")
-    return folder / "posterior.zarr"
+    return sampled_run(tmp_path_factory.mktemp("run"), DRAWS, OF_PRIOR).posterior
 
 
 def test_the_log_likelihoods_of_the_data_add_up_to_that_of_a_draw(store):

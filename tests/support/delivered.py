@@ -1,4 +1,4 @@
-"""A folder of a run that holds the draws of a flow, as the stage `sample` leaves it."""
+"""Folders of runs that hold the draws of a flow."""
 
 from __future__ import annotations
 
@@ -8,12 +8,21 @@ from typing import Any
 
 import torch
 
+from pflow.config.data import ObservationSettings
+from pflow.config.decoding import encode
+from pflow.config.experiment import SampleSettings
+from pflow.config.jobs import ObserveJobSettings, SampleJobSettings
+from pflow.config.problems import problem_settings
 from pflow.flows import build_flow
 from pflow.flows.base import Flow
+from pflow.stages import observe, sample
 from pflow.storage.arviz_schema import draws_dataset, point_dataset
 from pflow.storage.layout import RunFolder
+from pflow.storage.origins import Origin, write_origin
 from pflow.storage.store import write_datatree
+from pflow.storage.text_files import write_json
 from pflow.storage.weights import write_weights
+from tests.support.record import RECORD
 
 
 def random_flow(architecture: dict[str, Any], seed: int = 0) -> Flow:
@@ -43,4 +52,28 @@ def deliver(folder: Path, flow: Flow, architecture: dict[str, Any], n: int = 200
         "observed_data": observed,
     }
     write_datatree(run.posterior, groups, {"experiment": "small"})
+    return run
+
+
+def sampled_run(folder: Path, draws: int, of_prior: int) -> RunFolder:
+    """A run of a small Gaussian problem, sampled by its stage, with what made it beside the store.
+
+    Arguments:
+        folder: of the run.
+        draws: of the flow, which was never trained.
+        of_prior: draws of the prior that are evaluated.
+    """
+    run, problem = RunFolder(folder), problem_settings("gaussian", side=2)
+    architecture = {"name": "coupling", "model_shape": [4], "data_shape": [4]}
+    architecture |= {"depth": 2, "hidden": 8}
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = random_flow(architecture).state_dict()
+    write_weights(run.weights, weights, {"architecture": json.dumps(architecture)})
+    write_json(run.about, {"evaluations": 0})
+    y = folder / "y.zarr"
+    observe.observe(ObserveJobSettings(problem, ObservationSettings(seed=3)), RECORD, out=y)
+    counts = SampleSettings(draws=draws, score_draws=8, prior_draws=of_prior)
+    wanted = SampleJobSettings(problem, counts, 0, "cpu", "experiment", "y", "none")
+    sample.sample(wanted, RECORD, flow=run.weights, observation=y, out=run.posterior)
+    write_origin(run.posterior, Origin("sample", json.dumps(encode(wanted)), "", {}, {}))
     return run
