@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from pflow.errors import PflowError
-from pflow.operators import Operator, check_operator
+from pflow.operators import IdentityOperator, Operator, check_operator
+from pflow.operators.composed import ComposedOperator
 
 
 class Waves(Operator):
@@ -42,3 +43,10 @@ def test_a_true_derivative_passes(differentiable, dtype):
 def test_a_wrong_one_is_refused_and_named(differentiable, factor):
     with pytest.raises(PflowError, match=r"`Waves.jvp` must be the derivative"):
         check(Waves(factor, differentiable), torch.float64)
+
+
+@pytest.mark.parametrize("differentiable", [True, False])
+def test_a_change_of_variables_keeps_the_derivative(differentiable):
+    operator = ComposedOperator(Waves(1.0, differentiable), torch.sigmoid, (3,))
+    assert check(operator, torch.float64)["jvp_error"] < 1e-7
+    assert ComposedOperator(IdentityOperator((3,)), torch.exp, (3,)).jvp is None
