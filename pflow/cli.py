@@ -1,5 +1,5 @@
-"""`python -m pflow STAGE ...`: one subcommand a stage, and `new`, `run`, `status`, `plot` and
-`forget` of a project.
+"""`python -m pflow STAGE ...`: one subcommand a stage, and `new`, `run`, `status`, `plot`,
+`serve` and `forget` of a project.
 
 Each rule of the pipeline calls exactly this, so the first line of every job's log is a command that
 reruns the job. A stage is imported when it runs: `--help` and a wrong argument answer at once.
@@ -120,6 +120,13 @@ def _plot(options: argparse.Namespace) -> int:
     return 0
 
 
+def _serve(options: argparse.Namespace) -> int:
+    importlib.import_module("pflow.serving.server").serve(
+        options.folder, options.port, options.target
+    )
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pflow",
@@ -180,6 +187,7 @@ def _add_project_commands(commands: argparse._SubParsersAction) -> None:
     )
     run.set_defaults(call=_run)
     _add_plot(commands)
+    _add_serve(commands)
     _add_forget(commands)
 
 
@@ -202,6 +210,24 @@ def _add_plot(commands: argparse._SubParsersAction) -> None:
         "--out", type=Path, default=Path("plots"), metavar="FOLDER", help="(default: plots)"
     )
     parser.set_defaults(call=_plot)
+
+
+def _add_serve(commands: argparse._SubParsersAction) -> None:
+    about = "the log density of one posterior, and its gradient, as a model of a UM-Bridge server"
+    parser = commands.add_parser("serve", help=about, description=f"{about.capitalize()}.")
+    parser.add_argument(
+        "folder",
+        type=Path,
+        metavar="RESULT",
+        help="of one seed, such as results/rosenbrock/posteriors/y1/preconditioned/seed-0",
+    )
+    parser.add_argument("--port", type=int, default=4243, metavar="N", help="(default: 4243)")
+    parser.add_argument(
+        "--target",
+        action="store_true",
+        help="also the logarithm of likelihood times prior, from the problem's operator",
+    )
+    parser.set_defaults(call=_serve)
 
 
 def _add_forget(commands: argparse._SubParsersAction) -> None:

@@ -36,8 +36,10 @@ POOLED = (
     "posterior",
     "sample_stats",
     "posterior_predictive",
+    "log_likelihood",
     "score_stats",
     "prior",
+    "prior_predictive",
     "sample_stats_prior",
 )
 
@@ -77,6 +79,8 @@ def load_posterior(*paths: str | Path) -> "xr.DataTree":
     seeds = [int(tree.attrs.get("seed", i)) for i, tree in enumerate(trees)]
     groups = {}
     for name, node in first.children.items():
+        if not all(name in tree for tree in trees):
+            continue  # a store of an earlier version has fewer groups
         datasets = [tree[name].to_dataset() for tree in trees]
         if name in POOLED:
             datasets = [

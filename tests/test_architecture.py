@@ -45,13 +45,14 @@ FLOORS: dict[int, dict[str, str]] = {
     },
     8: {"stages": "*"},
     9: {
-        "cli": "stages pipeline config plotting provenance execution",
         "posterior": "diagnostics storage",
+        "serving": "config flows inference problems stages storage",
     },
-    10: {
+    10: {"cli": "stages pipeline config plotting serving provenance execution"},
+    11: {
         "__main__": "cli execution",
         "notebook": "stages pipeline config provenance execution flows operators plotting problems"
-        " storage posterior figures",
+        " storage posterior",
     },
 }
 ROOMS = {name: allowed for rooms in FLOORS.values() for name, allowed in rooms.items()}

@@ -72,13 +72,23 @@ def test_names_and_units_survive(method: Path):
 
 def test_arviz_reads_the_store_without_conversion(method: Path):
     arviz_stats, arviz_base = pytest.importorskip("arviz_stats"), pytest.importorskip("arviz_base")
-    tree = xr.open_datatree(method / "seed-0/posterior.zarr", engine="zarr", consolidated=False)
+    tree = xr.open_datatree(method / "seed-0/posterior.zarr", engine="zarr")
     table = arviz_stats.summary(tree)
     assert list(table.index) == ["x[depth]", "x[width]"]
     assert abs(float(table["mean"].astype(float).iloc[0]) - 0.5) < 0.1
     assert arviz_base.extract(tree, num_samples=100, random_seed=0).sizes["sample"] == 100
     pooled = load_posterior(method)
     assert float(arviz_stats.rhat(pooled)["x"].max()) < 1.01
+
+
+def test_a_store_with_fewer_groups_is_pooled_with_others(method: Path):
+    """As one of an earlier version."""
+    tree = load_posterior(method / "seed-0")
+    groups = {name: node.to_dataset() for name, node in tree.children.items()}
+    groups.pop("posterior_predictive")
+    write_datatree(method / "seed-0/posterior.zarr", groups, tree.attrs)
+    pooled = load_posterior(method)
+    assert pooled["posterior"].sizes["chain"] == 3 and "posterior_predictive" not in pooled
 
 
 def test_weights_correct_the_mean_and_resampling_agrees(method: Path):

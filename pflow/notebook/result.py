@@ -5,7 +5,7 @@ from the results of `pflow.infer` or of the pipeline.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from pflow.notebook.card import is_carded
 from pflow.notebook.configuration import FLOW
 from pflow.notebook.experiment import Place, run_configured
 from pflow.notebook.given import given_problem
-from pflow.notebook.plot import posterior_figure
+from pflow.plotting.posterior_figures import plot_one, plot_posterior
 from pflow.storage.layout import ExperimentFolder, MethodFolder, RunFolder, root_file
 from pflow.storage.origins import read_origin
 from pflow.storage.text_files import read_json
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Result", "Verdict", "load"]
-
-PLOTTED = 2000  # draws of a figure
 
 
 class Verdict(str):
@@ -129,9 +127,23 @@ class Result:
         }
         return stores.resample(xr.DataTree.from_dict(groups), n, seed)
 
-    def plot(self) -> Figure:
-        """Maps of a field, draws in a plane, or marginals."""
-        return posterior_figure(self.posterior, self.resample(PLOTTED).values, self._experiment)
+    def plot(self, kind: str | None = None, parameters: Sequence[str] | None = None) -> Figure:
+        """One of the figures that `pflow plot` and the report show.
+
+        Arguments:
+            kind: `maps` of a field, `pairs` or `marginals` of up to eight parameters, `prediction`
+                against the data; absent: the first of them that applies.
+            parameters: names of those in `pairs` and `marginals`; absent: those that the data
+                contract most.
+
+        Raises:
+            PflowError: this posterior has no such figure or parameter.
+        """
+        return plot_one(self.posterior, kind, parameters)
+
+    def plots(self, parameters: Sequence[str] | None = None) -> dict[str, Figure]:
+        """All of these figures by name."""
+        return plot_posterior(self.posterior, parameters)
 
     def more(self, evaluations: int, *, problem: Any = None, threads: int = 1) -> Result:
         """The posterior after so many further evaluations; those that are known are not repeated.

@@ -48,6 +48,8 @@ class Operator(ABC):
     the data of the others are NaN, without a call of `forward`, and no fit uses points whose data
     are NaN.
 
+    A method `jvp(x, d)`, the derivative :math:`J(x) d` in the direction d, is optional too.
+
     Arguments:
         model_shape: the shape of one model x.
         data_shape: the shape of the data F(x) of one model.
@@ -67,6 +69,10 @@ class Operator(ABC):
     differentiable: bool = True  # whether there is a gradient
     sources: int = 1  # of a wave or travel-time experiment; data_shape[0] where there are several
     valid: Callable[[Float[Tensor, "batch *model"]], Bool[Tensor, " batch"]] | None = None
+    # (x, d) -> J(x) d, where the operator can; its products cost what a gradient costs
+    jvp: Callable[[Float[Tensor, "batch *model"], Float[Tensor, "batch *model"]], Tensor] | None = (
+        None
+    )
     reference: Tensor | None = (
         None  # the model at which `summary` linearises F; zero where there is none
     )

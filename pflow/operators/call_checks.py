@@ -30,6 +30,9 @@ class CheckedOperator:
     def vjp(self, x: Tensor, v: Tensor) -> Tensor:
         return self._call("vjp", self.operator.model_shape, x, v)
 
+    def jvp(self, x: Tensor, d: Tensor) -> Tensor:
+        return self._call("jvp", self.operator.data_shape, x, d)
+
     def _call(self, method: str, shape: tuple[int, ...], *inputs: Tensor) -> Tensor:
         name = f"{self.name}.{method}"
         handed = [value.clone() for value in inputs]

@@ -25,6 +25,7 @@ from pflow.operators.base import Operator
 from pflow.operators.batch_norms import dot, ratio, relative_error, unit
 from pflow.operators.call_checks import CheckedOperator
 from pflow.operators.cost import measure_cost
+from pflow.operators.tangent_check import check_tangent
 
 __all__ = ["check_operator"]
 
@@ -93,6 +94,8 @@ def check_operator(
         }
         if operator.differentiable:
             results |= _check_derivative(checked, x, random)
+        if operator.jvp is not None:
+            results["jvp_error"] = check_tangent(checked, x, random, STEPS, DIFFERENCES[x.dtype])
     return results | measure_cost(operator, x, v, batches)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -16,7 +17,7 @@ class ComposedOperator(Operator):
     r"""The map :math:`F(T(x))`: an operator F of physical parameters, as a function of coordinates
     x.
 
-    Its gradient is that of F, by F's own rule, and autograd's through T.
+    Its gradient is that of F, by F's own rule, and autograd's through T; it has `jvp` if F has.
 
     Arguments:
         operator: F.
@@ -38,9 +39,19 @@ class ComposedOperator(Operator):
         super().__init__(model_shape, operator.data_shape)
         self.operator, self.transform = operator, transform
         self.sources, self.differentiable = operator.sources, operator.differentiable
+        if operator.jvp is not None:
+            self.jvp = self._jvp
 
     def forward(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, "batch *data"]:
         return self.operator(self.transform(x))
+
+    def _jvp(
+        self, x: Float[Tensor, "batch *model"], d: Float[Tensor, "batch *model"]
+    ) -> Float[Tensor, "batch *data"]:
+        """J(x) d, by autograd through T."""
+        assert self.operator.jvp is not None, "asked where it has one"
+        inner, tangent = torch.autograd.functional.jvp(self.transform, x, d)
+        return self.operator.jvp(inner, tangent)
 
     def forward_sources(
         self, x: Float[Tensor, "batch *model"], sources: Int[Tensor, "batch k"]

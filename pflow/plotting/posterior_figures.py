@@ -9,8 +9,9 @@ the maps of its field, and its predictions against the data.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from pflow.figures.pairs import pair_plot
 from pflow.figures.prediction import prediction_and_data
 from pflow.plotting.chosen import drawn_parameters
 from pflow.plotting.view import PosteriorView, view_of
+from pflow.settings.suggestion import did_you_mean
 from pflow.storage.layout import RunFolder, root_file, whole
 from pflow.storage.store import read_datatree
 
@@ -31,7 +33,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from xarray import DataTree
 
-__all__ = ["Drawn", "draw_posterior", "plot_posterior", "read_view"]
+__all__ = ["Drawn", "draw_posterior", "plot_one", "plot_posterior", "read_view"]
+
+DEFAULTS = ("maps", "pairs", "marginals")
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,32 @@ def plot_posterior(
     return {name: drawn.figure for name, drawn in draw_posterior(view, parameters).items()}
 
 
+def plot_one(
+    folder_or_tree: str | Path | DataTree,
+    kind: str | None = None,
+    parameters: Sequence[str] | None = None,
+) -> Figure:
+    """One of the figures of `plot_posterior`.
+
+    Arguments:
+        folder_or_tree: as for `plot_posterior`.
+        kind: its name; by default the first that applies of `maps`, `pairs` and `marginals`.
+        parameters: as for `plot_posterior`.
+
+    Raises:
+        PflowError: as `plot_posterior`; or this posterior has no such figure.
+    """
+    figures = _figures(read_view(folder_or_tree), parameters, "parameters")
+    if kind is None:
+        kind = next(name for name in DEFAULTS if name in figures)
+    if kind not in figures:
+        raise PflowError(
+            f"`kind` (={kind!r}) must be a figure of this posterior:"
+            f" {did_you_mean(kind, figures, 'it has ' + ', '.join(figures))}"
+        )
+    return figures[kind]().figure
+
+
 def read_view(folder_or_tree: str | Path | DataTree) -> PosteriorView:
     """The arrays of a posterior store, named by its folder or read already.
 
@@ -85,17 +115,24 @@ def draw_posterior(
     view: PosteriorView, parameters: Sequence[str] | None = None, where: str = "parameters"
 ) -> dict[str, Drawn]:
     """The same with a caption each; `where` is the setting that holds `parameters`."""
-    drawn = {}
+    return {name: draw() for name, draw in _figures(view, parameters, where).items()}
+
+
+def _figures(
+    view: PosteriorView, parameters: Sequence[str] | None, where: str
+) -> dict[str, Callable[[], Drawn]]:
+    """What draws each of the figures that apply."""
+    figures: dict[str, Callable[[], Drawn]] = {}
     if view.grid is not None:
-        drawn["maps"] = _maps(view)
+        figures["maps"] = partial(_maps, view)
     chosen = drawn_parameters(view, parameters, where)
     if chosen:
-        drawn["marginals"] = _marginals(view, chosen)
+        figures["marginals"] = partial(_marginals, view, chosen)
     if len(chosen) > 1:
-        drawn["pairs"] = _pairs(view, chosen)
+        figures["pairs"] = partial(_pairs, view, chosen)
     if view.predicted is not None:
-        drawn["prediction"] = _prediction(view, view.predicted)
-    return drawn
+        figures["prediction"] = partial(_prediction, view, view.predicted)
+    return figures
 
 
 def _maps(view: PosteriorView) -> Drawn:

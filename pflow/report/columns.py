@@ -46,6 +46,7 @@ CHECKS = {
     "linearity_error": "linear, as declared (relative error)",
     "dot_test_error": "adjoint is the transpose: dot test (relative error)",
     "gradient_error": "gradient against finite differences (relative error)",
+    "jvp_error": "largest relative error of directional derivatives",
     "taylor_slope": "order of the Taylor remainder (2 expected)",
     "seconds_per_forward": "seconds per forward",
     "seconds_per_gradient": "seconds per evaluation (forward with gradient)",

@@ -96,6 +96,7 @@ def calibrate(
         PretrainedFolder(out.parent).ranks,
         {"ranks": rank},
         {"quantities": quantities, "draws": choice.draws, **_origin(record)},
+        first="pair",
     )
     write_json(out, {"flow": settings.name, **numbers, "observations": at, **_origin(record)})
     progress.close(

@@ -8,6 +8,7 @@ detect mass that the flow misses.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,11 @@ from pflow.objectives.latent_correction import latent_scores
 from pflow.problems.base import Problem
 from pflow.stages.io.inputs import problem_from, read_observation
 from pflow.stages.io.pairs_only_draws import sample_without_operator
+from pflow.stages.io.predicted_groups import (
+    log_likelihood_group,
+    log_likelihoods,
+    prior_predictive_group,
+)
 from pflow.stages.io.priors import with_prior
 from pflow.stages.io.weights import load_flow
 from pflow.storage.arviz_schema import draws_dataset, point_dataset
@@ -87,7 +93,10 @@ def sample(
     of_prior = []
     if settings.sample.prior_draws:
         of_prior.append(posterior_problem.sample_prior(settings.sample.prior_draws, random))
-        groups["sample_stats_prior"] = draws_dataset(_at_draws(network, target, of_prior[0]))
+        statistics, predictions = _at_draws(network, target, of_prior[0])
+        groups["sample_stats_prior"] = draws_dataset(statistics)
+        noise = generator_for(settings.seed, "prior predictive", settings.observation)
+        groups["prior_predictive"] = prior_predictive_group(posterior_problem, predictions, noise)
     more = _prior_draws_shown(posterior_problem) - settings.sample.prior_draws
     if more > 0:
         of_prior.append(posterior_problem.sample_prior(more, random))
@@ -176,6 +185,7 @@ def _groups_of_draws(
     groups = {
         "posterior": _dataset(draws_dataset, problem, "x", arrays["x"]),
         "sample_stats": draws_dataset(stats),
+        "log_likelihood": log_likelihood_group(arrays["log_likelihood"]),
         "posterior_predictive": draws_dataset({"y": arrays["y"]}, units=units),
         "observed_data": point_dataset({"y": fixed["y"]}, units=units),
     }
@@ -196,15 +206,9 @@ def _score_errors(network: Flow, target: Target, x: torch.Tensor) -> np.ndarray:
 def _draws(
     network: Flow, target: Target, draws: int, generator: torch.Generator, progress: Progress
 ) -> dict[str, np.ndarray]:
-    """x ~ q with log q, log p~, the misfit per datum and a prediction F(x) + noise."""
+    """x ~ q with log q, log p~, log-likelihoods, misfit per datum and a prediction F(x) + noise."""
     problem = target.problem
-    parts: dict[str, list[torch.Tensor]] = {
-        "x": [],
-        "y": [],
-        "lp": [],
-        "log_q": [],
-        "chi_square": [],
-    }
+    parts: defaultdict[str, list[torch.Tensor]] = defaultdict(list)
     batch = max(1, min(BATCH, ELEMENTS // math.prod(problem.model_shape)))
     for first in range(0, draws, batch):
         x, log_q = network.sample_with_log_prob(
@@ -219,6 +223,7 @@ def _draws(
             "lp": log_density,
             "log_q": log_q,
             "chi_square": chi_square,
+            "log_likelihood": log_likelihoods(target, prediction, draws),
         }
         for name, value in values.items():
             parts[name].append(value.cpu())
@@ -243,15 +248,19 @@ def latent_score_error(network: Flow, target: Target, x: torch.Tensor) -> np.nda
     return ((score + z).flatten(1).square().sum(1) / math.prod(network.model_shape)).cpu().numpy()
 
 
-def _at_draws(network: Flow, target: Target, draws: torch.Tensor) -> dict[str, np.ndarray]:
-    """log p(y given x) and log q(x) at draws of the prior."""
+def _at_draws(
+    network: Flow, target: Target, draws: torch.Tensor
+) -> tuple[dict[str, np.ndarray], torch.Tensor]:
+    """log p(y given x) and log q(x) at draws of the prior, and F(x)."""
     x = draws.to(target.y)
-    log_likelihood, log_q = [], []
+    log_likelihood, log_q, predictions = [], [], []
     for part in x.split(max(1, min(BATCH, ELEMENTS // math.prod(target.problem.model_shape)))):
         prediction, _ = target.predict(part)
         log_likelihood.append(target.problem.log_likelihood(target.y, prediction))
         log_q.append(network.log_prob(part, target.summary))
-    return {
+        predictions.append(prediction.cpu())
+    statistics = {
         "log_likelihood": torch.cat(log_likelihood).cpu().numpy(),
         "log_q": torch.cat(log_q).cpu().numpy(),
     }
+    return statistics, torch.cat(predictions)

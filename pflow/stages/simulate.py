@@ -47,5 +47,8 @@ def simulate(
     if summary is not y:
         arrays["summary"] = summary.numpy()
     write_arrays(
-        out, arrays, {"fidelity": fidelity, "seed": settings.seed, "shard": settings.shard}
+        out,
+        arrays,
+        {"fidelity": fidelity, "seed": settings.seed, "shard": settings.shard},
+        first="sample",
     )

@@ -1,6 +1,6 @@
 """Draws as ArviZ expects them: datasets with dims (chain, draw, ...), named coordinates and units.
 
-ArviZ reads the stores as they are: `xarray.open_datatree(path, engine="zarr", consolidated=False)`.
+ArviZ reads the stores as they are: `xarray.open_datatree(path, engine="zarr")`.
 The groups and variables of a posterior are described in docs/store.md.
 """
 
@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
+
+from pflow.storage.dimensions import axis_base, dimension_names
 
 __all__ = ["chains_dataset", "draws_dataset", "point_dataset"]
 
@@ -40,11 +42,6 @@ MEANINGS = {
         "1",
     ),
 }
-IMAGE = (
-    "channel",
-    "row",
-    "column",
-)  # of an image: rows from the top (depth of a section), columns from the left (lateral distance)
 LABELLED = ("x_dim", "physical_dim")
 AXES = {"chain": "independent runs (seeds) or chains", "draw": "draw"}
 
@@ -73,7 +70,11 @@ def chains_dataset(
     `draws_dataset`.
     """
     data = {
-        name: (["chain", "draw", *_dims(name, values.ndim - 2)], values, _attributes(name, units))
+        name: (
+            ["chain", "draw", *dimension_names(name, values.ndim - 2)],
+            values,
+            _attributes(name, units),
+        )
         for name, values in variables.items()
     }
     chains, draws = next(iter(variables.values())).shape[:2]
@@ -91,7 +92,7 @@ def point_dataset(
 ) -> xr.Dataset:
     """Variables without draws, such as the observation."""
     data = {
-        name: (_dims(name, values.ndim), values, _attributes(name, units))
+        name: (dimension_names(name, values.ndim), values, _attributes(name, units))
         for name, values in variables.items()
     }
     return xr.Dataset(data, coords=_coordinates(variables, 0, names))
@@ -99,18 +100,7 @@ def point_dataset(
 
 def _attributes(variable: str, units: Mapping[str, str] | None) -> dict[str, str]:
     meaning, unit = MEANINGS.get(variable, (variable.replace("_", " "), "1"))
-    return {"long_name": meaning, "units": unit or (units or {}).get(_base(variable), "1")}
-
-
-def _base(variable: str) -> str:
-    return variable.split("_")[0]  # x_true shares the axes and the unit of x
-
-
-def _dims(variable: str, ndim: int) -> list[str]:
-    base = _base(variable)
-    if ndim == 3:
-        return [f"{base}_{axis}" for axis in IMAGE]
-    return [f"{base}_dim"] if ndim == 1 else [f"{base}_dim_{i}" for i in range(ndim)]
+    return {"long_name": meaning, "units": unit or (units or {}).get(axis_base(variable), "1")}
 
 
 def _coordinates(
@@ -119,7 +109,7 @@ def _coordinates(
     coordinates = {}
     for variable, values in variables.items():
         shape = values.shape[skip:]
-        for dim, size in zip(_dims(variable, len(shape)), shape, strict=True):
+        for dim, size in zip(dimension_names(variable, len(shape)), shape, strict=True):
             label_it = names is not None and dim in LABELLED and len(names) == size
             coordinates[dim] = np.asarray(names, dtype=object) if label_it else np.arange(size)
     return coordinates

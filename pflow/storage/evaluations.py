@@ -23,6 +23,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from pflow.errors import PassingError, PflowError
 from pflow.storage.atomic import way_out
+from pflow.storage.dimensions import dimension_names
 
 __all__ = ["FIELDS", "EvaluationStore", "finished_run"]
 
@@ -123,6 +124,7 @@ class EvaluationStore:
                         dtype=values.dtype,
                         fill_value=0,
                         compressors=(ZstdCodec(level=3), Crc32cCodec()),
+                        dimension_names=dimension_names(name, values.ndim, first="evaluation"),
                     )
                 group[name].resize((total, *values.shape[1:]))
                 group[name][self._written :] = values
@@ -147,7 +149,9 @@ class EvaluationStore:
         self.flush()
         if self.path is not None and len(rows):
             group = zarr.open_group(self.path, mode="a")
-            group.create_array(RUN, data=rows.astype(np.int64), overwrite=True)
+            group.create_array(
+                RUN, data=rows.astype(np.int64), overwrite=True, dimension_names=["asked"]
+            )
             group.attrs[RUN_HASH] = _hash_of_run(rows)
 
     def _open(self) -> None:

@@ -8,6 +8,7 @@ compares. Reading checks that all arrays and chunks exist, their shapes, and tha
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import zarr
 
 from pflow.errors import PflowError
 from pflow.storage.atomic import replacing
+from pflow.storage.dimensions import dimension_names
 from pflow.storage.layout import whole
 
 if TYPE_CHECKING:
@@ -42,14 +44,37 @@ def _store_root(path: str | Path) -> Path:
     return whole(Path(path))
 
 
+def _consolidate(path: Path) -> None:
+    """Copy all metadata into the root file, where xarray looks first; pflow reads that of each
+    array.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
+        zarr.consolidate_metadata(path)
+
+
+def _open(root: Path) -> zarr.Group:
+    return zarr.open_group(root, mode="r", use_consolidated=False)
+
+
 # --- arrays ---
 
 
 def write_arrays(
-    path: str | Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]
+    path: str | Path,
+    arrays: Mapping[str, np.ndarray],
+    attributes: Mapping[str, Any],
+    first: str | None = None,
 ) -> None:
     """A Zarr group of plain arrays, chunked along the first axis and sharded into few files,
-    checksummed.
+    checksummed; `xarray.open_zarr` opens it.
+
+    Arguments:
+        path: the store.
+        arrays: by name.
+        attributes: of the group.
+        first: name of the first axis of all arrays, which they share, such as "sample"; None where
+            they share none.
     """
     root = _store_root(path)
     with replacing(root) as temporary, zarr.config.set({"array.write_empty_chunks": True}):
@@ -64,6 +89,7 @@ def write_arrays(
                 chunks=chunks,
                 shards=shards,
                 compressors=_codecs(),
+                dimension_names=dimension_names(name, array.ndim, first),
             )
             stored[...] = array
         shapes, hashes = (
@@ -71,6 +97,7 @@ def write_arrays(
             {n: _hash({n: a}) for n, a in arrays.items()},
         )
         group.attrs.update({**attributes, "shapes": shapes, "hashes": hashes})
+        _consolidate(temporary)
 
 
 def read_arrays(
@@ -84,7 +111,7 @@ def read_arrays(
     """
     root = _store_root(path)
     stored = open_arrays(root, names, optional)
-    attributes = dict(zarr.open_group(root, mode="r").attrs)
+    attributes = dict(_open(root).attrs)
     arrays = {
         name: read_rows(array, root, name, 0, array.shape[0] if array.ndim else None)
         for name, array in stored.items()
@@ -101,7 +128,7 @@ def open_arrays(
     """Arrays of a group, not yet read; checks everything that needs no reading."""
     root = _store_root(path)
     try:
-        group = zarr.open_group(root, mode="r")
+        group = _open(root)
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise PflowError(f"{root} is not a Zarr group: {_remedy(root)}") from error
     promised, arrays = group.attrs.get("shapes", {}), {}
@@ -145,7 +172,7 @@ def check_content(array: zarr.Array, path: str | Path, name: str) -> None:
         PflowError: the array is damaged, has NaN, or was changed after it was written.
     """
     root = _store_root(path)
-    written = zarr.open_group(root, mode="r").attrs.get("hashes", {}).get(name)
+    written = _open(root).attrs.get("hashes", {}).get(name)
     digest, step = hashlib.sha256(_description(name, array)), (array.shards or array.chunks)[0]
     for start in range(0, array.shape[0], step):
         rows = read_rows(array, root, name, start, min(start + step, array.shape[0]))
@@ -238,6 +265,7 @@ def write_datatree(
     }
     with replacing(root) as temporary, zarr.config.set({"array.write_empty_chunks": True}):
         tree.to_zarr(temporary, zarr_format=3, consolidated=False, encoding=encoding)
+        _consolidate(temporary)
 
 
 def read_datatree(path: str | Path) -> "xr.DataTree":
@@ -247,7 +275,7 @@ def read_datatree(path: str | Path) -> "xr.DataTree":
     root = _store_root(path)
     remedy = f"delete {root} and run snakemake again"
     try:
-        for name, member in zarr.open_group(root, mode="r").members(max_depth=None):
+        for name, member in _open(root).members(max_depth=None):
             if isinstance(member, zarr.Array):
                 _require_chunks(member, root / name, remedy)
         with xr.open_datatree(root, engine="zarr", consolidated=False) as tree:

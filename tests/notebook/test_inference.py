@@ -219,9 +219,10 @@ def test_a_name_a_mapping_and_a_file_are_what_the_configuration_takes(tmp_path, 
         given_problem("own_file.py:MyProblem")
 
 
-def test_a_figure(made, tmp_path):
-    figure = pflow.load(made / "linear").plot()
-    assert len(figure.axes) == 1 and figure.axes[0].collections
+def test_the_figures(made):
+    result = pflow.load(made / "linear")
+    assert list(result.plots()) == ["marginals", "pairs", "prediction"]
+    assert result.plot("prediction").axes
 
 
 def test_load_says_what_is_missing(made, tmp_path):

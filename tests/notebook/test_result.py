@@ -8,21 +8,28 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from pflow.errors import PflowError
 from pflow.notebook.result import Result
+from pflow.plotting.posterior_figures import plot_posterior
+from pflow.storage.arviz_schema import point_dataset
 from pflow.storage.layout import RunFolder
 
 DRAWS = 4000
 
 
-def result_of(log_weight: np.ndarray, **groups) -> Result:
+def result_of(log_weight: np.ndarray) -> Result:
     """Draws x ~ N(0, 1) with p = exp(x), as of a store."""
     x = np.random.default_rng(0).standard_normal((1, DRAWS, 2))
     dims = ("chain", "draw", "x_dim")
-    names = {"x_dim": ["log a", "log b"]}
+    names = {"x_dim": ["log a", "log b"], "physical_dim": ["log a", "log b"]}
     posterior = xr.Dataset({"x": (dims, x)}, names)
     posterior["physical"] = (("chain", "draw", "physical_dim"), np.exp(x))
-    stats = xr.Dataset({"log_weight": (dims[:2], log_weight(x))})
-    tree = xr.DataTree.from_dict({"posterior": posterior, "sample_stats": stats, **groups})
+    groups = {
+        "posterior": posterior,
+        "sample_stats": xr.Dataset({"log_weight": (dims[:2], log_weight(x))}),
+        "observed_data": point_dataset({"y": np.zeros(3)}),
+    }
+    tree = xr.DataTree.from_dict(groups)
     result = Result(RunFolder(Path("results/cooling/posteriors/y/auto/seed-0")))
     result.__dict__["posterior"] = tree
     return result
@@ -53,12 +60,21 @@ def test_collapsed_weights_are_said_and_not_used():
         assert abs(float(np.log(result.resample(2000)[:, 0]).mean())) < 0.1
 
 
-def test_the_figure_has_the_names_and_the_range_of_the_parameters(tilted):
-    axes = tilted.plot().axes[0]
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("log a", "log b")
-    assert "cooling" in axes.get_title(loc="left") + axes.get_title()
-    assert axes.get_xlim()[1] > 3  # exp(x), not x
+def test_the_figures_are_those_of_the_command(tilted):
+    """Of physical parameters, under their names, against the prior."""
+    wanted = plot_posterior(tilted.posterior)
+    assert list(tilted.plots()) == list(wanted) == ["marginals", "pairs"]
+    for kind, figure in wanted.items():
+        assert tilted.plot(kind)._repr_png_() == figure._repr_png_()
+    assert tilted.plot()._repr_png_() == wanted["pairs"]._repr_png_()
+    corner = tilted.plot().axes[-1]
+    assert corner.get_xlabel() == "log b" and corner.get_xlim()[1] > 3  # exp(x), not x
 
 
-def test_a_notebook_shows_the_figure(tilted):
-    assert tilted.plot()._repr_png_().startswith(b"\x89PNG")
+def test_one_parameter_has_a_marginal_and_a_wrong_kind_a_message(tilted):
+    one = tilted.plot(parameters=["log b"])
+    assert len(one.axes) == 1 and one._repr_png_().startswith(b"\x89PNG")
+    with pytest.raises(PflowError, match="did you mean `pairs`"):
+        tilted.plot("pair")
+    with pytest.raises(PflowError, match="must name parameters of the posterior"):
+        tilted.plots(["log c"])

@@ -60,6 +60,27 @@ def test_a_model_without_gradient_has_values_alone(url):
         operator.vjp(x, x)
 
 
+@pytest.mark.parametrize("model", ["tangents", "directions"])
+def test_the_jacobian_acts_on_directions_where_the_model_can(url, model):
+    operator = UMBridgeOperator(url, model, {"scale": 2.0}, parallel_requests=3)
+    assert operator.differentiable == (model == "tangents")
+    x, d = draws(4), draws(4, seed=1)
+    _, wanted = torch.autograd.functional.jvp(lambda x: exact(x, 2.0), x, d)
+    torch.testing.assert_close(operator.jvp(x, d), wanted)
+    torch.testing.assert_close(pickle.loads(pickle.dumps(operator)).jvp(x, d), wanted)
+    assert check_operator(operator, x)["jvp_error"] < 1e-6
+
+
+def test_a_model_without_the_jacobian_has_no_directions(url):
+    operator = UMBridgeOperator(url, "forward")
+    assert operator.jvp is None and "jvp_error" not in check_operator(operator, draws(4))
+
+
+def test_a_wrong_jacobian_is_refused(url):
+    with pytest.raises(PflowError, match=r"`UMBridgeOperator.jvp` must be the derivative"):
+        check_operator(UMBridgeOperator(url, "wrong"), draws(4))
+
+
 def test_points_that_json_cannot_hold_are_not_asked(url):
     y = UMBridgeOperator(url, "forward")(torch.tensor([[torch.inf, 0.0, 0.0], [0.0, 1.0, 2.0]]))
     assert y[0].isnan().all() and y[1].isfinite().all()

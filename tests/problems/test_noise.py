@@ -107,6 +107,25 @@ def test_log_likelihood_against_the_closed_form(name):
     )
 
 
+DEPENDENT = {"covariance", "low rank", "masked covariance", "masked low rank", "masked twice"}
+
+
+@pytest.mark.parametrize("name", NOISES)
+def test_independent_data_have_a_log_likelihood_each(name):
+    noise, r = NOISES[name], randn(5, *NOISES[name].shape, seed=4)
+    each = noise.log_likelihood_each(r)
+    assert (each is None) == (name in DEPENDENT)
+    if each is not None:
+        assert each.shape == r.shape
+        torch.testing.assert_close(each.flatten(1).sum(1), noise.log_likelihood(r))
+        changed = r.clone()
+        changed[:, 0, 0] += 1.0
+        moved = noise.log_likelihood_each(changed) != each
+        assert moved[:, 0, 0].all() and moved.sum() == len(r)  # each datum stands for itself
+    if name.startswith("masked") and each is not None:
+        assert (each[:, ~MASK] == 0).all() and (each[:, MASK] != 0).all()
+
+
 def test_gradients_by_finite_differences(noise):
     r = randn(3, *noise.shape, seed=5).requires_grad_()
     assert torch.autograd.gradcheck(noise.log_likelihood, r)

@@ -41,6 +41,20 @@ def test_two_configurations_are_the_two_fidelities(settings):
     torch.testing.assert_close(problem.noise.whiten(residual), torch.ones(1, 3))
 
 
+def test_two_models_are_the_two_fidelities(settings):
+    two = dataclasses.replace(
+        settings,
+        model="forward",
+        low_fidelity=LowFidelityModelSettings(model="values", config={"scale": 1.0}),
+        noise_std=[0.1],
+    )
+    problem = problem_from(dataclasses.replace(two, prior=NormalPriorSettings()))
+    x = torch.tensor([[2.0, 1.0, 0.0]])
+    assert problem.low_fidelity(x).tolist() == [[9.0, 0.0, 0.0]]
+    assert problem.high_fidelity(x).tolist() == [[18.0, 0.0, 0.0]]  # its config has scale 2
+    assert problem.high_fidelity.differentiable and not problem.low_fidelity.differentiable
+
+
 def test_a_normal_prior_has_the_moments_of_its_settings(settings):
     x = problem_from(settings).sample_prior(20000, torch.Generator().manual_seed(0))
     torch.testing.assert_close(x.mean(0), torch.tensor([1.0, -1.0]), atol=0.02, rtol=0)

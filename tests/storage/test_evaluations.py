@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 from pflow.errors import PflowError
 from pflow.inference.target import Target
@@ -55,6 +56,16 @@ def test_known_points_are_recalled_and_new_ones_asked(tmp_path, points):
     found = second.evaluate(mixed)
     assert problem.asked == 705 + second.ledger.checked
     assert same(found, Target(build_problem("rosenbrock"), Y).evaluate(mixed))
+
+
+def test_plain_xarray_opens_the_store(tmp_path, points):
+    target = Target(build_problem("rosenbrock"), Y, store=EvaluationStore(tmp_path / "e.zarr", "t"))
+    target.evaluate(points[:20])
+    target.store.finish(np.arange(15))
+    opened = xr.open_zarr(tmp_path / "e.zarr", chunks=None, consolidated=False)
+    np.testing.assert_array_equal(opened["x"], points[:20])
+    assert opened["score"].dims == ("evaluation", "score_dim")
+    assert opened.sizes["evaluation"] == 20 and opened.sizes["asked"] == 15
 
 
 def test_another_target_starts_anew(tmp_path, points):

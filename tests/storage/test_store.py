@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -125,6 +126,33 @@ def test_failure_while_writing_leaves_the_old_store_and_no_litter(tmp_path, pair
     assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
 
 
+def test_arrays_open_in_plain_xarray(tmp_path):
+    """Warnings are errors here: no argument is needed."""
+    arrays = {"x": np.ones((6, 1, 4, 5), "f4"), "y": np.arange(18.0).reshape(6, 3)}
+    store.write_arrays(tmp_path / "pairs.zarr", arrays, {}, first="sample")
+    store.write_arrays(tmp_path / "one.zarr", {"y": np.ones(3), "x_true": np.ones(2)}, {})
+    pairs = xr.open_zarr(tmp_path / "pairs.zarr", chunks=None).load()
+    assert pairs["x"].dims == ("sample", "x_channel", "x_row", "x_column")
+    np.testing.assert_array_equal(pairs["y"].isel(sample=2), [6, 7, 8])
+    one = xr.open_zarr(tmp_path / "one.zarr", chunks=None)
+    assert (one["y"].dims, one["x_true"].dims) == (("y_dim",), ("x_dim",))
+    for name in ("pairs", "one"):
+        xr.testing.assert_equal(
+            xr.open_zarr(tmp_path / f"{name}.zarr", chunks=None, consolidated=False),
+            xr.open_zarr(tmp_path / f"{name}.zarr", chunks=None),
+        )
+
+
+def test_arrays_of_earlier_versions_are_read(tmp_path, pairs):
+    """Without names of axes and without a copy of the metadata in the root file."""
+    store.write_arrays(tmp_path / "a.zarr", pairs, {})
+    for path in (tmp_path / "a.zarr").rglob("zarr.json"):
+        content = json.loads(path.read_text())
+        content.pop("consolidated_metadata", None), content.pop("dimension_names", None)
+        path.write_text(json.dumps(content))
+    np.testing.assert_array_equal(store.read_pairs([tmp_path / "a.zarr"])[1], pairs["y"])
+
+
 def test_datatree_opens_in_plain_xarray(tmp_path):
     x = np.arange(20.0).reshape(10, 2)
     groups = {
@@ -132,7 +160,7 @@ def test_datatree_opens_in_plain_xarray(tmp_path):
         "sample_stats": draws_dataset({"lp": x[:, 0]}),
     }
     store.write_datatree(tmp_path / "p.zarr" / "zarr.json", groups, {"method": "scratch"})
-    with xr.open_datatree(tmp_path / "p.zarr", engine="zarr", consolidated=False) as tree:
+    with xr.open_datatree(tmp_path / "p.zarr", engine="zarr") as tree:
         assert tree.attrs["method"] == "scratch"
         assert tree["posterior"]["x"].dims == ("chain", "draw", "x_dim")
         assert list(tree["posterior"]["x_dim"].values) == ["x1", "x2"]

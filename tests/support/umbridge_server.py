@@ -3,6 +3,9 @@
 Models:
     forward     (a, b), (c) -> (k (a^3 + b), k b c), (k sin c), with `scale` k in its configuration
     values      the same without a gradient
+    tangents    the same with a gradient and the Jacobian's action on a direction
+    directions  the same with the Jacobian's action alone
+    wrong       as `directions`, with a wrong sign in one entry of the Jacobian
     moody       raises an exception for a > 50, sleeps for b > 50, ends the server for c > 50 once
     linear      (a, b) -> (a + b, a - b, k a), with its gradient
 """
@@ -59,7 +62,7 @@ def main(port: int, folder: Path) -> None:
     import umbridge
 
     class Forward(umbridge.Model):
-        has_gradient = True
+        has_gradient, has_jacobian = True, False
 
         def get_input_sizes(self, config):
             return [2, 1]
@@ -72,17 +75,24 @@ def main(port: int, folder: Path) -> None:
             k = config.get("scale", 1.0)
             return [[k * (a**3 + b), k * b * c], [k * math.sin(c)]]
 
-        def gradient(self, output, i, inputs, sens, config):
+        def jacobian(self, output, i, inputs, config):
             (a, b), (c,) = inputs
             k = config.get("scale", 1.0)
-            jacobian = {
+            blocks = {
                 (0, 0): [[3 * a * a, 1], [0, c]],
                 (0, 1): [[0], [b]],
                 (1, 0): [[0, 0]],
                 (1, 1): [[math.cos(c)]],
-            }[output, i]
-            columns = range(len(jacobian[0]))
-            return [k * sum(row[j] * s for row, s in zip(jacobian, sens)) for j in columns]  # noqa: B905
+            }
+            return [[k * value for value in row] for row in blocks[output, i]]
+
+        def gradient(self, output, i, inputs, sens, config):
+            rows = self.jacobian(output, i, inputs, config)
+            return [sum(v * s for v, s in zip(column, sens)) for column in zip(*rows)]  # noqa: B905
+
+        def apply_jacobian(self, output, i, inputs, vec, config):
+            rows = self.jacobian(output, i, inputs, config)
+            return [sum(v * d for v, d in zip(row, vec)) for row in rows]  # noqa: B905
 
         def supports_evaluate(self):
             return True
@@ -90,8 +100,22 @@ def main(port: int, folder: Path) -> None:
         def supports_gradient(self):
             return self.has_gradient
 
+        def supports_apply_jacobian(self):
+            return self.has_jacobian
+
     class Values(Forward):
         has_gradient = False
+
+    class Tangents(Forward):
+        has_jacobian = True
+
+    class Directions(Values):
+        has_jacobian = True
+
+    class Wrong(Directions):
+        def jacobian(self, output, i, inputs, config):
+            rows = super().jacobian(output, i, inputs, config)
+            return [[-v for v in row] for row in rows] if (output, i) == (1, 1) else rows
 
     class Moody(Forward):
         def __call__(self, inputs, config):
@@ -133,6 +157,9 @@ def main(port: int, folder: Path) -> None:
     models = [
         Forward("forward"),
         Values("values"),
+        Tangents("tangents"),
+        Directions("directions"),
+        Wrong("wrong"),
         Moody("moody"),
         Short("short"),
         Linear("linear"),

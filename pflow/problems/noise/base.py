@@ -62,6 +62,14 @@ class Noise(ABC):
     def log_likelihood(self, residual: Float[Tensor, "batch *data"]) -> Float[Tensor, " batch"]:
         """log p(r), normalised."""
 
+    def log_likelihood_each(
+        self, residual: Float[Tensor, "batch *data"]
+    ) -> Float[Tensor, "batch *data"] | None:
+        """log p(r_k) of each datum, 0 where data are missing; their sum is `log_likelihood`. None
+        where the noise of the data is not independent.
+        """
+        return None
+
     @abstractmethod
     def whiten(self, residual: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
         """w(r), standard normal for such noise."""

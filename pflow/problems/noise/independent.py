@@ -49,6 +49,12 @@ class IndependentNoise(GaussianNoise):
     def whiten(self, residual: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
         return residual / self._like(residual)
 
+    def log_likelihood_each(
+        self, residual: Float[Tensor, "batch *data"]
+    ) -> Float[Tensor, "batch *data"]:
+        log_std = math.log(self.std) if self.std is not None else self._std.like(residual).log()
+        return -0.5 * self.whiten(residual).square() - log_std - 0.5 * math.log(2 * math.pi)
+
     def marginal(self, index: Int[Tensor, " kept"]) -> IndependentNoise:
         return IndependentNoise(
             (len(index),), self._std.value.flatten()[index] if self.std is None else self.std

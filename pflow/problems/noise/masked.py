@@ -65,6 +65,12 @@ class MaskedNoise(Noise):
     def log_likelihood(self, residual: Float[Tensor, "batch *data"]) -> Float[Tensor, " batch"]:
         return self._kept.log_likelihood(self._measured(residual))
 
+    def log_likelihood_each(
+        self, residual: Float[Tensor, "batch *data"]
+    ) -> Float[Tensor, "batch *data"] | None:
+        each = self._kept.log_likelihood_each(self._measured(residual))
+        return None if each is None else self._spread(each)
+
     def whiten(self, residual: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
         return self._spread(self._kept.whiten(self._measured(residual)))
 

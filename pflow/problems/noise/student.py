@@ -53,12 +53,12 @@ class StudentTNoise(Noise):
         self._scale = Constant(
             positive_everywhere("scale", torch.as_tensor(scale, dtype=torch.float64), self.shape)
         )
-        peak = (
+        self._peak = (
             math.lgamma((self.degrees + 1) / 2)
             - math.lgamma(self.degrees / 2)
             - 0.5 * math.log(math.pi * self.degrees)
         )
-        self._log_peak = self.size * peak - self._scale.value.log().sum().item()
+        self._log_peak = self.size * self._peak - self._scale.value.log().sum().item()
 
     def sample(
         self,
@@ -80,6 +80,13 @@ class StudentTNoise(Noise):
         return self._log_peak - 0.5 * (self.degrees + 1) * torch.log1p(
             t.square() / self.degrees
         ).flatten(1).sum(1)
+
+    def log_likelihood_each(
+        self, residual: Float[Tensor, "batch *data"]
+    ) -> Float[Tensor, "batch *data"]:
+        scale = self._scale.like(residual)
+        tails = torch.log1p((residual / scale).square() / self.degrees)
+        return self._peak - scale.log() - 0.5 * (self.degrees + 1) * tails
 
     def whiten(self, residual: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
         return _NormalScore.apply(residual / self._scale.like(residual), self.degrees)
