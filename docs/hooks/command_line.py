@@ -17,7 +17,7 @@ yours. The others are the stages of the pipeline, each from files to files, whic
 you; the log of every job begins with such a command. Exit status: 0, 1 (a rule was broken: one
 message), 2 (usage), 128 + signal.
 """
-WIDTH = "96"
+WIDTH = "84"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -9,6 +9,7 @@ from html import unescape
 
 from docutils.utils.math.latex2mathml import tex2mathml
 
+FUNCTION = re.compile(r"\\(log|det|exp|max|min)(?=\s+[\\\w])")
 MARKED = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
 
 
@@ -19,6 +20,6 @@ def on_page_content(html: str, **_: object) -> str:
 
 def mathml(formula: str, block: bool) -> str:
     """A formula of LaTeX, in the text or displayed."""
-    # The sign of `top` stands far from its base where no font for mathematics is installed.
-    drawn = tex2mathml(formula.strip().replace(r"\top", r"\mathrm{T}"), as_block=block)
+    spaced = FUNCTION.sub(r"\\\1\\,", formula.strip())  # docutils sets log p without a space
+    drawn = tex2mathml(spaced, as_block=block)
     return f'<div class="formula">{drawn}</div>' if block else drawn

@@ -1,12 +1,14 @@
 """Links from a page to a file of the repository lead to a page of the site that shows the file: the
-site is whole without the repository.
+site is whole without the repository. Links whose text is the name of a page show its title.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -14,6 +16,7 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)((?:#[^)\s]*)?)(?=\))")
+NAMED = re.compile(r"\[(?:docs/)?[\w/]+\.(?:md|ipynb)\]\(([^)\s#]+)")
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".md": "markdown", ".json": "json"}
 HIDDEN = "---\nsearch:\n  exclude: true\n---\n\n"
 
@@ -49,8 +52,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
-    """Point the links of a page to their places in the site."""
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: object) -> str:
+    """Point the links of a page to their places in the site, and name them by titles."""
     folder = posixpath.dirname(page.file.src_uri)
     if page.file.src_uri.startswith("source/"):
         return markdown
@@ -58,7 +61,20 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     def replaced(link: re.Match[str]) -> str:
         return posixpath.relpath(_place(_target(page.file, link[1])), folder or ".") + link[2]
 
-    return LINK.sub(replaced, markdown)
+    titles = dict(_titles(config.nav))
+
+    def named(link: re.Match[str]) -> str:
+        title = titles.get(_place(_target(page.file, link[1])))
+        return f"[*{title}*]({link[1]}" if title else link[0]
+
+    return LINK.sub(replaced, NAMED.sub(named, markdown))
+
+
+def _titles(navigation: Any) -> Iterator[tuple[str, str]]:
+    """The places and titles of the pages of a navigation."""
+    for entry in navigation:
+        for title, inside in entry.items():
+            yield from [(inside, title)] if isinstance(inside, str) else _titles(inside)
 
 
 def _target(page: File, link: str) -> str:
