@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,18 @@ def test_without_rules_before_it_everything_of_pflow_is_the_default(analysis):
         "use rule * from pflow\n"
     )
     assert {"pretrain_flow", "write_report", "all"} <= planned(analysis)
+
+
+def test_the_example_of_the_page_can_be_planned(tmp_path):
+    """Of docs/module.md, with the problem of docs/tutorial.md."""
+    page, tutorial = ((ROOT / "docs" / name).read_text() for name in ("module.md", "tutorial.md"))
+    (tmp_path / "buried.py").write_text(re.search(r"# buried\.py\n.*?(?=```)", tutorial, re.S)[0])
+    (tmp_path / "settings.yaml").write_text(re.search(r"```yaml\n(.*?)```", page, re.S)[1])
+    snakefile = "\n\n".join(re.findall(r"```python\n(.*?)```", page, re.S))
+    assert snakefile.count("/path/to/pflow") == 1
+    (tmp_path / "Snakefile").write_text(snakefile.replace("/path/to/pflow", str(ROOT)))
+    names = planned(Project.at(tmp_path))
+    assert {"measure", "pflow_observe_data", "pflow_finetune_flow", "summarise"} <= names
 
 
 @pytest.mark.parametrize(
