@@ -1,5 +1,7 @@
 # make run    installs into .venv, runs the whole pipeline and says where to look
 # make lint   installs ruff and mypy, and runs them: style, format and types
+# make docs   installs what builds the pages of docs/ as a site, and builds them into site/ (no network is needed to read them)
+# make gallery   copies figures of the last `make run` into docs/gallery.md
 # make test   installs and runs every test but the next two kinds
 # make test-long   the slow tests: kills at random moments, several processes, the tutorial word by word
 # make test-slurm   installs SLURM from Debian packages, starts two nodes of it on loopback, and runs the tests on it (needs root)
@@ -10,10 +12,10 @@ INSTALL := python -m pip install --quiet --disable-pip-version-check --constrain
 CORES  ?= all
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: run lint test test-long test-slurm clean help
+.PHONY: run lint docs gallery test test-long test-slurm clean help
 
 help:
-	@sed -n '1,6p' Makefile
+	@sed -n '1,8p' Makefile
 
 run: $(VENV)/.installed
 	@snakemake --cores $(CORES)
@@ -21,9 +23,16 @@ run: $(VENV)/.installed
 
 lint: $(VENV)/.tests
 	@$(INSTALL) '.[lint,test]'
-	@ruff check pflow tests benchmarks
-	@ruff format --check pflow tests benchmarks
+	@ruff check pflow tests benchmarks docs
+	@ruff format --check pflow tests benchmarks docs
 	@mypy
+
+docs: $(VENV)/.docs
+	@NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict
+	@echo "Done. Open site/index.html; its search needs a server: python -m http.server --directory site"
+
+gallery: $(VENV)/.installed
+	@python docs/gallery.py results
 
 test: $(VENV)/.tests
 	@python -m pytest -n 2 --dist worksteal --ignore=tests/slurm -m "not long" $(ARGS)
@@ -37,6 +46,10 @@ test-slurm: $(VENV)/.slurm
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge > /dev/null; } || \
 	  echo "SLURM cannot be installed here: its tests are skipped"
 	@python -m pytest -n 0 -rs tests/slurm $(ARGS)
+
+$(VENV)/.docs: $(VENV)/.installed
+	@$(INSTALL) '.[docs]'
+	@touch $@
 
 $(VENV)/.slurm: $(VENV)/.tests
 	@$(INSTALL) '.[slurm,test]'
@@ -54,4 +67,4 @@ $(VENV)/.tests: $(VENV)/.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) results .snakemake
+	rm -rf $(VENV) results site .snakemake

@@ -5,26 +5,27 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-sys.path.insert(0, workflow.basedir)
+sys.path.insert(0, workflow.current_basedir.get_path_or_uri(secret_free=True))
 from pflow.config.jobs import SPLITS
 from pflow.errors import PflowError
 from pflow.execution.finished import forget_finished
 from pflow.execution.job_server import start_job_server
-from pflow.pipeline.batch_sizes import forget_sizes
+from pflow.pipeline.batch_sizes import forget_inherited_sizes
 from pflow.pipeline.checks import check_yaml
 from pflow.pipeline.failures import summary_of_failures
+from pflow.pipeline.modules import configuration_is_given, is_module, require_no_prefix
 from pflow.pipeline.partial_report import forget_partial_report, write_partial_report
 from pflow.pipeline.reruns import Reruns
 from pflow.pipeline.stages import STAGES
 from pflow.pipeline.workflow import Pipeline, offer_this_python
-from pflow.provenance.planned import forget_plan
+from pflow.provenance.planned import forget_inherited_plan
 from pflow.storage.layout import root_file
 
 if workflow.is_main_process:  # a batch job keeps the plan of its controller
-    forget_plan()
-    forget_sizes()
+    forget_inherited_plan()
+    forget_inherited_sizes()
 offer_this_python()
-if not config.pop("alone", False):  # `python -m pflow run FILE` takes nothing but FILE
+if not configuration_is_given(workflow, config):
     try:
         check_yaml("config.yaml")
     except PflowError as error:
@@ -34,7 +35,8 @@ if not config.pop("alone", False):  # `python -m pflow run FILE` takes nothing b
 
 
 try:
-    pipeline = Pipeline(config, Path(workflow.basedir))
+    pipeline = Pipeline(config, Path(workflow.basedir), data_made=is_module(workflow))
+    require_no_prefix(workflow, pipeline.layout.results)
     inputs = Reruns(workflow, pipeline).inputs
 except PflowError as error:
     raise WorkflowError(f"the configuration is not valid:\n{error}")
@@ -58,7 +60,6 @@ wildcard_constraints:
 
 
 rule all:
-    default_target: True
     input:
         pipeline.wanted(list(pipeline.configuration.experiments), last=(REPORT,)),
     message:

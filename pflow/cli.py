@@ -25,7 +25,7 @@ from pflow.pipeline.stage import Stage
 from pflow.pipeline.stages import STAGES
 from pflow.pipeline.status import status
 
-__all__ = ["main"]
+__all__ = ["main", "parser"]
 
 SETTINGS_HELP = (
     "the part of the configuration that this job depends on: JSON text, or the path of a file with"
@@ -38,10 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     128 + signal.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     options.arguments = arguments
     if options.command is None:
-        _parser().print_help()
+        parser().print_help()
         return 2
     if options.command in STAGES:
         stage = STAGES[options.command]
@@ -127,8 +127,9 @@ def _serve(options: argparse.Namespace) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The arguments of every command."""
+    command_line = argparse.ArgumentParser(
         prog="python -m pflow",
         description=(
             "Posterior samples of inverse problems with preconditioned normalizing flows."
@@ -136,12 +137,12 @@ def _parser() -> argparse.ArgumentParser:
             " to files."
         ),
     )
-    commands = parser.add_subparsers(dest="command", metavar="STAGE")
+    commands = command_line.add_subparsers(dest="command", metavar="STAGE")
     _add_project_commands(commands)
     for stage in STAGES.values():
         _add_stage(commands, stage)
     _add_batch(commands)
-    return parser
+    return command_line
 
 
 def _add_project_commands(commands: argparse._SubParsersAction) -> None:

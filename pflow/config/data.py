@@ -121,9 +121,14 @@ class ObservationSettings:
 
 
 def expand_observations(
-    observations: dict[str, ObservationSettings], where: str
+    observations: dict[str, ObservationSettings], where: str, *, data_made: bool = False
 ) -> dict[str, ObservationSettings]:
     """Each glob as one observation a file; missing files and unreadable ones are refused.
+
+    Arguments:
+        observations: by name.
+        where: their place in the configuration, for messages.
+        data_made: whether a file may still have to be made; the stage that reads it checks it.
 
     Raises:
         PflowError: one line for each mistake.
@@ -155,7 +160,7 @@ def expand_observations(
                 )
         for label, match in matches.items():
             try:
-                _check(match, place)
+                _check(match, place, data_made)
             except PflowError as error:
                 mistakes.append(str(error))
             expanded[label] = match
@@ -164,7 +169,7 @@ def expand_observations(
     return expanded
 
 
-def _check(observation: ObservationSettings, place: str) -> None:
+def _check(observation: ObservationSettings, place: str, data_made: bool) -> None:
     if observation.file is None:
         return
     plain = ObservationSettings()
@@ -174,7 +179,8 @@ def _check(observation: ObservationSettings, place: str) -> None:
                 f"`{place}.{key}` belongs to simulated observations, and `{place}.file` says that"
                 " this one is measured: remove one of the two"
             )
-    header(Path(observation.file), observation.variable, f"{place}.variable")
+    if not data_made or Path(observation.file).exists():
+        header(Path(observation.file), observation.variable, f"{place}.variable")
 
 
 def _is_glob(path: str) -> bool:

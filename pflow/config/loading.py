@@ -17,12 +17,15 @@ from pflow.errors import PflowError
 __all__ = ["load_configuration"]
 
 
-def load_configuration(data: object, reserved: Collection[str] = ()) -> Configuration:
+def load_configuration(
+    data: object, reserved: Collection[str] = (), *, data_made: bool = False
+) -> Configuration:
     """Decode and cross-check the configuration.
 
     Arguments:
         data: what YAML holds.
         reserved: names that no experiment may have, because `snakemake NAME` means another target.
+        data_made: whether measured data may still have to be made, by rules outside of pflow.
 
     Raises:
         PflowError: one line for each mistake.
@@ -36,7 +39,7 @@ def load_configuration(data: object, reserved: Collection[str] = ()) -> Configur
         configuration,
         results=results_folder(configuration.results),
         experiments={
-            name: _completed(f"experiments.{name}", e)
+            name: _completed(f"experiments.{name}", e, data_made)
             for name, e in configuration.experiments.items()
         },
     )
@@ -58,13 +61,15 @@ def load_configuration(data: object, reserved: Collection[str] = ()) -> Configur
     return configuration
 
 
-def _completed(where: str, experiment: ExperimentSettings) -> ExperimentSettings:
+def _completed(where: str, experiment: ExperimentSettings, data_made: bool) -> ExperimentSettings:
     """The experiment completed from its files: the observations that a glob matches, the shapes of
     pairs without an operator.
     """
     e = dataclasses.replace(
         experiment,
-        observations=expand_observations(experiment.observations, f"{where}.observations"),
+        observations=expand_observations(
+            experiment.observations, f"{where}.observations", data_made=data_made
+        ),
     )
     if has_operator(e.problem):
         return e

@@ -25,13 +25,14 @@ class NumPyOperator(Operator):
     r"""NumPy functions for F and its gradient, called with float64 arrays; results take the dtype
     and device of the input.
 
-    Without `vjp` there are values only: use methods with `objective: importance`, which need no
-    gradient.
+    Without `vjp` there are values only: use `objective: auto`, `surrogate` or `importance`, which
+    need no gradient.
 
     Arguments:
         forward: x -> F(x).
-        model_shape, data_shape: shapes of one x and of one F(x). Complex results become real, with
-            a last axis (real, imaginary).
+        model_shape: shape of one x.
+        data_shape: shape of one F(x). Complex results become real, with a last axis (real,
+            imaginary).
         vjp: (x, v) -> :math:`J(x)^\top v`.
         batched: whether the functions take a batch, (batch, *model); otherwise one model at a time.
         linear: whether F is linear; then `vjp` does not depend on x.
@@ -99,8 +100,8 @@ class LinearOperatorAdapter(Operator):
 
     Arguments:
         operator: anything with `shape`, `dtype`, `matmat` and `rmatmat`.
-        model_shape, data_shape: shapes of one x and of one F(x); by default PyLops's `dims` and
-            `dimsd`, or vectors.
+        model_shape: shape of one x; by default PyLops's `dims`, or a vector.
+        data_shape: shape of one F(x); by default PyLops's `dimsd`, or a vector.
 
     Raises:
         PflowError: if a shape does not fit the operator's.

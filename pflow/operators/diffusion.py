@@ -9,7 +9,7 @@ membrane of stiffness e^x. With the elements' coefficients :math:`k = e^{M x}` a
 :math:`y = H u` at points,
 
 .. math::
-    A(k)\, u = b, \qquad J(x)^\top v = -M^\top \big(k\, \nabla_k (\lambda^\top A u)\big), \quad A
+    A(k)\, u = b, \qquad J(x)^\top v = -M^\top (k\, \nabla_k (\lambda^\top A u)), \quad A
     \lambda = H^\top v
 
 .. math:: J(x)\, d = H w, \qquad A w = -A(k\, M d)\, u

@@ -23,8 +23,8 @@ class TorchOperator(Operator):
     Arguments:
         function: x (batch, *model) -> F(x) (batch, *data), in the dtype and on the device of x.
             Complex results become real, with a last axis (real, imaginary).
-        model_shape, data_shape: shapes of one x and of one F(x); of complex data with the last axis
-            of size 2.
+        model_shape: shape of one x.
+        data_shape: shape of one F(x); of complex data with the last axis of size 2.
         linear: whether F(a x + b x') = a F(x) + b F(x').
         valid: x -> (batch,) booleans, where F is not defined for every x.
 
@@ -55,7 +55,9 @@ class ModuleOperator(Operator):
     Arguments:
         module: the module; copied, so that later training of it has no effect, and once for each
             dtype and device it is used in.
-        model_shape, data_shape, linear: as for `TorchOperator`.
+        model_shape: shape of one x.
+        data_shape: shape of one F(x), as for `TorchOperator`.
+        linear: whether F is linear, as for `TorchOperator`.
 
     Example:
         >>> F = ModuleOperator(nn.Flatten(), (1, 2, 2), (4,), linear=True)
@@ -90,7 +92,8 @@ class PhysicsOperator(Operator):
 
     Arguments:
         physics: the object; batch first.
-        model_shape, data_shape: shapes of one x and of one A(x).
+        model_shape: shape of one x.
+        data_shape: shape of one A(x).
 
     Raises:
         PflowError: if there is no method `A`.

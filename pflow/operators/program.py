@@ -44,9 +44,10 @@ class ProgramOperator(Operator):
 
     Arguments:
         command: for example "wave_solver --model {x} --out {y}".
-        model_shape, data_shape: shapes of one x and of one F(x).
+        model_shape: shape of one x.
+        data_shape: shape of one F(x).
         gradient_command: for example "wave_solver --model {x} --residual {v} --gradient {g}"; None
-            where there is none, and then methods must have `objective: importance`.
+            where there is none: `objective: auto`, `surrogate` and `importance` need none.
         processes: how many run at a time.
         timeout_s: seconds after which a run has failed.
         linear: whether F is linear.

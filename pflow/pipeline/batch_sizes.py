@@ -16,6 +16,7 @@ import math
 import os
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from pflow.config.experiment import ExperimentSettings
@@ -24,7 +25,7 @@ from pflow.storage.layout import ExperimentFolder
 
 __all__ = [
     "expected_seconds",
-    "forget_sizes",
+    "forget_inherited_sizes",
     "has_batches",
     "keep_sizes",
     "observations_per_job",
@@ -90,14 +91,17 @@ def expected_seconds(
     return OWN[stage] + tuning + (measured or 0.0)
 
 
-def forget_sizes() -> None:
-    """Called before a workflow plans: sizes that an earlier one has chosen are chosen anew."""
+@cache
+def forget_inherited_sizes() -> None:
+    """Called whenever a Snakefile is read, and forgets once: sizes that an earlier workflow has
+    chosen are chosen anew. One that uses pflow as a module reads it for each `use rule`.
+    """
     os.environ.pop(VARIABLE, None)
 
 
 def keep_sizes(sizes: dict[str, int]) -> None:
-    """Let this process, and all that it starts, take these sizes, by the folder of the batches."""
-    os.environ[VARIABLE] = json.dumps(sizes)
+    """Let this process, and all that it starts, take these sizes too, by the folder of the batches."""
+    os.environ[VARIABLE] = json.dumps(json.loads(os.environ.get(VARIABLE, "{}")) | sizes)
 
 
 def _size_of_earlier_batches(folder: Path) -> int | None:

@@ -17,6 +17,7 @@ from snakemake.settings.types import RerunTrigger
 from pflow.pipeline.batch_jobs import BATCH_RULES
 from pflow.pipeline.batch_sizes import keep_sizes
 from pflow.pipeline.inputs import ONLY_THERE
+from pflow.pipeline.modules import is_module
 from pflow.pipeline.out_of_date import UNTIMED, Comparison, compare
 from pflow.pipeline.planned_jobs import planned_jobs
 from pflow.pipeline.workflow import Pipeline
@@ -36,6 +37,7 @@ class Reruns:
 
     def __init__(self, workflow: Any, pipeline: Pipeline) -> None:
         self._workflow, self._pipeline = workflow, pipeline
+        self._is_module = is_module(workflow)
         self._comparison, self._results = Comparison(), {}
         if not workflow.is_main_process:  # a batch job makes what its controller planned
             return
@@ -71,7 +73,9 @@ class Reruns:
             if "checked" in inputs and not again and Path(result).exists():
                 inputs["checked"] = [path for path in inputs["checked"] if Path(path).exists()]
             return {
-                name: [ancient(path) for path in paths] if name in old else paths
+                name: [path if self._is_made(path, name) else ancient(path) for path in paths]
+                if name in old
+                else paths
                 for name, paths in (
                     (name, self._pipeline.tracked(read)) for name, read in inputs.items()
                 )
@@ -81,11 +85,19 @@ class Reruns:
 
     def _set_aside_records(self) -> None:
         """Where all results say what made them, Snakemake's records of params and inputs do not
-        count: they may be those of other results.
+        count: they may be those of other results. In a module they do, for the other rules' sake.
         """
-        if not self._comparison.unrecorded:
+        if not self._comparison.unrecorded and not self._is_module:
             settings = self._workflow.dag_settings
             settings.rerun_triggers = frozenset(settings.rerun_triggers) - RECORDS
+
+    def _is_made(self, path: str, name: str) -> bool:
+        """Whether a rule outside of pflow makes a file of the user's: then its time counts."""
+        return (
+            self._is_module
+            and name == "data"
+            and any(rule.is_producer(path) for rule in self._workflow.rules)
+        )
 
     def _is_unknown(self, result: str) -> bool:
         """Whether nothing says what made a result: neither itself nor Snakemake."""

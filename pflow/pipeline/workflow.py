@@ -51,10 +51,17 @@ def offer_this_python() -> None:
 class Pipeline(BatchJobs):
     """Files, settings and resources of every job, from the configuration, and runtimes from the
     measured cost of the operator.
+
+    Arguments:
+        config: the configuration.
+        folder: of the project.
+        data_made: whether rules outside of pflow may make measured data, which are not there yet.
     """
 
-    def __init__(self, config: dict[str, Any], folder: Path) -> None:
-        super().__init__(load_configuration(config, reserved=(*STAGES, *RULES)))
+    def __init__(self, config: dict[str, Any], folder: Path, *, data_made: bool = False) -> None:
+        super().__init__(
+            load_configuration(config, reserved=(*STAGES, *RULES), data_made=data_made)
+        )
         check_writable(self.layout.results)
         for name, experiment in self.configuration.experiments.items():
             check_data_paths(name, experiment)

@@ -27,7 +27,10 @@ class PriorProblem(Problem):
 
     Arguments:
         prior: p(x).
-        low_fidelity, high_fidelity, noise_std, noise: see `Problem`.
+        low_fidelity: see `Problem`.
+        high_fidelity: see `Problem`.
+        noise_std: see `Problem`.
+        noise: see `Problem`.
         parameter_names: see `Problem`; by default those of the prior, or x[i,j].
 
     Raises:

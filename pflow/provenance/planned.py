@@ -10,11 +10,12 @@ from __future__ import annotations
 import importlib
 import json
 import os
+from functools import cache
 
 from pflow.errors import PflowError
 from pflow.provenance.code import code_fingerprint, entry_of, forget_code, reached, words_for
 
-__all__ = ["forget_plan", "load_planned_code", "planned_code"]
+__all__ = ["forget_inherited_plan", "forget_plan", "load_planned_code", "planned_code"]
 
 VARIABLE = "PFLOW_PLANNED_CODE"
 
@@ -24,6 +25,14 @@ def forget_plan() -> None:
     environment.
     """
     os.environ.pop(VARIABLE, None)
+
+
+@cache
+def forget_inherited_plan() -> None:
+    """Called whenever a Snakefile is read, and forgets once: a workflow that uses pflow as a module
+    reads it again for each `use rule` and each such module, and all of them plan together.
+    """
+    forget_plan()
 
 
 def planned_code(stage: str, settings: str) -> str:
