@@ -32,6 +32,10 @@ CORRECT = (
     " (up to 6000 unknowns): correlations that the flow cannot express, and so honest deviations."
     " Wants more evaluations than unknowns."
 )
+SHIFT = (
+    "Stop when more evaluations, however many, are predicted to move the posterior mean by at most"
+    " this many posterior standard deviations (`surrogate`; the last three rounds must agree)."
+)
 PRIOR = "Prior of this method's posterior; absent: the experiment's."
 
 
@@ -133,6 +137,7 @@ class SurrogateSettings(FinetuningSettings):
         "Whether the low-fidelity operator is part of the model of F; false: evaluations alone.",
         True,
     )
+    target_shift: float | None = setting(SHIFT, None, above=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +211,7 @@ class AutoSettings(FinetuningSettings):
     """
 
     tag_value: ClassVar[str] = "auto"
+    target_shift: float | None = setting(SHIFT, None, above=0)
 
 
 MethodSettings = Union[
@@ -235,6 +241,11 @@ def mistakes_of_methods(where: str, methods: Mapping[str, MethodSettings]) -> li
             mistakes.append(
                 f"`{place}.evaluations` (={method.evaluations}) must be at least its `{key}`"
                 f" (={points}): a smaller budget has no step"
+            )
+        if isinstance(method, SurrogateSettings) and method.target_elbo_change:
+            mistakes.append(
+                f"`{place}.target_elbo_change` (={method.target_elbo_change}) cannot be measured by"
+                " `surrogate`: use target_shift, target_ess_fraction or a budget alone"
             )
         for target in ("target_ess_fraction", "target_score_error"):
             if getattr(method, "sources", 0) and getattr(method, target):
