@@ -35,6 +35,10 @@ CORRECT = (
 ONLY = "Observations on which the method runs, names or patterns such as `survey-*`; absent: all."
 EXCEPT = "Observations on which it does not run, likewise."
 SEEDS = "Seeds of this method; absent: the experiment's."
+SHIFT = (
+    "Stop when more evaluations, however many, are predicted to move the posterior mean by at most"
+    " this many posterior standard deviations (`surrogate`; the last three rounds must agree)."
+)
 PRIOR = "Prior of this method's posterior; absent: the experiment's."
 
 
@@ -142,6 +146,7 @@ class SurrogateSettings(FinetuningSettings):
         "Whether the low-fidelity operator is part of the model of F; false: evaluations alone.",
         True,
     )
+    target_shift: float | None = setting(SHIFT, None, above=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,6 +220,7 @@ class AutoSettings(FinetuningSettings):
     """
 
     tag_value: ClassVar[str] = "auto"
+    target_shift: float | None = setting(SHIFT, None, above=0)
 
 
 MethodSettings = Union[
@@ -244,6 +250,11 @@ def mistakes_of_methods(where: str, methods: Mapping[str, MethodSettings]) -> li
             mistakes.append(
                 f"`{place}.evaluations` (={method.evaluations}) must be at least its `{key}`"
                 f" (={points}): a smaller budget has no step"
+            )
+        if isinstance(method, SurrogateSettings) and method.target_elbo_change:
+            mistakes.append(
+                f"`{place}.target_elbo_change` (={method.target_elbo_change}) cannot be measured by"
+                " `surrogate`: use target_shift, target_ess_fraction or a budget alone"
             )
         for target in ("target_ess_fraction", "target_score_error"):
             if getattr(method, "sources", 0) and getattr(method, target):

@@ -89,9 +89,15 @@ def resolve(
     Raises:
         PflowError: the cost of F was not measured.
     """
-    if isinstance(method, AutoSettings):
-        return _choose(method, operator, measure, file, parameters, say)
-    return Choice(method)
+    if not isinstance(method, AutoSettings):
+        return Choice(method)
+    choice = _choose(method, operator, measure, file, parameters, say)
+    unmeasured = "shift"
+    if isinstance(choice.method, SurrogateSettings):
+        unmeasured = "elbo_change"
+    if getattr(method, f"target_{unmeasured}") is not None:
+        say(f"{choice.method.tag_value} cannot measure target_{unmeasured}, which stops nothing")
+    return choice
 
 
 def _choose(
@@ -112,7 +118,11 @@ def _choose(
     shared = {
         field.name: getattr(method, field.name) for field in dataclasses.fields(FinetuningSettings)
     }
-    surrogate = SurrogateSettings(**shared, low_fidelity=_low_fidelity_pays(method, operator, say))
+    surrogate = SurrogateSettings(
+        **shared,
+        low_fidelity=_low_fidelity_pays(method, operator, say),
+        target_shift=method.target_shift,
+    )
     many = parameters > MOST_PARAMETERS
     if not operator["differentiable"] and not many:
         say("objective auto takes surrogate, which learns from values alone: F has no gradient")

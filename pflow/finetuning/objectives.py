@@ -97,7 +97,8 @@ def objective_of(
         )
     if isinstance(method, SurrogateSettings):
         optimiser = Optimiser(2e-3, schedule="cosine", clip=100.0, betas=(0.9, 0.99))
-        return Surrogate(target, stopping, method.low_fidelity, target.seed), optimiser
+        settings = (method.low_fidelity, target.seed, method.target_shift)
+        return Surrogate(target, stopping, *settings), optimiser
     if isinstance(method, ScoreReplaySettings):
         optimiser = Optimiser(2e-3, clip=100.0, betas=(0.9, 0.99))
         if not method.finish:

@@ -100,7 +100,7 @@ def forget_inherited_sizes() -> None:
 
 
 def keep_sizes(sizes: dict[str, int]) -> None:
-    """Let this process, and all that it starts, take these sizes too, by the folder of the batches."""
+    """Let this process, and all that it starts, take these sizes too, by the batches' folder."""
     os.environ[VARIABLE] = json.dumps(json.loads(os.environ.get(VARIABLE, "{}")) | sizes)
 
 

@@ -104,6 +104,7 @@ def method_row(runs: Sequence[Run]) -> dict[str, Any]:
         "starts": sorted(
             {run.flow["start_note"] for run in finished if run.flow.get("start_note")}
         ),
+        "warnings": sorted({run.flow["warning"] for run in finished if run.flow.get("warning")}),
         "skipped": sum(run.flow.get("skipped_steps") or 0 for run in finished),
     }
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from pflow.config.methods import ReverseKLSettings, ScoreReplaySettings, mistakes_of_methods
+from pflow.config.methods import (
+    ReverseKLSettings,
+    ScoreReplaySettings,
+    SurrogateSettings,
+    mistakes_of_methods,
+)
 
 
 @pytest.mark.parametrize(
@@ -18,3 +23,10 @@ def test_a_budget_below_one_round_is_refused(kind, key):
     assert mistakes(16) == []
     (mistake,) = mistakes(15)
     assert f"`experiments.a.finetune.m.evaluations` (=15) must be at least its `{key}`" in mistake
+
+
+def test_a_target_that_a_model_of_f_cannot_measure_is_refused():
+    method = SurrogateSettings(flow="a", start="random", evaluations=64, target_elbo_change=0.1)
+    (mistake,) = mistakes_of_methods("experiments.a.finetune", {"m": method})
+    assert "`experiments.a.finetune.m.target_elbo_change` (=0.1) cannot be measured" in mistake
+    assert "target_shift" in mistake

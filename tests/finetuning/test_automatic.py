@@ -111,6 +111,25 @@ def test_a_slow_low_fidelity_takes_no_part(low, high, pays):
     assert any("low-fidelity F takes" in line for line in messages) != pays
 
 
+@pytest.mark.parametrize(
+    ("evaluations", "targets", "told"),
+    [
+        (160, {"target_shift": 0.1}, []),
+        (160, {"target_elbo_change": 0.1}, ["surrogate cannot measure target_elbo_change"]),
+        (4000, {"target_shift": 0.1}, ["reverse_kl cannot measure target_shift"]),
+        (4000, {"target_elbo_change": 0.1}, []),
+    ],
+)
+def test_targets_reach_the_chosen_method_or_it_is_told(evaluations, targets, told):
+    auto, messages = dataclasses.replace(AUTO, evaluations=evaluations, **targets), []
+    method = resolve(auto, measured(1e-5), lambda: 0.01, say=messages.append)
+    for name, target in targets.items():
+        assert bool(told) or getattr(method, name) == target
+    assert [line for line in messages if "measure" in line] == [
+        f"{line}, which stops nothing" for line in told
+    ]
+
+
 def test_a_broken_file_is_written_again(tmp_path):
     file = tmp_path / "auto.json"
     file.write_text("{")

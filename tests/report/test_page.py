@@ -142,6 +142,7 @@ def write_results(results: Path, name: str = "rosenbrock", observation: str = "p
                 facts
                 | {
                     "stop_reason": "evaluations_spent",
+                    "warning": f"{method} mispredicts",
                     "skipped_steps": 0,
                     "evaluations": evaluations,
                 },
@@ -692,3 +693,9 @@ def test_many_observations_stay_a_page_that_can_be_sent(tmp_path: Path):
         assert browser.run("document.images.length") == 43
         assert browser.run("document.querySelector('#summary tbody').rows.length") == 120
         assert browser.requests == [] and browser.complaints == []
+
+
+def test_what_a_method_warns_of_stands_beside_why_it_stopped(results: Path):
+    page = Page(build_report(results, [settings()]))
+    for method in METHODS:
+        assert f"evaluations spent; warning: {method} mispredicts" in page.text

@@ -33,6 +33,7 @@ SKEWED = (
 )
 FITS = 10.0  # mean squared residual, in noise variances, of a place that F_low fits
 LOW, AROUND_MODE = "low fidelity", "affine around the mode"
+Watch = Callable[[Evaluated, int, OperatorModel, PosteriorGaussian], None]
 
 
 class Exploration:
@@ -41,6 +42,8 @@ class Exploration:
     Arguments:
         low: the low-fidelity operator, in whitened coordinates.
         evaluate: valid evaluations of F at points v, (n, D); each point is paid for.
+        watch: is told of each round: the valid draws, how many were asked, the model's posterior
+            that they are of, and its Gaussian.
 
     Attributes:
         evaluated: all valid evaluations.
@@ -49,8 +52,13 @@ class Exploration:
         competition: the models of F, and their errors at new points.
     """
 
-    def __init__(self, low: LowFidelity, evaluate: Callable[[Tensor], Evaluated]) -> None:
-        self.low, self.evaluate = low, evaluate
+    def __init__(
+        self,
+        low: LowFidelity,
+        evaluate: Callable[[Tensor], Evaluated],
+        watch: Watch = lambda *round_: None,
+    ) -> None:
+        self.low, self.evaluate, self.watch = low, evaluate, watch
         self.model = low.model
         self.few = self.model.size <= FEW_PARAMETERS
         self.evaluated = Evaluated.none(self.model.size, low.data.size)
@@ -162,6 +170,7 @@ class Exploration:
 
     def _round(self, count: int, generator: torch.Generator) -> None:
         new = self.evaluate(self.draw(count, generator))
+        self.watch(new, count, self.posterior, self.frame)
         self.competition.judge(new)
         self.evaluated = self.evaluated + new
         if self.known:

@@ -29,14 +29,16 @@ from pflow.flows.affine import AffineFlow
 from pflow.flows.base import Flow
 from pflow.inference.target import Target
 from pflow.objectives.stopping import Stopping
-from pflow.objectives.surrogate.competition import FAR_OFF, FEW_PARAMETERS
+from pflow.objectives.surrogate.competition import FEW_PARAMETERS
 from pflow.objectives.surrogate.coordinates import DENSE, WhitenedData, WhitenedModel
 from pflow.objectives.surrogate.evaluated import Evaluated
 from pflow.objectives.surrogate.exploration import Exploration
+from pflow.objectives.surrogate.findings import findings_of, shift_of, warning_of
 from pflow.objectives.surrogate.flow_training import FlowTraining
-from pflow.objectives.surrogate.forecast import expected_shift
+from pflow.objectives.surrogate.forecast import in_words
 from pflow.objectives.surrogate.gaussian import PosteriorGaussian
 from pflow.objectives.surrogate.operator_model import LowFidelity, why_unusable
+from pflow.objectives.surrogate.targets import Targets
 from pflow.objectives.surrogate.tempering import tempered_draws
 from pflow.objectives.target_objective import TargetObjective
 
@@ -48,7 +50,6 @@ LARGE = 256  # parameters beyond which a posterior that a Gaussian describes is 
 POOL, SETTLED = 4096, 2560  # draws of p^ to learn from, in few dimensions and in more
 CHECKED, SMALLEST_CHECK = 8, 16  # an eighth of the budget for the check; the fewest draws for one
 DOUBTED = 2 * 3  # draws for a check of three candidates, where the model of F mispredicts
-MISPREDICTED = 1.0  # nats of error of the model's log-likelihood beyond which there is a warning
 
 
 def steps_of(evaluations: int, parameters: int) -> int:
@@ -67,13 +68,21 @@ class Surrogate(TargetObjective):
         low_fidelity: whether F_low is part of the model of F; False for a model from evaluations
             alone.
         seed: of the moments of a prior that has none in closed form.
+        shift: posterior standard deviations; where more evaluations are predicted to move the
+            posterior mean by no more, the rest of the budget is not spent. None for no such target.
 
     Raises:
-        PflowError: with more than 4096 parameters, whose Gaussians are matrices too large.
+        PflowError: with more than 4096 parameters, whose Gaussians are matrices too large; a target
+            for scores where F has no gradient.
     """
 
     def __init__(
-        self, target: Target, stopping: Stopping, low_fidelity: bool = True, seed: int = 0
+        self,
+        target: Target,
+        stopping: Stopping,
+        low_fidelity: bool = True,
+        seed: int = 0,
+        shift: float | None = None,
     ) -> None:
         super().__init__(target, stopping)
         problem = target.problem
@@ -83,6 +92,11 @@ class Surrogate(TargetObjective):
                 f"`objective: surrogate` keeps matrices of the parameters (={size}), and they must"
                 f" be at most {DENSE} for that: choose score_replay or reverse_kl"
             )
+        if stopping.score_error is not None and not target.gradient:
+            raise PflowError(
+                f"`target_score_error` (={stopping.score_error}) needs the gradient of F, which has"
+                " none: use target_shift or target_ess_fraction"
+            )
         self.coordinates = WhitenedModel(problem, torch.Generator().manual_seed(seed))
         self.data = WhitenedData(problem, target.y)
         random = torch.Generator().manual_seed(seed)
@@ -90,29 +104,36 @@ class Surrogate(TargetObjective):
         usable = low_fidelity and not self.low_unusable
         operator = problem.low_fidelity if usable else None
         low = LowFidelity(operator, self.coordinates, self.data)
-        self.exploration = Exploration(low, self._evaluate)
+        self.targets = Targets(stopping, shift)
+        self.exploration = Exploration(low, self._evaluate, self.targets.record)
         self.training = FlowTraining(target.summary)
         self.phase, self.step, self.steps, self.round = "explore", 0, 0, 0
+        self.most, self.reached = stopping.points, ""
         self.gaussian: dict[str, Tensor] = {}
         self.findings: dict[str, float] = {}
 
     @property
     def _left(self) -> int:
-        """Points that the budget still pays."""
-        return self.stopping.points - self.target.ledger.points
+        """Points that the budget still pays, or after a target was reached the check."""
+        return self.most - self.target.ledger.points
 
     # --- the calls of the loop ---
 
     def begin(self, flow: Flow, generator: torch.Generator) -> bool:
         if self.phase == "explore" and self._left <= self._kept():
             self._start_training(flow, generator)
+        elif self.phase == "explore" and self.targets.reached:
+            self._end_early()
+            self._start_training(flow, generator)
         learnt = self.training.exhausted and not self.exploration.few
         if self.phase == "train" and (learnt or self.step >= self.steps):
             self._finish(flow, generator)
         if self.phase == "done":
-            budget = self.stopping.reason(self.target.ledger.points)
+            why = self.reached or self.stopping.reason(self.target.ledger.points)
+            shift = self.targets.next_shift
             self.stop_reason = (
-                f"the flow has learnt the posterior of the model of F{self._forecast()}; {budget}"
+                f"the flow has learnt the posterior of the model of F ({self.exploration.kind});"
+                f" {why}{'' if shift is None else f'. {in_words(shift)}'}"
             )
         return self.phase == "done"
 
@@ -122,6 +143,7 @@ class Surrogate(TargetObjective):
         if self.phase == "explore":
             self.round += 1
             self.exploration.advance(self._left - self._kept(), generator)
+            self.targets.see_shift(self.target.ledger.points, shift_of(self.exploration))
             if self.coordinates.size <= LARGE:  # for the history alone
                 self._carry_gaussian(flow)
             return None, {}
@@ -153,9 +175,15 @@ class Surrogate(TargetObjective):
             pulled = self.data.pull(self.data.observed - w)
         return Evaluated.at(v, w, gradient, pulled, log_density, self.exploration.low)
 
+    def _end_early(self) -> None:
+        """A target was reached: of the budget the check alone is left."""
+        self.reached, spent = self.targets.reached, self.target.ledger.points
+        self.most = spent  # whose share the check is
+        self.most += min(self.stopping.points - spent, self._kept())
+
     def _kept(self) -> int:
         """Evaluations that exploration leaves for the check."""
-        kept = self.stopping.points // CHECKED
+        kept = self.most // CHECKED
         if self.exploration.mispredicts:
             return max(kept, DOUBTED)
         nothing = self.exploration.few or self.exploration.posterior.closed_form
@@ -227,61 +255,23 @@ class Surrogate(TargetObjective):
     # --- what is told ---
 
     @property
-    def _shift(self) -> float | None:
-        """See `forecast`; None before a model has been tested at new points."""
-        error = self.exploration.competition.error
-        return None if error is None else expected_shift(self.exploration.frame, error)
-
-    def _forecast(self) -> str:
-        """What more evaluations would change, in words."""
-        if self._shift is None:
-            return ""
-        return (
-            f" ({self.exploration.kind}), which more evaluations would move by about"
-            f" {self._shift:.2g} posterior standard deviations"
-        )
-
-    @property
     def warning(self) -> str:
-        way_out = "more evaluations, or a better low fidelity, would change the posterior"
-        at_new_points, warnings = self.exploration.error_at_new_points, []
         error = self.findings.get("model_error_nats", 0.0)
-        if at_new_points > FAR_OFF:
-            warnings.append(
-                f"the model of F mispredicts new data by {at_new_points:.2g} noise standard"
-                f" deviations: {way_out}"
-            )
-        elif error > MISPREDICTED:
-            warnings.append(
-                "the model of F mispredicts the log-likelihood of fresh draws by"
-                f" {error:.2g} nats: {way_out}"
-            )
-        if self.low_unusable:
-            warnings.append(
-                f"the low-fidelity operator takes no part in the model of F, because it"
-                f" {self.low_unusable}, and fewer evaluations will do"
-            )
-        return "; ".join(warnings)
+        return warning_of(self.exploration, error, self.low_unusable)
 
     @property
     def outcome(self) -> dict[str, float | str]:
         """Which model won, its error at new points, and what the check at the end found."""
-        exploration = self.exploration
-        errors = {
-            f"prediction_error_{name.replace(',', '').replace(' ', '_')}": round(error**0.5, 6)
-            for name, error in exploration.competition.errors.items()
-        }
-        found = {"operator_model": exploration.kind, **errors, **self.findings}
-        if self._shift is not None:
-            found["expected_shift_posterior_std"] = round(self._shift, 6)
-        return {**found, "low_fidelity_evaluations": exploration.low.calls}
+        return findings_of(self.exploration, self.targets.next_shift) | self.findings
 
     # --- checkpoints ---
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "phase": self.phase,
-            "counters": [self.step, self.steps, self.round],
+            "counters": [self.step, self.steps, self.round, self.most],
+            "reached": self.reached,
+            "targets": self.targets.state_dict(),
             "exploration": self.exploration.state_dict(),
             "training": self.training.state_dict(),
             "gaussian": dict(self.gaussian),
@@ -292,7 +282,9 @@ class Surrogate(TargetObjective):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.phase = state["phase"]
-        self.step, self.steps, self.round = (int(count) for count in state["counters"])
+        self.step, self.steps, self.round, self.most = (int(count) for count in state["counters"])
+        self.reached = state["reached"]
+        self.targets.load_state_dict(state["targets"])
         self.exploration.load_state_dict(state["exploration"])
         self.training.load_state_dict(state["training"])
         self.gaussian, self.findings = dict(state["gaussian"]), dict(state["findings"])

@@ -10,47 +10,21 @@ import torch
 
 from pflow.errors import PflowError
 from pflow.execution.progress import Progress
-from pflow.flows import build_flow
 from pflow.inference.target import Target
 from pflow.objectives.stopping import Stopping
 from pflow.objectives.surrogate.objective import Surrogate
 from pflow.operators import Operator
 from pflow.problems import build_problem
 from pflow.storage.checkpoint import Checkpoint
-from pflow.training import Optimiser, train
+from pflow.training import train
 from tests.support.fine_tuning import NoMonitor
-
-OPTIMISER = Optimiser(2e-3, schedule="cosine", clip=100.0, betas=(0.9, 0.99))
-
-
-def flow_for(problem, seed=0):
-    torch.manual_seed(seed)
-    size = problem.model_shape
-    base = {"name": "coupling", "model_shape": size, "data_shape": problem.summary_shape}
-    base |= {"depth": 2, "hidden": 16}
-    if math.prod(size) > 16:
-        return build_flow("affine", size, problem.summary_shape, base=base)
-    flow = build_flow(**base)
-    flow.initialise_inverse(
-        64,
-        torch.zeros(1, *problem.summary_shape),
-        torch.Generator().manual_seed(1),
-        problem.sample_prior(256, torch.Generator().manual_seed(2)),
-    )
-    return flow
-
-
-def observation(problem, seed=1):
-    return problem.simulate(1, torch.Generator().manual_seed(seed), "high")[1]
+from tests.support.surrogate import OPTIMISER, flow_for, observation, run_surrogate
 
 
 def fine_tune(problem, y, evaluations, checkpoint, gradient=True, **settings):
     flow, target = flow_for(problem), Target(problem, y, gradient=gradient)
     objective = Surrogate(target, Stopping(evaluations), **settings)
-    state = train(
-        flow, objective, OPTIMISER, generator=torch.Generator().manual_seed(3), monitor=NoMonitor(),
-        checkpoint=Checkpoint(checkpoint, "test"), progress=Progress("", io.StringIO()),
-    )  # fmt: skip
+    state = run_surrogate(flow, objective, checkpoint)
     assert target.ledger.evaluations == evaluations
     return flow, objective, state
 
