@@ -160,6 +160,12 @@ def _of_flows(where: str, experiment: ExperimentSettings) -> list[str]:
                 f"`{where}.flows.{name}.pretrain.batch` (={flow.pretrain.batch}) must be at most"
                 f" `{where}.simulate.train` (={experiment.simulate.train})"
             )
+        unfit = "models that are vectors" if shape is not None and not vector else ""
+        unfit = unfit or ("flows with data" if not getattr(flow, "conditional", True) else "")
+        if flow.data_transform == "log" and unfit:
+            mistakes.append(
+                f"`{where}.flows.{name}.data_transform` (=log) is for {unfit}: leave it out"
+            )
         of_two = size is not None and size > 1 and not size & (size - 1)
         if flow.tag_value == "chint" and vector and not of_two:
             mistakes.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 
 from pflow.config.jobs import PretrainJobSettings
 from pflow.data.pair_stream import PairStream
+from pflow.diagnostics.overfitting import validation_course
 from pflow.execution.device import describe_device, select_device
 from pflow.execution.parallel import SingleProcess, join_group, worker_count
 from pflow.execution.progress import Progress
@@ -24,6 +26,8 @@ from pflow.storage.checkpoint import Checkpoint
 from pflow.training import Optimiser, train
 
 __all__ = ["pretrain"]
+
+CHECKED = 4096  # data in one batch
 
 
 @dataclass
@@ -40,6 +44,16 @@ class ValidationMonitor:
 
     def measure(self, flow: Flow) -> dict[str, float]:
         return {"validation_loss": self.group.mean(mean_negative_log_likelihood(flow, self.pairs))}
+
+
+def _check_data(flow: Flow, streams: Iterable[PairStream]) -> None:
+    """Let the flow see all data once, where it transforms them, so that what it refuses is said
+    before it trains.
+    """
+    if type(flow).condition is not Flow.condition:
+        for pairs in streams:
+            for _, y in pairs.in_order(CHECKED):
+                flow.condition(y)
 
 
 class PairDensity(torch.nn.Module):
@@ -75,6 +89,7 @@ def pretrain(
     flow = build_flow(**architecture).to(device)
     with torch.no_grad():
         flow.initialise(x, y)
+        _check_data(flow, (pairs, held_out))
     objective = MaximumLikelihood(
         pairs, wanted.batch, wanted.epochs, (group.rank, group.size), group.wrap(PairDensity(flow))
     )
@@ -99,18 +114,24 @@ def pretrain(
         describe=lambda: {"epoch": objective.epoch},
         processes=group,
     )
+    course = validation_course(state.rows)
     facts = {
         "experiment": settings.experiment,
         "flow": settings.name,
         "device": describe_device(device),
         "best_validation_loss": state.best_value,
+        "best_epoch": course.best_epoch,
+        "epochs": course.epochs,
+        "advice": course.advice,
+        "processes": group.size,
     }
-    facts["processes"] = group.size
     if group.rank == 0:
         write_flow(out, flow, architecture, state, PRETRAIN_COLUMNS, facts, record)
         store.remove()
     group.leave()
+    if course.advice:
+        progress.say(course.advice)
     progress.close(
         f"{state.step} steps in {state.seconds:.1f} s, best validation loss {state.best_value:.4f}"
-        f" ({state.stop_reason})"
+        f" after epoch {course.best_epoch} of {course.epochs} ({state.stop_reason})"
     )
