@@ -11,6 +11,7 @@ import re
 
 from pflow.config.data import SimulateSettings
 from pflow.config.experiment import ExperimentSettings
+from pflow.config.flow_pairs import mistakes_of_flow_pairs
 from pflow.config.methods import mistakes_of_methods
 from pflow.config.priors import FlowPriorSettings, GaussianPriorSettings
 from pflow.config.problems import has_operator
@@ -31,6 +32,7 @@ def mistakes_of_experiment(where: str, experiment: ExperimentSettings) -> list[s
         *_of_calibration(where, experiment),
         *_of_observations(where, experiment),
         *_of_flows(where, experiment),
+        *mistakes_of_flow_pairs(where, experiment),
     ]
 
 
@@ -155,7 +157,8 @@ def _of_flows(where: str, experiment: ExperimentSettings) -> list[str]:
     shape, size = experiment.problem.model_shape, _model_size(experiment)
     vector = shape is not None and len(shape) == 1
     for name, flow in experiment.flows.items():
-        if experiment.pairs is None and flow.pretrain.batch > experiment.simulate.train:
+        simulated = experiment.pairs is None and flow.pairs == "low_fidelity"
+        if simulated and flow.pretrain.batch > experiment.simulate.train:
             mistakes.append(
                 f"`{where}.flows.{name}.pretrain.batch` (={flow.pretrain.batch}) must be at most"
                 f" `{where}.simulate.train` (={experiment.simulate.train})"

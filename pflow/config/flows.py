@@ -26,6 +26,14 @@ TRANSFORM = (
     " its standard deviation; `log`: the same of its logarithm, for positive data over orders of"
     " magnitude. The likelihood always sees the data themselves."
 )
+START = (
+    "Another flow of the same architecture, whose pretrained weights this one starts from; empty:"
+    " random weights."
+)
+PAIRS = (
+    "Pairs that it learns from, and is calibrated on: `low_fidelity` ones, of `simulate` or"
+    " `pairs`; or those of `high_fidelity_pairs`."
+)
 PRECISION = (
     "Images only: of the networks inside the couplings (float32 by default); couplings and"
     " log-determinants stay in float32."
@@ -129,6 +137,10 @@ class CouplingFlowSettings(TaggedUnion):
     data_transform: Literal["standardise", "log"] = setting(
         TRANSFORM, "standardise", omit_default=True
     )
+    start: str = setting(START, "", omit_default=True)
+    pairs: Literal["low_fidelity", "high_fidelity"] = setting(
+        PAIRS, "low_fidelity", omit_default=True
+    )
     pretrain: PretrainSettings = setting("Stage 1 of this flow.", factory=PretrainSettings)
 
 
@@ -142,6 +154,10 @@ class ConditionalHintFlowSettings(TaggedUnion):
     memory: Literal["store", "checkpoint", "invert"] | None = setting(MEMORY, None)
     data_transform: Literal["standardise", "log"] = setting(
         TRANSFORM, "standardise", omit_default=True
+    )
+    start: str = setting(START, "", omit_default=True)
+    pairs: Literal["low_fidelity", "high_fidelity"] = setting(
+        PAIRS, "low_fidelity", omit_default=True
     )
     pretrain: PretrainSettings = setting("Stage 1 of this flow.", factory=PretrainSettings)
 

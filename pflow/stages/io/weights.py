@@ -20,6 +20,8 @@ from pflow.storage.weights import read_weights
 
 __all__ = ["architecture_of", "load_flow"]
 
+NO_ARCHITECTURE = ("pretrain", "conditional", "data_transform", "start", "pairs")
+
 
 def architecture_of(
     flow: FlowSettings, model_shape: Sequence[int], data_shape: Sequence[int]
@@ -28,7 +30,7 @@ def architecture_of(
     given = {
         f.name: getattr(flow, f.name)
         for f in dataclasses.fields(flow)
-        if f.name not in ("pretrain", "conditional", "data_transform")
+        if f.name not in NO_ARCHITECTURE
     }
     settings = {name: value for name, value in given.items() if value is not None}
     shapes = {"model_shape": list(model_shape), "data_shape": list(data_shape)}
