@@ -17,7 +17,7 @@ from pflow.execution.seeds import generator_for
 from pflow.flows import build_flow
 from pflow.inference.target import Target
 from pflow.objectives.hybrid import Hybrid
-from pflow.objectives.maximum_likelihood import MaximumLikelihood
+from pflow.objectives.maximum_likelihood import MaximumLikelihood, mean_negative_log_likelihood
 from pflow.objectives.replay.score_replay import ScoreReplay
 from pflow.objectives.reverse_kl import ReverseKL
 from pflow.objectives.stopping import Stopping
@@ -167,6 +167,51 @@ def test_best_weights_are_kept_and_patience_stops(tmp_path):
     assert state.best_value == 1.0
     assert all(torch.equal(v, flow.state_dict()[k]) for k, v in seen[1].items())
     assert len(seen) == 4
+
+
+class HeldOut:
+    """The loss of other pairs after each epoch."""
+
+    criterion, patience = "validation_loss", 3
+
+    def __init__(self):
+        self.pairs = TensorPairs(
+            *build_problem("rosenbrock").simulate(50, generator_for(1, "pairs"))
+        )
+
+    def mark(self, objective):
+        return objective.epoch
+
+    def measure(self, flow):
+        return {"validation_loss": mean_negative_log_likelihood(flow, self.pairs)}
+
+
+def test_a_run_that_is_killed_while_patience_counts_stops_at_the_same_step(tmp_path):
+    def overfitting():
+        objective, flow = likelihood()
+        objective.epochs = 60
+        return objective, flow
+
+    optimiser = Optimiser(3e-2)
+    objective, whole = overfitting()
+    expected = run(tmp_path / "whole", objective, whole, monitor=HeldOut(), optimiser=optimiser)
+    assert expected.stale == 3 and expected.step < 60 * objective.steps_per_epoch
+    killed_at = expected.step - objective.steps_per_epoch  # two epochs without a better one
+    objective, flow = overfitting()
+    with pytest.raises(Interrupted):
+        run(
+            tmp_path,
+            objective,
+            flow,
+            monitor=HeldOut(),
+            optimiser=optimiser,
+            interrupt_at=killed_at,
+        )
+    objective, flow = overfitting()
+    resumed = run(tmp_path, objective, flow, monitor=HeldOut(), optimiser=optimiser)
+    assert (resumed.step, resumed.best_value) == (expected.step, expected.best_value)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, flow.state_dict()[name]), name
 
 
 def test_step_sizes_follow_their_formulas():

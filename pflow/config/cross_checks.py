@@ -11,6 +11,7 @@ import re
 
 from pflow.config.data import SimulateSettings
 from pflow.config.experiment import ExperimentSettings
+from pflow.config.flow_pairs import mistakes_of_flow_pairs
 from pflow.config.methods import mistakes_of_methods
 from pflow.config.priors import FlowPriorSettings, GaussianPriorSettings
 from pflow.config.problems import has_operator
@@ -31,6 +32,7 @@ def mistakes_of_experiment(where: str, experiment: ExperimentSettings) -> list[s
         *_of_calibration(where, experiment),
         *_of_observations(where, experiment),
         *_of_flows(where, experiment),
+        *mistakes_of_flow_pairs(where, experiment),
     ]
 
 
@@ -155,10 +157,17 @@ def _of_flows(where: str, experiment: ExperimentSettings) -> list[str]:
     shape, size = experiment.problem.model_shape, _model_size(experiment)
     vector = shape is not None and len(shape) == 1
     for name, flow in experiment.flows.items():
-        if experiment.pairs is None and flow.pretrain.batch > experiment.simulate.train:
+        simulated = experiment.pairs is None and flow.pairs == "low_fidelity"
+        if simulated and flow.pretrain.batch > experiment.simulate.train:
             mistakes.append(
                 f"`{where}.flows.{name}.pretrain.batch` (={flow.pretrain.batch}) must be at most"
                 f" `{where}.simulate.train` (={experiment.simulate.train})"
+            )
+        unfit = "models that are vectors" if shape is not None and not vector else ""
+        unfit = unfit or ("flows with data" if not getattr(flow, "conditional", True) else "")
+        if flow.data_transform == "log" and unfit:
+            mistakes.append(
+                f"`{where}.flows.{name}.data_transform` (=log) is for {unfit}: leave it out"
             )
         of_two = size is not None and size > 1 and not size & (size - 1)
         if flow.tag_value == "chint" and vector and not of_two:

@@ -14,7 +14,13 @@ from pflow.config.decoding import setting
 from pflow.errors import PflowError
 from pflow.storage.formats import header
 
-__all__ = ["ObservationSettings", "PairsSettings", "SimulateSettings", "expand_observations"]
+__all__ = [
+    "HighFidelityPairsSettings",
+    "ObservationSettings",
+    "PairsSettings",
+    "SimulateSettings",
+    "expand_observations",
+]
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,19 @@ class PairsSettings:
                     f"`{where}.{name}` (={getattr(self, name):g}) gives {count} of the {rows} pairs"
                     f" of {self.file} and must give at least {least}: raise it, or bring more pairs"
                 )
+
+
+@dataclass(frozen=True)
+class HighFidelityPairsSettings(PairsSettings):
+    """Pairs (x, y) of the expensive physics that exist already, without an operator: npz, Zarr,
+    NetCDF or HDF5 as for `pairs`. A flow with `pairs: high_fidelity` learns from them.
+    """
+
+    train: float = setting("Part of the pairs to train on.", 0.6, above=0, below=1)
+    validation: float = setting("Part for early stopping.", 0.15, above=0, below=1)
+    test: float = setting(
+        "Part held out for calibration, 50 pairs or more.", 0.25, above=0, below=1
+    )
 
 
 @dataclass(frozen=True)

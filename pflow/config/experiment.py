@@ -11,7 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pflow.config.data import ObservationSettings, PairsSettings, SimulateSettings
+from pflow.config.data import (
+    HighFidelityPairsSettings,
+    ObservationSettings,
+    PairsSettings,
+    SimulateSettings,
+)
 from pflow.config.decoding import setting
 from pflow.config.figures import FiguresSettings
 from pflow.config.flows import FlowSettings
@@ -85,6 +90,11 @@ class ExperimentSettings:
         factory=PairsOnlyProblemSettings,
     )
     pairs: PairsSettings | None = setting("Existing pairs; they replace `simulate`.", None)
+    high_fidelity_pairs: HighFidelityPairsSettings | None = setting(
+        "Pairs of the expensive physics, for flows with `pairs: high_fidelity`.",
+        None,
+        omit_default=True,
+    )
     prior: PriorSettings = setting(
         "Prior of the high-fidelity posterior.", factory=ProblemPriorSettings
     )

@@ -21,6 +21,19 @@ MEMORY = (
     " the state before each block, which is computed again; `invert`: the result alone, from which"
     " every block is computed back."
 )
+TRANSFORM = (
+    "Vectors only: what the flow sees of the data. `standardise`: each datum less its mean, over"
+    " its standard deviation; `log`: the same of its logarithm, for positive data over orders of"
+    " magnitude. The likelihood always sees the data themselves."
+)
+START = (
+    "Another flow of the same architecture, whose pretrained weights this one starts from; empty:"
+    " random weights."
+)
+PAIRS = (
+    "Pairs that it learns from, and is calibrated on: `low_fidelity` ones, of `simulate` or"
+    " `pairs`; or those of `high_fidelity_pairs`."
+)
 PRECISION = (
     "Images only: of the networks inside the couplings (float32 by default); couplings and"
     " log-determinants stay in float32."
@@ -41,7 +54,10 @@ class PretrainSettings:
     )
     decay: float = setting("Factor of the exponential schedule.", 0.9, above=0, maximum=1)
     patience: int = setting(
-        "Stop after this many epochs without a better validation loss (0: never).", 0, minimum=0
+        "Stop after this many epochs without a better validation loss (0: never); the weights of"
+        " the best epoch are kept either way.",
+        10,
+        minimum=0,
     )
     clip: float = setting("Largest gradient norm; larger gradients are scaled down.", 10.0, above=0)
     seed: int = setting("Seed of the weights and of the order of the pairs.", 0, minimum=0)
@@ -118,6 +134,13 @@ class CouplingFlowSettings(TaggedUnion):
         " a `prior`.",
         True,
     )
+    data_transform: Literal["standardise", "log"] = setting(
+        TRANSFORM, "standardise", omit_default=True
+    )
+    start: str = setting(START, "", omit_default=True)
+    pairs: Literal["low_fidelity", "high_fidelity"] = setting(
+        PAIRS, "low_fidelity", omit_default=True
+    )
     pretrain: PretrainSettings = setting("Stage 1 of this flow.", factory=PretrainSettings)
 
 
@@ -129,6 +152,13 @@ class ConditionalHintFlowSettings(TaggedUnion):
     depth: int = setting("Conditional HINT layers.", 8, minimum=1)
     hidden: int = setting("Width of the residual blocks.", 64, minimum=1)
     memory: Literal["store", "checkpoint", "invert"] | None = setting(MEMORY, None)
+    data_transform: Literal["standardise", "log"] = setting(
+        TRANSFORM, "standardise", omit_default=True
+    )
+    start: str = setting(START, "", omit_default=True)
+    pairs: Literal["low_fidelity", "high_fidelity"] = setting(
+        PAIRS, "low_fidelity", omit_default=True
+    )
     pretrain: PretrainSettings = setting("Stage 1 of this flow.", factory=PretrainSettings)
 
 

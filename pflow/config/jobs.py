@@ -37,7 +37,15 @@ __all__ = [
     "with_workers",
 ]
 
-Split = Literal["train", "validation", "test", "high_fidelity"]
+Split = Literal[
+    "train",
+    "validation",
+    "test",
+    "high_fidelity",
+    "high_fidelity_train",
+    "high_fidelity_validation",
+    "high_fidelity_test",
+]
 SPLITS: tuple[str, ...] = get_args(Split)
 Device = Literal["cpu", "cuda", "auto"]
 
@@ -47,7 +55,10 @@ class SimulateJobSettings:
     """One shard of pairs."""
 
     problem: ProblemSettings = setting("Prior, operators and noise.")
-    split: Split = setting("train, validation and test use the low-fidelity operator.")
+    split: Split = setting(
+        "train, validation and test use the low-fidelity operator; high_fidelity the other one;"
+        " high_fidelity_train, ... are cut from `source`."
+    )
     shard: int = setting("Index of the shard.", minimum=0)
     pairs: int = setting("Pairs in this shard; with `source` its split decides.", minimum=0)
     seed: int = setting("Seed of all pairs.", minimum=0)

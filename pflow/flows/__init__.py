@@ -14,6 +14,7 @@ from pflow.flows.coupling import ConditionalCouplingFlow
 from pflow.flows.image_chint import ImageConditionalHint
 from pflow.flows.image_coupling import ImageCouplingFlow
 from pflow.flows.latent import LatentGaussian
+from pflow.flows.log_data import LogData
 from pflow.flows.unconditional import Unconditional
 from pflow.settings.suggestion import did_you_mean
 
@@ -26,6 +27,7 @@ __all__ = [
     "ImageConditionalHint",
     "ImageCouplingFlow",
     "LatentGaussian",
+    "LogData",
     "Unconditional",
     "build_flow",
 ]
@@ -37,6 +39,7 @@ FLOWS: dict[str, type[Flow] | dict[int, type[Flow]]] = {
     "latent_gaussian": LatentGaussian,
     "unconditional": Unconditional,
     "affine": AffineFlow,
+    "log_data": LogData,
 }
 
 

@@ -150,6 +150,10 @@ class Flow(nn.Module):
             self.initialise(prior, y.expand(len(prior), *self.data_shape))
         self.initialised.fill_(True)
 
+    def condition(self, y: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *data"]:
+        """The data as the flow sees them: y itself, unless the flow transforms it."""
+        return y
+
     def log_prob(
         self, x: Float[Tensor, "batch *model"], y: Float[Tensor, "#batch *data"]
     ) -> Float[Tensor, " batch"]:

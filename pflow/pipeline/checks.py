@@ -101,6 +101,8 @@ def check_data_paths(name: str, experiment: ExperimentSettings) -> None:
     }
     paths[f"{where}.problem.images"] = getattr(problem, "images", None)
     paths[f"{where}.pairs.file"] = experiment.pairs and experiment.pairs.file
+    high = experiment.high_fidelity_pairs
+    paths[f"{where}.high_fidelity_pairs.file"] = high and high.file
     for key, path in paths.items():
         if path and set("{}") & set(str(path)):
             raise PflowError(

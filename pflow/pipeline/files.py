@@ -11,7 +11,7 @@ from pflow.config.jobs import SPLITS
 from pflow.config.priors import GaussianPriorSettings
 from pflow.config.problems import has_operator
 from pflow.config.runs import has_reference, run_names, seeds_of
-from pflow.pipeline.job_settings import prior_of, replicates, shard_count
+from pflow.pipeline.job_settings import HIGH, prior_of, replicates, shard_count
 from pflow.storage.layout import ExperimentFolder, PretrainedFolder, RunFolder, root_file
 
 __all__ = ["ExperimentFiles"]
@@ -33,6 +33,11 @@ class ExperimentFiles:
         """The shards of a split."""
         count = shard_count(self.settings, split)
         return _roots(self.folder.shard(split, k) for k in range(count))
+
+    def shards_of_flow(self, flow: str, part: str) -> list[str]:
+        """The shards of the pairs that a flow learns from: `train`, `validation` or `test`."""
+        high = self.settings.flows[flow].pairs == "high_fidelity"
+        return self.shards(f"{HIGH}{part}" if high else part)
 
     def all_shards(self) -> list[str]:
         """The shards of all splits."""

@@ -74,9 +74,11 @@ class JobInputs(JobResources):
 
     def _pretrain(self, wildcards: Any) -> dict[str, list[str]]:
         files = self.files(wildcards.experiment)
+        start = files.settings.flows[wildcards.flow].start
         return {
-            "train": files.shards("train"),
-            "validation": files.shards("validation"),
+            "train": files.shards_of_flow(wildcards.flow, "train"),
+            "validation": files.shards_of_flow(wildcards.flow, "validation"),
+            "start": [str(files.folder.pretrained(start).weights)] if start else [],
             "checked": [*files.operator(), *files.measured_observations()],
         }
 
@@ -84,8 +86,8 @@ class JobInputs(JobResources):
         files = self.files(wildcards.experiment)
         return {
             "flow": [str(files.folder.pretrained(wildcards.flow).weights)],
-            "train": files.shards("train")[:1],
-            "test": files.shards("test")[:1],
+            "train": files.shards_of_flow(wildcards.flow, "train")[:1],
+            "test": files.shards_of_flow(wildcards.flow, "test")[:1],
             "observations": files.observations(),
         }
 

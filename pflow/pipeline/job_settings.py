@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from pflow.config.data import PairsSettings
 from pflow.config.experiment import (
     Configuration,
     ExperimentSettings,
@@ -56,6 +57,7 @@ __all__ = [
 ]
 
 REPLICATE = "replicate-"
+HIGH = "high_fidelity_"  # begins the names of the splits of existing pairs of high fidelity
 FIRST_REPLICATE_SEED = 10**6
 
 FlowWithPretraining = CouplingFlowSettings | ConditionalHintFlowSettings
@@ -65,9 +67,11 @@ def simulate(
     e: ExperimentSettings, name: str, split: Split, shard: str | int
 ) -> SimulateJobSettings:
     """One shard of simulated pairs, or of pairs that exist already."""
-    if e.pairs is not None:
-        source = e.pairs if split == "train" else dataclasses.replace(e.pairs, shards=1)
-        return SimulateJobSettings(e.problem, split, int(shard), 0, e.pairs.seed, source)
+    source = pairs_of(e, split)
+    if source is not None:
+        if not split.endswith("train"):
+            source = dataclasses.replace(source, shards=1)
+        return SimulateJobSettings(e.problem, split, int(shard), 0, source.seed, source)
     total, size, k = getattr(e.simulate, split), e.simulate.shard_size, int(shard)
     return SimulateJobSettings(e.problem, split, k, min(size, total - k * size), e.simulate.seed)
 
@@ -110,7 +114,9 @@ def finetune(
 ) -> FinetuneJobSettings:
     """One method; settings of the pretraining reach it through the weights alone."""
     entry = e.finetune[method]
-    architecture = dataclasses.replace(e.flows[entry.flow], pretrain=PretrainSettings())
+    architecture = dataclasses.replace(
+        e.flows[entry.flow], pretrain=PretrainSettings(), start="", pairs="low_fidelity"
+    )
     entry = dataclasses.replace(entry, label="", prior=None, only=None, except_=None, seeds=None)
     return FinetuneJobSettings(
         e.problem,
@@ -189,9 +195,19 @@ def shard_count(experiment: ExperimentSettings, split: str) -> int:
     """Number of shards of a split: ceil(pairs / shard_size); for existing pairs, as their settings
     say, and of the training split only.
     """
-    if experiment.pairs is not None:
-        return {"train": experiment.pairs.shards, "high_fidelity": 0}.get(split, 1)
+    source = pairs_of(experiment, split)
+    if source is not None:
+        return source.shards if split.endswith("train") else 1
+    if split.startswith(HIGH) or (split == "high_fidelity" and experiment.pairs is not None):
+        return 0
     return -(-getattr(experiment.simulate, split) // experiment.simulate.shard_size)
+
+
+def pairs_of(experiment: ExperimentSettings, split: str) -> PairsSettings | None:
+    """The existing pairs that a split is cut from; None where it is simulated or empty."""
+    if split.startswith(HIGH):
+        return experiment.high_fidelity_pairs
+    return None if split == "high_fidelity" else experiment.pairs
 
 
 def prior_of(experiment: ExperimentSettings, method: str) -> PriorSettings:

@@ -124,6 +124,11 @@ _ALL = (
         (
             TRAIN_SHARDS,
             Argument("validation-shards", "inputs", "validation shards"),
+            Argument(
+                "start",
+                "optional input",
+                "weights of the flow that it starts from; absent for random ones",
+            ),
             FLOW,
             CHECKPOINT,
         ),

@@ -139,14 +139,16 @@ class Problem(ABC):
     @property
     def summary_shape(self) -> tuple[int, ...]:
         """The shape of `summary` of one observation."""
+        if type(self).summary is not Problem.summary:
+            return tuple(self.summary(torch.ones(1, *self.data_shape)).shape[1:])
         return self.model_shape if self._needs_image else self.data_shape
 
     def summary(self, y: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *summary"]:
         """The data that condition a flow: y itself; if the model is an image and y is not one on
         its grid, the low-fidelity operator's `summary`: back-projected or migrated data.
 
-        A problem with a better summary overrides this and `summary_shape`; it costs no
-        high-fidelity evaluation.
+        A problem with a better summary overrides this: y -> s(y), batch first. The likelihood sees
+        y itself, and a summary costs no high-fidelity evaluation.
         """
         return self.low_fidelity.summary(y) if self._needs_image else y
 

@@ -58,7 +58,7 @@ def calibrate(
     problem, choice = problem_from(settings.problem), settings.calibrate
     network, _ = load_flow(flow, torch.device("cpu"))
     x, y = _pairs(test_shards, problem)
-    data = _pairs(train_shards, problem)[1][:TRAINING].numpy()
+    data = _pairs(train_shards, problem)[1][:TRAINING]
     if len(x) < 50:
         raise PflowError(
             f"calibration needs at least 50 held-out pairs, and there are {len(x)}: raise"
@@ -84,10 +84,12 @@ def calibrate(
     latent = network(x[:pairs], y[:pairs])[0].numpy()
     names = [whole(path).stem for path in observations]
     observed = [
-        problem.summary(read_observation(path, problem))[0].numpy() for path in observations
+        network.condition(problem.summary(read_observation(path, problem)))[0].numpy()
+        for path in observations
     ]
-    novel = novelty_p_values(observed, data, y.numpy())
-    local = local_c2st_p_values(latent, y[:pairs].numpy(), observed, seed=choice.seed)
+    y, data = (network.condition(part).numpy() for part in (y, data))
+    novel = novelty_p_values(observed, data, y)
+    local = local_c2st_p_values(latent, y[:pairs], observed, seed=choice.seed)
     at = {
         name: {"ood_p_value": unlike, "local_c2st_p_value": p}
         for name, unlike, p in zip(names, novel, local, strict=True)

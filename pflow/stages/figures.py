@@ -52,9 +52,10 @@ def figures(
         keep(
             "calibration",
             rank_curves({flow: _rank_curves(folder.pretrained(flow)) for flow in settings.flows}),
-            "Calibration of each pretrained flow over held-out low-fidelity pairs: where the truth"
-            " ranks among draws. Inside the grey band is as expected; above zero on the left and"
-            " below it on the right means that the flow is too sure of itself.",
+            "Calibration of each pretrained flow over held-out pairs of the kind that it was"
+            " trained on: where the truth ranks among draws. Inside the grey band is as expected;"
+            " above zero on the left and below it on the right means that the flow is too sure of"
+            " itself.",
             svg=True,
         )
         training = {
@@ -66,7 +67,7 @@ def figures(
         keep(
             "pretraining",
             pretraining_curves(training),
-            "Stage 1: training and validation loss of each flow on low-fidelity pairs.",
+            "Stage 1: training and validation loss of each flow.",
             svg=True,
         )
         write_json(temporary / folder.figure_index.name, {"captions": captions, "best": best})

@@ -32,15 +32,16 @@ def simulate(
 
     select_device("cpu", threads)
     problem = problem_from(settings.problem)
-    fidelity: Fidelity = "high" if settings.split == "high_fidelity" else "low"
+    fidelity: Fidelity = "high" if settings.split.startswith("high_fidelity") else "low"
     if settings.source is None:
         generator = generator_for(settings.seed, "pairs", settings.split, settings.shard)
         models_of = "test" if settings.split == "high_fidelity" else settings.split
         x, y = problem.for_split(models_of).simulate(settings.pairs, generator, fidelity=fidelity)
         require_finite_data(problem.operator(fidelity), y, "draws of the prior")
     else:
+        part = settings.split.removeprefix("high_fidelity_")
         cut = cut_shard(
-            settings.source, settings.split, settings.shard, problem.model_shape, problem.data_shape
+            settings.source, part, settings.shard, problem.model_shape, problem.data_shape
         )
         x, y = (torch.from_numpy(array) for array in cut)
     arrays, summary = {"x": x.numpy(), "y": y.numpy()}, problem.summary(y)

@@ -114,6 +114,11 @@ WRONG = {
         float("nan"),
         ["noise_std", "must be a finite number"],
     ),
+    "logarithm of an image": (
+        "experiments.seismic.flows.coupling.data_transform",
+        "log",
+        ["`experiments.seismic.flows.coupling.data_transform` (=log) is for models", "leave it"],
+    ),
     "missing flow": (
         "experiments.rosenbrock.finetune.preconditioned.flow",
         "coupled",

@@ -13,6 +13,7 @@ rule pretrain_flow:
         code=pipeline.code("pretrain"),
         train=pipeline.listed("train"),
         validation=pipeline.listed("validation"),
+        start=lambda wildcards, input: ["--start", *input.start] if input.start else [],
         folder=str(FLOW.folder),
         checkpoint=str(EXPERIMENT.pretraining_checkpoint("{flow}").state),
         benchmark=str(EXPERIMENT.benchmark("pretrain", "{flow}")),
@@ -38,7 +39,7 @@ rule pretrain_flow:
         "pretrain {wildcards.experiment}: flow {wildcards.flow}"
     shell:
         "python -m pflow pretrain --settings {params.settings:q} --train-shards {params.train:q}"
-        " --validation-shards {params.validation:q} --out {params.folder:q} --checkpoint {params.checkpoint:q}"
+        " --validation-shards {params.validation:q} {params.start:q} --out {params.folder:q} --checkpoint {params.checkpoint:q}"
         " --threads {threads} --devices {resources.devices} --nodes {resources.nodes} --attempt {resources.attempt} --benchmark {params.benchmark:q} > {log:q} 2>&1"
 
 

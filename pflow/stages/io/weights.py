@@ -20,6 +20,8 @@ from pflow.storage.weights import read_weights
 
 __all__ = ["architecture_of", "load_flow"]
 
+NO_ARCHITECTURE = ("pretrain", "conditional", "data_transform", "start", "pairs")
+
 
 def architecture_of(
     flow: FlowSettings, model_shape: Sequence[int], data_shape: Sequence[int]
@@ -28,28 +30,24 @@ def architecture_of(
     given = {
         f.name: getattr(flow, f.name)
         for f in dataclasses.fields(flow)
-        if f.name not in ("pretrain", "conditional")
+        if f.name not in NO_ARCHITECTURE
     }
     settings = {name: value for name, value in given.items() if value is not None}
-    if getattr(flow, "conditional", True):
-        return {
-            "name": flow.tag_value,
-            "model_shape": list(model_shape),
-            "data_shape": list(data_shape),
-            **settings,
-        }
-    base = {
-        "name": flow.tag_value,
-        "model_shape": list(model_shape),
-        "data_shape": [1, *model_shape[1:]],
-        **settings,
-    }
-    return {
-        "name": "unconditional",
-        "model_shape": list(model_shape),
-        "data_shape": list(data_shape),
-        "base": base,
-    }
+    shapes = {"model_shape": list(model_shape), "data_shape": list(data_shape)}
+    if not getattr(flow, "conditional", True):
+        seen = {"model_shape": list(model_shape), "data_shape": [1, *model_shape[1:]]}
+        base = {"name": flow.tag_value, **seen, **settings}
+        return {"name": "unconditional", **shapes, "base": base}
+    base = {"name": flow.tag_value, **shapes, **settings}
+    if flow.data_transform != "log":
+        return base
+    if len(model_shape) > 1:
+        raise PflowError(
+            f"`data_transform: log` is for models that are vectors, and this one has the shape"
+            f" {tuple(model_shape)}: leave it out, or let `summary` of the problem take the"
+            " logarithm"
+        )
+    return {"name": "log_data", **shapes, "base": base}
 
 
 def load_flow(
