@@ -87,9 +87,9 @@ def calibrate(
         network.condition(problem.summary(read_observation(path, problem)))[0].numpy()
         for path in observations
     ]
-    y, data = (network.condition(part).numpy() for part in (y, data))
-    novel = novelty_p_values(observed, data, y)
-    local = local_c2st_p_values(latent, y[:pairs], observed, seed=choice.seed)
+    held_out, training = (network.condition(part).numpy() for part in (y, data))
+    novel = novelty_p_values(observed, training, held_out)
+    local = local_c2st_p_values(latent, held_out[:pairs], observed, seed=choice.seed)
     at = {
         name: {"ood_p_value": unlike, "local_c2st_p_value": p}
         for name, unlike, p in zip(names, novel, local, strict=True)
