@@ -5,6 +5,8 @@ cannot be reached.
 from __future__ import annotations
 
 import json
+import math
+import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +24,8 @@ __all__ = ["Question", "UMBridgeClient"]
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0  # between attempts to reach a server
 GLANCE_S = 0.2  # between two looks whether to wait any longer
 UNREACHABLE = (502, 503, 504)  # what a proxy or load balancer says while a server starts
+JSON_NUMBER = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+PYTHON_NUMBER = re.compile(r"(?<![\w\"-])(nan|-?inf)(?![\w\"])")
 Question = tuple[str, dict[str, Any], Sequence[int]]  # task, request, sizes of the answered vectors
 
 
@@ -72,7 +76,10 @@ class UMBridgeClient:
         output = self.ask(task, request, interrupted)["output"]
         try:
             numbers = output if task == "Evaluate" else [output]
-            vectors = [torch.tensor(vector, dtype=torch.float64) for vector in numbers]
+            vectors = [
+                torch.tensor([math.nan if v is None else v for v in vector], dtype=torch.float64)
+                for vector in numbers
+            ]
         except (TypeError, ValueError) as error:
             raise PflowError(
                 f"{self.url}/{task} of the model {self.model!r} must answer lists of numbers"
@@ -145,8 +152,8 @@ class UMBridgeClient:
             PflowError: it is an error of the model, or no answer of a UM-Bridge server.
         """
         try:
-            content = response.json()
-        except (json.JSONDecodeError, ValueError):
+            content = _decoded(response.content.decode(errors="replace"))
+        except ValueError:
             content = None
         if isinstance(content, dict) and "error" in content:
             error = content["error"]
@@ -161,6 +168,18 @@ class UMBridgeClient:
                 " printed"
             )
         return content
+
+
+def _decoded(text: str) -> Any:
+    """JSON, in which a server in Python may have written nan, inf and -inf.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    try:
+        return json.loads(text)
+    except ValueError:
+        return json.loads(PYTHON_NUMBER.sub(lambda found: JSON_NUMBER[found[0]], text))
 
 
 def _wait(seconds: float, interrupted: Event) -> None:

@@ -86,6 +86,14 @@ def test_points_that_json_cannot_hold_are_not_asked(url):
     assert y[0].isnan().all() and y[1].isfinite().all()
 
 
+def test_answers_may_hold_nan_and_infinity(url):
+    """As Python writes them, which is no JSON, and null, which servers in C++ write for NaN."""
+    x = torch.tensor([[60.0, 1.0, 2.0], [-60.0, 1.0, 2.0], [1.0, 2.0, 3.0]])
+    y = UMBridgeOperator(url, "holes")(x)
+    assert y[:2, 0].isnan().all() and y[0, 1] == torch.inf and y[1, 1] == -torch.inf
+    torch.testing.assert_close(y[2], exact(x)[2])
+
+
 def test_a_shape_of_the_model_fits_its_inputs(url):
     assert UMBridgeOperator(url, "forward", model_shape=(1, 3, 1))(
         torch.ones(2, 1, 3, 1)

@@ -5,6 +5,7 @@ Models:
     values      the same without a gradient
     tangents    the same with a gradient and the Jacobian's action on a direction
     directions  the same with the Jacobian's action alone
+    holes       as `values`, answers NaN and infinity where |a| > 50
     wrong       as `directions`, with a wrong sign in one entry of the Jacobian
     moody       raises an exception for a > 50, sleeps for b > 50, ends the server for c > 50 once
     linear      (a, b) -> (a + b, a - b, k a), with its gradient
@@ -129,6 +130,19 @@ def main(port: int, folder: Path) -> None:
                 os._exit(1)
             return super().__call__(inputs, config)
 
+    class Holes(Forward):
+        def __call__(self, inputs, config):
+            answer = super().__call__(inputs, config)
+            if inputs[0][0] > 50:
+                answer[0] = [math.nan, math.inf]
+            if inputs[0][0] < -50:
+                answer[0] = [Null(), -math.inf]
+            return answer
+
+    class Null(float):
+        def __repr__(self):
+            return "null"  # what servers in C++ write for NaN
+
     class Short(Forward):
         def __call__(self, inputs, config):
             return [[0.0], [0.0]]
@@ -161,6 +175,7 @@ def main(port: int, folder: Path) -> None:
         Directions("directions"),
         Wrong("wrong"),
         Moody("moody"),
+        Holes("holes"),
         Short("short"),
         Linear("linear"),
     ]
