@@ -23,8 +23,8 @@ run: $(VENV)/.installed
 
 lint: $(VENV)/.tests
 	@$(INSTALL) '.[lint,test]'
-	@ruff check pflow tests benchmarks docs
-	@ruff format --check pflow tests benchmarks docs
+	@ruff check pflow tests benchmarks docs/hooks docs/gallery.py
+	@ruff format --check pflow tests benchmarks docs/hooks docs/gallery.py
 	@mypy
 
 docs: $(VENV)/.docs

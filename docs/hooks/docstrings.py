@@ -17,12 +17,25 @@ DISPLAYED = re.compile(
 
 
 class Docstrings(griffe.Extension):
-    """Rewrites each docstring before its sections are read."""
+    """Rewrites each docstring before its sections are read, and the types of settings."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Called for each module, class, function and attribute."""
         if obj.docstring:
             obj.docstring.value = for_markdown(obj.docstring.value)
+
+    def on_function(self, *, func: griffe.Function, **_: Any) -> None:
+        """Bounds of settings, in `Annotated`, are left out: the page on the configuration has
+        them.
+        """
+        for parameter in func.parameters:
+            parameter.annotation = _plain(parameter.annotation)
+
+
+def _plain(annotation: Any) -> Any:
+    if isinstance(annotation, griffe.ExprSubscript) and annotation.left.path.endswith("Annotated"):
+        return annotation.slice.elements[0]
+    return annotation
 
 
 def for_markdown(text: str) -> str:
