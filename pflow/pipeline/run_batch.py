@@ -20,6 +20,7 @@ from pflow.config.decoding import decode
 from pflow.config.experiment import Configuration
 from pflow.config.jobs import BatchJobSettings
 from pflow.errors import PflowError
+from pflow.execution.deaths import Deaths
 from pflow.execution.interruption import Interrupted
 from pflow.execution.lock import JobLock
 from pflow.execution.log_file import output_to
@@ -110,14 +111,19 @@ class _RunningBatch:
             the hashes of the main results of each observation that is complete, and why the others
             have failed.
         """
-        made: dict[str, list[str]] = {}
-        failed: dict[str, str] = {}
-        for observation, jobs in self._jobs.items():
-            if reason := next(filter(None, map(self._run, jobs)), ""):
+        out, failed = self._options.out, {}
+        deaths = Deaths(out.with_name(f".{out.name}.died"))
+        for observation in deaths.last(self._jobs):
+            with deaths.within(observation):
+                reason = next(filter(None, map(self._run, self._jobs[observation])), "")
+            if reason:
                 failed[observation] = reason
                 print(f"{FAILED}{reason}", file=sys.stderr, flush=True)
-            else:
-                made[observation] = [file_hash(job.result) for job in jobs]
+        made = {
+            observation: [file_hash(job.result) for job in jobs]
+            for observation, jobs in self._jobs.items()
+            if observation not in failed
+        }
         return made, failed
 
     def _run(self, job: PlannedJob) -> str:
