@@ -35,6 +35,9 @@ __all__ = [
 ]
 
 CHUNK_BYTES = 8 * 2**20
+# Bytes of a tree that Zarr writes in memory first: each of its many small files costs it several
+# changes of thread, so this takes half the time. The files are the same.
+IN_MEMORY = 2**25
 
 
 def _store_root(path: str | Path) -> Path:
@@ -237,7 +240,15 @@ def write_datatree(
         for g, d in groups.items()
     }
     with replacing(root) as temporary, zarr.config.set({"array.write_empty_chunks": True}):
-        tree.to_zarr(temporary, zarr_format=3, consolidated=False, encoding=encoding)
+        if tree.nbytes > IN_MEMORY:
+            tree.to_zarr(temporary, zarr_format=3, consolidated=False, encoding=encoding)
+            return
+        files: dict[str, Any] = {}
+        store = zarr.storage.MemoryStore(files)
+        tree.to_zarr(store, zarr_format=3, consolidated=False, encoding=encoding)
+        for name, content in files.items():
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+            (temporary / name).write_bytes(content.to_bytes())
 
 
 def read_datatree(path: str | Path) -> "xr.DataTree":
