@@ -19,7 +19,6 @@ from pflow.execution.interruption import Interrupted, StopSignals
 from pflow.execution.threads import limit_threads
 from pflow.execution.usage import Usage
 from pflow.pipeline import forget, project
-from pflow.pipeline.run_batch import run_batch
 from pflow.pipeline.run_stage import process_count, run_stage
 from pflow.pipeline.stage import Stage
 from pflow.pipeline.stages import STAGES
@@ -47,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stage = STAGES[options.command]
         return _job(options, lambda _: run_stage(stage, options))
     if options.command == "batch":
+        run_batch = importlib.import_module("pflow.pipeline.run_batch").run_batch
         return _job(options, lambda signals: run_batch(options, lambda: bool(signals.received)))
     try:
         return options.call(options)

@@ -69,10 +69,13 @@ class BatchJobs(JobTexts):
         for job in planned_jobs(self) if jobs else ():
             if (file := self.in_batches.get(job.result)) is not None:
                 jobs[file].append(job)
-        for file, batch in self.batches.items():
-            order = {name: k for k, name in enumerate(batch.observations)}
-            jobs[file].sort(key=lambda job, order=order: order[job.wildcards.observation])
-        return jobs
+        return {
+            file: self._by_observation(batch, jobs[file]) for file, batch in self.batches.items()
+        }
+
+    def _by_observation(self, batch: Batch, jobs: list[PlannedJob]) -> list[PlannedJob]:
+        order = {name: k for k, name in enumerate(batch.observations)}
+        return sorted(jobs, key=lambda job: order[job.wildcards.observation])
 
     def tracked(self, files: Iterable[str]) -> list[str]:
         """The files that Snakemake knows in place of results: of those in batches the batches."""

@@ -21,7 +21,7 @@ def summary_of_failures(snakemake_logs: Iterable[str | Path]) -> str:
         for log in snakemake_logs
         if Path(log).is_file()
     )
-    reasons = {}
+    reasons: dict[str, str] = {}
     for block in re.split(r"\n(?=Error in (?:group|rule) |\[)", text):
         if "Error in " not in block:
             continue

@@ -20,9 +20,11 @@ from pflow.config.decoding import decode
 from pflow.config.experiment import Configuration
 from pflow.config.jobs import BatchJobSettings
 from pflow.errors import PflowError
+from pflow.execution.deaths import Deaths
 from pflow.execution.interruption import Interrupted
 from pflow.execution.lock import JobLock
 from pflow.execution.log_file import output_to
+from pflow.execution.progress import Progress
 from pflow.execution.usage import Usage
 from pflow.pipeline.batches import RUNS, read_batch
 from pflow.pipeline.failures import FAILED
@@ -91,6 +93,8 @@ class _RunningBatch:
         self._folder = self._texts.layout.experiment(settings.name)
         self._options, self._stopped = options, stopped
         self._loaded: set[str] = set()
+        names = filter(None, (settings.name, settings.method, settings.seed))
+        self._progress = Progress(f"{', '.join(settings.stages)} {'/'.join(names)}")
         self._jobs: dict[str, list[PlannedJob]] = {}
         wanted = (settings.method, settings.seed)
         for job in planned_jobs(self._texts):
@@ -110,14 +114,21 @@ class _RunningBatch:
             the hashes of the main results of each observation that is complete, and why the others
             have failed.
         """
-        made: dict[str, list[str]] = {}
-        failed: dict[str, str] = {}
-        for observation, jobs in self._jobs.items():
-            if reason := next(filter(None, map(self._run, jobs)), ""):
+        out, failed = self._options.out, {}
+        deaths = Deaths(out.with_name(f".{out.name}.died"))
+        for k, observation in enumerate(deaths.last(self._jobs)):
+            self._progress.update(k / len(self._jobs), failed=len(failed))
+            with deaths.within(observation):
+                reason = next(filter(None, map(self._run, self._jobs[observation])), "")
+            if reason:
                 failed[observation] = reason
                 print(f"{FAILED}{reason}", file=sys.stderr, flush=True)
-            else:
-                made[observation] = [file_hash(job.result) for job in jobs]
+        self._progress.close(f"{len(self._jobs) - len(failed)} of {len(self._jobs)} observations")
+        made = {
+            observation: [file_hash(job.result) for job in jobs]
+            for observation, jobs in self._jobs.items()
+            if observation not in failed
+        }
         return made, failed
 
     def _run(self, job: PlannedJob) -> str:

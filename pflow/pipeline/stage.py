@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pflow.pipeline.files import ExperimentFiles
-from pflow.storage.layout import one_file
+from pflow.storage.results import one_file
 
 __all__ = ["Argument", "Kind", "Option", "Stage"]
 

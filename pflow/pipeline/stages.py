@@ -15,11 +15,11 @@ from pflow.config.experiment import Configuration
 from pflow.pipeline import job_settings
 from pflow.pipeline.files import ExperimentFiles
 from pflow.pipeline.stage import Argument, Stage
-from pflow.storage.layout import (
+from pflow.storage.layout import root_file
+from pflow.storage.results import (
     calibration_results,
     figure_results,
     flow_results,
-    root_file,
     store_results,
 )
 

@@ -25,12 +25,7 @@ __all__ = [
     "MethodFolder",
     "PretrainedFolder",
     "RunFolder",
-    "calibration_results",
-    "figure_results",
-    "flow_results",
-    "one_file",
     "root_file",
-    "store_results",
     "whole",
 ]
 
@@ -51,33 +46,6 @@ def root_file(store: Path) -> Path:
 def whole(path: Path) -> Path:
     """The store that a root file belongs to; any other path is returned unchanged."""
     return path.parent if path.name == ROOT_FILE else path
-
-
-def one_file(out: Path) -> list[Path]:
-    """The result of a job that writes a file."""
-    return [out]
-
-
-def store_results(out: Path) -> list[Path]:
-    """The result of a job that writes a store, named by its folder or its root file."""
-    return [root_file(whole(out))]
-
-
-def flow_results(out: Path) -> list[Path]:
-    """The results of a training, the weights first."""
-    flow = FlowFolder(out)
-    return [flow.weights, flow.about, flow.history]
-
-
-def calibration_results(out: Path) -> list[Path]:
-    """The numbers of a calibration, and the ranks beside them."""
-    return [out, root_file(PretrainedFolder(out.parent).ranks)]
-
-
-def figure_results(out: Path) -> list[Path]:
-    """The index of the figures, and the figures that are there."""
-    index = out / FIGURE_INDEX
-    return [index, *sorted(set(out.glob("[!.]*")) - {index})]
 
 
 @dataclass(frozen=True)

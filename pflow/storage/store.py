@@ -37,6 +37,9 @@ __all__ = [
 ]
 
 CHUNK_BYTES = 8 * 2**20
+# Bytes of a tree that Zarr writes in memory first: each of its many small files costs it several
+# changes of thread, so this takes half the time. The files are the same.
+IN_MEMORY = 2**25
 
 
 def _store_root(path: str | Path) -> Path:
@@ -44,13 +47,13 @@ def _store_root(path: str | Path) -> Path:
     return whole(Path(path))
 
 
-def _consolidate(path: Path) -> None:
+def _consolidate(store: Path | zarr.storage.MemoryStore) -> None:
     """Copy all metadata into the root file, where xarray looks first; pflow reads that of each
     array.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
-        zarr.consolidate_metadata(path)
+        zarr.consolidate_metadata(store)
 
 
 def _open(root: Path) -> zarr.Group:
@@ -264,8 +267,17 @@ def write_datatree(
         for g, d in groups.items()
     }
     with replacing(root) as temporary, zarr.config.set({"array.write_empty_chunks": True}):
-        tree.to_zarr(temporary, zarr_format=3, consolidated=False, encoding=encoding)
-        _consolidate(temporary)
+        if tree.nbytes > IN_MEMORY:
+            tree.to_zarr(temporary, zarr_format=3, consolidated=False, encoding=encoding)
+            _consolidate(temporary)
+            return
+        files: dict[str, Any] = {}
+        store = zarr.storage.MemoryStore(files)
+        tree.to_zarr(store, zarr_format=3, consolidated=False, encoding=encoding)
+        _consolidate(store)
+        for name, content in files.items():
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+            (temporary / name).write_bytes(content.to_bytes())
 
 
 def read_datatree(path: str | Path) -> "xr.DataTree":

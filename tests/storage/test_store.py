@@ -174,3 +174,20 @@ def test_datatree_with_a_missing_chunk_is_refused(tmp_path):
     next(p for p in (tmp_path / "p.zarr/posterior/x/c").rglob("*") if p.is_file()).unlink()
     with pytest.raises(PflowError, match="chunks: delete"):
         store.read_datatree(tmp_path / "p.zarr")
+
+
+def test_a_tree_has_the_same_files_however_it_is_written(tmp_path, monkeypatch):
+    """Small ones are written in memory first."""
+    draws = np.random.default_rng(0).normal(size=(3000, 4)).astype("f4")
+    groups = {
+        "posterior": draws_dataset({"x": draws}),
+        "sample_stats": draws_dataset({"lp": draws[:, 0], "log_q": np.zeros(3000, "f4")}),
+    }
+    for name, limit in (("memory", 2**25), ("disk", 0)):
+        monkeypatch.setattr(store, "IN_MEMORY", limit)
+        store.write_datatree(tmp_path / name / "a.zarr", groups, {"seed": 3})
+    written = [
+        {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+        for folder in (tmp_path / "memory", tmp_path / "disk")
+    ]
+    assert written[0] == written[1] and len(written[0]) > 8
