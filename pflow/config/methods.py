@@ -39,6 +39,10 @@ SHIFT = (
     "Stop when more evaluations, however many, are predicted to move the posterior mean by at most"
     " this many posterior standard deviations (`surrogate`; the last three rounds must agree)."
 )
+MEMORY = (
+    "GB of memory that the model of F may take. Where data and parameters need more, `auto` takes"
+    " `score_replay`, and `surrogate` stops with a message."
+)
 PRIOR = "Prior of this method's posterior; absent: the experiment's."
 
 
@@ -147,6 +151,7 @@ class SurrogateSettings(FinetuningSettings):
         True,
     )
     target_shift: float | None = setting(SHIFT, None, above=0)
+    memory_gb: float = setting(MEMORY, 16.0, above=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,13 +219,16 @@ class ImportanceSettings(FinetuningSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class AutoSettings(FinetuningSettings):
-    """Chosen by operator.json: `surrogate` (`score_replay` beyond 4096 parameters); path gradients
-    where F is so cheap that they are faster and the budget is at least 2000 evaluations;
-    `importance` beyond 4096 parameters where F has no gradient.
+    """Chosen by operator.json: `surrogate` (`score_replay` beyond 4096 parameters, with random
+    `sources`, or where the model of F needs more than `memory_gb`); path gradients where F is so
+    cheap that they are faster and the budget is at least 2000 evaluations; `importance` instead of
+    `score_replay` where F has no gradient.
     """
 
     tag_value: ClassVar[str] = "auto"
+    sources: int = setting(SOURCES, 0, minimum=0)
     target_shift: float | None = setting(SHIFT, None, above=0)
+    memory_gb: float = setting(MEMORY, 16.0, above=0)
 
 
 MethodSettings = Union[

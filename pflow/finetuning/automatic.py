@@ -5,7 +5,8 @@ Seconds of a run of n evaluations, with F those of one evaluation and t those of
 step:
 
     surrogate         n (F + f) + T t         f: fits of the model of F; T: steps of the flow
-    score replay      n F + rounds inner t    instead of the surrogate beyond 4096 parameters
+    score replay      n F + rounds inner t    instead of the surrogate beyond 4096 parameters, for
+                                              random subsets of sources and for very large data
     path gradients    50 n (F + t / batch)    they take some 50 times more evaluations for the same
                       accuracy (docs/methods.md), and below 2000 evaluations they have learnt little
 
@@ -43,6 +44,7 @@ from pflow.errors import PflowError
 from pflow.flows.base import Flow
 from pflow.objectives.replay.rounds import rounds_of
 from pflow.objectives.surrogate.coordinates import DENSE as MOST_PARAMETERS
+from pflow.objectives.surrogate.memory import why_too_large
 from pflow.objectives.surrogate.objective import steps_of
 
 __all__ = ["Choice", "resolve", "step_seconds"]
@@ -73,6 +75,7 @@ def resolve(
     file: Path | None = None,
     *,
     parameters: int,
+    data: int = 1,
     say: Callable[[str], None] = lambda message: None,
 ) -> Choice:
     """`auto` becomes the method that is faster for the measured cost of F, or the only one that
@@ -84,6 +87,7 @@ def resolve(
         measure: seconds of one operator-free step; asked only where no choice is on file.
         file: where the choice is kept.
         parameters: D, the size of a model.
+        data: m, the size of an observation.
         say: takes the choice and the seconds that it follows from, in words.
 
     Raises:
@@ -91,7 +95,7 @@ def resolve(
     """
     if not isinstance(method, AutoSettings):
         return Choice(method)
-    choice = _choose(method, operator, measure, file, parameters, say)
+    choice = _choose(method, operator, measure, file, parameters, data, say)
     unmeasured = "shift"
     if isinstance(choice.method, SurrogateSettings):
         unmeasured = "elbo_change"
@@ -106,6 +110,7 @@ def _choose(
     measure: Callable[[], float],
     file: Path | None,
     parameters: int,
+    data: int,
     say: Callable[[str], None],
 ) -> Choice:
     """`resolve` for `auto`; builds settings with their defaults, which no other method's result
@@ -123,18 +128,15 @@ def _choose(
         low_fidelity=_low_fidelity_pays(method, operator, say),
         target_shift=method.target_shift,
     )
-    many = parameters > MOST_PARAMETERS
-    if not operator["differentiable"] and not many:
-        say("objective auto takes surrogate, which learns from values alone: F has no gradient")
-        return Choice(surrogate)
+    no_model = _why_no_model(method, parameters, data)
+    if no_model:
+        say(f"no model of F: {no_model}")
     if not operator["differentiable"]:
-        say("objective auto takes importance: F has no gradient")
-        draw = min(ImportanceSettings.draw, method.evaluations)
-        return Choice(ImportanceSettings(**shared, draw=draw))
-    paths = ReverseKLSettings(**shared)
+        return Choice(_without_gradient(method, surrogate, no_model, shared, say))
+    paths = ReverseKLSettings(**shared, sources=method.sources)
     learning: SurrogateSettings | ScoreReplaySettings = surrogate
-    if many:
-        learning = ScoreReplaySettings(**shared)
+    if no_model:
+        learning = ScoreReplaySettings(**shared, sources=method.sources)
     basis = {
         "machine": platform.node(),
         "seconds_per_evaluation": operator["seconds_per_gradient"],
@@ -153,6 +155,39 @@ def _choose(
     if chosen is paths:  # of this budget, not until the same accuracy
         seconds = choice["seconds_with_paths"] / EVALUATIONS_SAVED
     return Choice(chosen, seconds)
+
+
+def _why_no_model(method: AutoSettings, parameters: int, data: int) -> str:
+    """Why `surrogate` cannot be taken; empty where it can."""
+    if method.sources:
+        return (
+            f"a point with {method.sources} random `sources` does not tell all data, which it is"
+            " learnt from"
+        )
+    if parameters > MOST_PARAMETERS:
+        return f"{parameters} parameters are more than {MOST_PARAMETERS}"
+    return why_too_large(method.evaluations, parameters, data, method.memory_gb)
+
+
+def _without_gradient(
+    method: AutoSettings,
+    surrogate: SurrogateSettings,
+    no_model: str,
+    shared: Mapping[str, Any],
+    say: Callable[[str], None],
+) -> MethodSettings:
+    """What learns from values alone."""
+    if method.sources:
+        raise PflowError(
+            f"`sources` (={method.sources}) needs the gradient of F, which has none: remove"
+            " `sources`, and a model of F is learnt from values of all of them"
+        )
+    if no_model:
+        say("objective auto takes importance: F has no gradient")
+        draw = min(ImportanceSettings.draw, method.evaluations)
+        return ImportanceSettings(**shared, draw=draw)
+    say("objective auto takes surrogate, which learns from values alone: F has no gradient")
+    return surrogate
 
 
 def _low_fidelity_pays(

@@ -17,6 +17,7 @@ from pflow.config.methods import (
     ScoreReplaySettings,
     SurrogateSettings,
 )
+from pflow.errors import PflowError
 from pflow.finetuning.correction import kept_for_latent, under_latent
 from pflow.flows import build_flow
 from pflow.flows.base import Flow
@@ -29,6 +30,7 @@ from pflow.objectives.replay.score_replay import ScoreReplay
 from pflow.objectives.reverse_kl import ReverseKL
 from pflow.objectives.stopping import Stopping
 from pflow.objectives.surrogate.competition import FEW_PARAMETERS
+from pflow.objectives.surrogate.memory import why_too_large
 from pflow.objectives.surrogate.objective import Surrogate
 from pflow.objectives.target_objective import TargetObjective
 from pflow.problems.base import Problem
@@ -97,6 +99,9 @@ def objective_of(
         )
     if isinstance(method, SurrogateSettings):
         optimiser = Optimiser(2e-3, schedule="cosine", clip=100.0, betas=(0.9, 0.99))
+        sizes = (math.prod(target.problem.model_shape), math.prod(target.problem.data_shape))
+        if too_large := why_too_large(method.evaluations, *sizes, method.memory_gb):
+            raise PflowError(f"{too_large}: choose score_replay or reverse_kl, or raise it")
         settings = (method.low_fidelity, target.seed, method.target_shift)
         return Surrogate(target, stopping, *settings), optimiser
     if isinstance(method, ScoreReplaySettings):

@@ -101,6 +101,7 @@ def load_start(
         lambda: step_seconds(flow, summary),
         choice_file,
         parameters=size,
+        data=math.prod(problem.data_shape),
         say=say,
     )
     method, note = choice.method, ""

@@ -94,6 +94,29 @@ def test_without_a_gradient_values_have_to_do(parameters, expected):
 
 
 @pytest.mark.parametrize(
+    ("settings", "data", "told"),
+    [
+        ({"sources": 2}, 10, "a point with 2 random `sources` does not tell all data"),
+        ({}, 10_000_000, "a model of F takes about 1.3e+02 GB, and `memory_gb` is 16"),
+        ({"memory_gb": 0.01}, 10_000, "a model of F takes about 0.13 GB, and `memory_gb` is 0.01"),
+    ],
+)
+def test_score_replay_stands_in_where_a_model_of_f_cannot_be_learnt(settings, data, told):
+    auto, messages = dataclasses.replace(AUTO, **settings), []
+    method = resolve(auto, measured(1.0), lambda: 0.01, data=data, say=messages.append)
+    assert isinstance(method, ScoreReplaySettings)
+    assert method.sources == settings.get("sources", 0)
+    assert told in messages[0] and "takes score_replay" in messages[1]
+
+
+def test_random_sources_need_a_gradient():
+    facts = {"differentiable": False, "seconds_per_gradient": None}
+    auto = dataclasses.replace(AUTO, sources=2)
+    with pytest.raises(PflowError, match=r"`sources` \(=2\) needs the gradient of F"):
+        resolve(auto, facts, lambda: 0.01)
+
+
+@pytest.mark.parametrize(
     ("low", "high", "pays"),
     [
         (0.001, 1e-5, True),  # 500 s

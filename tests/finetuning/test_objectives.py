@@ -12,8 +12,10 @@ from pflow.config.methods import (
     LatentGaussianSettings,
     ReverseKLSettings,
     ScoreReplaySettings,
+    SurrogateSettings,
 )
-from pflow.finetuning.objectives import uses_gradient, wrap
+from pflow.errors import PflowError
+from pflow.finetuning.objectives import objective_of, uses_gradient, wrap
 from pflow.flows import build_flow
 from pflow.inference.target import Target
 from pflow.problems import build_problem
@@ -65,3 +67,11 @@ def test_method_spends_its_budget_and_comes_closer(name, tmp_path):
     again = build_flow(**described)
     again.load_state_dict(flow.state_dict())
     assert torch.equal(again.log_prob(exact.mean[None], y), flow.log_prob(exact.mean[None], y))
+
+
+def test_data_too_large_for_a_model_of_f_are_refused():
+    problem = build_problem("gaussian", side=4)
+    target = Target(problem, torch.zeros(1, *problem.data_shape))
+    method = SurrogateSettings(**SHARED, memory_gb=1e-4)
+    with pytest.raises(PflowError, match="`memory_gb` is 0.0001: choose score_replay"):
+        objective_of(method, target)

@@ -14,6 +14,7 @@ from pflow.inference.target import Target
 from pflow.objectives.stopping import Stopping
 from pflow.objectives.surrogate.objective import Surrogate
 from pflow.operators import Operator
+from pflow.operators.workers import Workers
 from pflow.problems import build_problem
 from pflow.storage.checkpoint import Checkpoint
 from pflow.training import train
@@ -100,6 +101,23 @@ def test_points_where_f_is_not_defined_are_left_out(tmp_path):
     problem.high_fidelity = Wrong(problem.high_fidelity, 1.0, 0.0, undefined_above=middle)
     _, objective, _ = fine_tune(problem, y, 48, tmp_path / "state")
     assert 0 < objective.exploration.known < 48 == objective.target.ledger.points
+
+
+def test_evaluations_in_worker_processes_teach_the_same():
+    learnt = []
+    for count in (0, 2):
+        problem = build_problem("gaussian", side=5)
+        y = observation(problem)
+        if count:
+            problem.high_fidelity = Workers(problem.high_fidelity, count)
+        objective = Surrogate(Target(problem, y), Stopping(24))
+        while objective.target.ledger.points < 24:
+            left = 24 - objective.target.ledger.points
+            objective.exploration.advance(left, torch.Generator().manual_seed(0))
+        learnt.append(objective.exploration)
+    problem.high_fidelity.close()
+    apart = learnt[0].frame.whiten(learnt[1].frame.mean)  # rounding of float32 chooses other draws
+    assert len(learnt[1].evaluated) == 24 and apart.abs().max() < 0.1
 
 
 def test_f_that_is_defined_nowhere_is_told(tmp_path):
