@@ -31,8 +31,8 @@ START = (
     " random weights."
 )
 PAIRS = (
-    "Pairs that it learns from, and is calibrated on: `low_fidelity` ones, of `simulate` or"
-    " `pairs`; or those of `high_fidelity_pairs`."
+    "Pairs that it learns from: `low_fidelity` ones, of `simulate` or `pairs`; or those of"
+    " `high_fidelity_pairs`, on whose held-out part all flows are then calibrated."
 )
 PRECISION = (
     "Images only: of the networks inside the couplings (float32 by default); couplings and"

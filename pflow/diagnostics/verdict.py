@@ -279,8 +279,8 @@ def _amortised(
             "local_c2st_p_value",
             "the amortised flow is wrong near this observation (local classifier test",
         ),
-        ("sbc_p_value", "the amortised flow is not calibrated on its own data (ranks"),
-        ("tarp_p_value", "the amortised flow is not calibrated on its own data (TARP"),
+        ("sbc_p_value", "the amortised flow is not calibrated over held-out pairs (ranks"),
+        ("tarp_p_value", "the amortised flow is not calibrated over held-out pairs (TARP"),
     ):
         p = metrics.get(name)
         if p is not None and p < rules["significance"]:

@@ -34,8 +34,14 @@ class ExperimentFiles:
         count = shard_count(self.settings, split)
         return _roots(self.folder.shard(split, k) for k in range(count))
 
+    def held_out(self) -> list[str]:
+        """The shards of the pairs that all flows are calibrated on: of high fidelity where the
+        experiment has such pairs, because their posteriors are wanted.
+        """
+        return self.shards(f"{HIGH}test") or self.shards("test")
+
     def shards_of_flow(self, flow: str, part: str) -> list[str]:
-        """The shards of the pairs that a flow learns from: `train`, `validation` or `test`."""
+        """The shards of the pairs that a flow learns from: `train` or `validation`."""
         high = self.settings.flows[flow].pairs == "high_fidelity"
         return self.shards(f"{HIGH}{part}" if high else part)
 

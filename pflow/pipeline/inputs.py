@@ -87,7 +87,7 @@ class JobInputs(JobResources):
         return {
             "flow": [str(files.folder.pretrained(wildcards.flow).weights)],
             "train": files.shards_of_flow(wildcards.flow, "train")[:1],
-            "test": files.shards_of_flow(wildcards.flow, "test")[:1],
+            "test": files.held_out()[:1],
             "observations": files.observations(),
         }
 

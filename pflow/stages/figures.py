@@ -52,10 +52,10 @@ def figures(
         keep(
             "calibration",
             rank_curves({flow: _rank_curves(folder.pretrained(flow)) for flow in settings.flows}),
-            "Calibration of each pretrained flow over held-out pairs of the kind that it was"
-            " trained on: where the truth ranks among draws. Inside the grey band is as expected;"
-            " above zero on the left and below it on the right means that the flow is too sure of"
-            " itself.",
+            "Calibration of each pretrained flow over held-out pairs, those of high fidelity where"
+            " there are some, otherwise of low fidelity: where the truth ranks among draws. Inside"
+            " the grey band is as expected; above zero on the left and below it on the right means"
+            " that the flow is too sure of itself.",
             svg=True,
         )
         training = {
