@@ -24,8 +24,8 @@ import numpy as np
 
 from pflow.diagnostics.pareto import weight_support
 from pflow.errors import PflowError
+from pflow.storage.datatrees import read_datatree
 from pflow.storage.layout import MethodFolder, RunFolder, root_file, whole
-from pflow.storage.store import read_datatree
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -14,10 +14,12 @@ import xarray as xr
 from pflow.errors import PflowError
 from pflow.posterior import expectation, load_posterior, normalised_weights, resample
 from pflow.storage.arviz_schema import draws_dataset, point_dataset
-from pflow.storage.store import write_datatree
+from pflow.storage.datatrees import write_datatree
+from pflow.storage.store import write_arrays
 
 ROOT = Path(__file__).parents[1]
 DRAWS = 3000
+PAIRS = {"x": np.arange(8.0).reshape(4, 2), "y": np.arange(12.0).reshape(4, 3)}
 
 
 def write_run(
@@ -30,6 +32,7 @@ def write_run(
     groups = {
         "posterior": draws_dataset({"x": x}, ["depth", "width"], units),
         "sample_stats": draws_dataset({"lp": lp, "log_q": log_q, "log_weight": lp - log_q}),
+        "log_likelihood": draws_dataset({"y": -0.005 * x[:, :1] ** 2}),
         "posterior_predictive": draws_dataset({"y": x[:, :1]}, units=units),
         "observed_data": point_dataset({"y": np.zeros(1)}, units=units),
     }
@@ -172,17 +175,23 @@ def test_what_cannot_be_pooled_or_found_says_so(method: Path, tmp_path: Path):
         resample(load_posterior(method / "seed-0"), 0)
 
 
-@pytest.mark.parametrize("block", range(2))
+@pytest.mark.parametrize("block", range(3))
 def test_the_documentation_runs(method: Path, monkeypatch, block: int):
     import matplotlib
 
     matplotlib.use("Agg")
     code = re.findall(r"```python\n(.*?)```", (ROOT / "docs/store.md").read_text(), re.DOTALL)
-    assert len(code) == 2 and len(code[0].splitlines()) == 5
+    assert len(code) == 3 and len(code[0].splitlines()) == 5
     monkeypatch.chdir(method.parents[4])
+    write_arrays("results/rosenbrock/pairs/train/shard-0.zarr", PAIRS, {}, first="sample")
+    write_arrays("results/rosenbrock/observations/y1.zarr", {"y": np.ones(2)}, {})
     names: dict = {}
     exec(compile(code[block], "docs/store.md", "exec"), names)
     if block == 0:
         assert Path("posterior.png").stat().st_size > 1000
-    else:
+    elif block == 1:
         np.testing.assert_allclose(names["weighted_mean"], 0, atol=0.1)
+    else:
+        assert names["pairs"]["x"].dims == ("sample", "x_dim")
+        np.testing.assert_array_equal(names["pairs"]["y"], PAIRS["y"])
+        np.testing.assert_array_equal(names["observation"]["y"], [1, 1])

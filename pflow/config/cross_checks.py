@@ -12,7 +12,7 @@ import re
 from pflow.config.data import SimulateSettings
 from pflow.config.experiment import ExperimentSettings
 from pflow.config.flow_pairs import mistakes_of_flow_pairs
-from pflow.config.methods import mistakes_of_methods
+from pflow.config.method_checks import mistakes_of_methods
 from pflow.config.priors import FlowPriorSettings, GaussianPriorSettings
 from pflow.config.problems import has_operator
 from pflow.config.runs import mistakes_of_runs

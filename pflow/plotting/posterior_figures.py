@@ -26,8 +26,8 @@ from pflow.figures.prediction import prediction_and_data
 from pflow.plotting.chosen import drawn_parameters
 from pflow.plotting.view import PosteriorView, view_of
 from pflow.settings.suggestion import did_you_mean
+from pflow.storage.datatrees import read_datatree
 from pflow.storage.layout import RunFolder, root_file, whole
-from pflow.storage.store import read_datatree
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

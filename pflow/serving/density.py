@@ -14,8 +14,8 @@ from torch import Tensor
 from pflow.errors import PflowError
 from pflow.flows.base import Flow
 from pflow.stages.io.weights import load_flow
+from pflow.storage.datatrees import read_datatree
 from pflow.storage.layout import POSTERIOR, RunFolder, root_file, whole
-from pflow.storage.store import read_datatree
 
 if TYPE_CHECKING:
     from xarray import DataArray

@@ -19,9 +19,9 @@ from pflow.errors import PflowError
 from pflow.inference.target import Target
 from pflow.problems.base import Problem
 from pflow.stages.io.inputs import problem_from
+from pflow.storage.datatrees import read_datatree
 from pflow.storage.layout import RunFolder
 from pflow.storage.origins import read_origin
-from pflow.storage.store import read_datatree
 
 __all__ = ["TargetDensity", "target_density"]
 

@@ -18,8 +18,8 @@ from pflow.execution.device import select_device
 from pflow.stages.io.inputs import problem_from
 from pflow.stages.io.priors import with_prior
 from pflow.stages.io.weights import load_flow
+from pflow.storage.datatrees import read_datatree
 from pflow.storage.layout import FlowFolder
-from pflow.storage.store import read_datatree
 from pflow.storage.text_files import read_csv, read_json, write_json
 
 __all__ = ["evaluate"]

@@ -27,8 +27,8 @@ from pflow.provenance.record import identity
 from pflow.stages.io.gaussian_prior import with_gaussian_prior
 from pflow.stages.io.inputs import problem_from, read_observation
 from pflow.storage.arviz_schema import chains_dataset, draws_dataset, point_dataset
+from pflow.storage.datatrees import write_datatree
 from pflow.storage.kept_points import KeptPoints
-from pflow.storage.store import write_datatree
 
 __all__ = ["reference", "require_convergence"]
 

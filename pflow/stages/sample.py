@@ -35,8 +35,9 @@ from pflow.stages.io.predicted_groups import (
 from pflow.stages.io.priors import with_prior
 from pflow.stages.io.weights import load_flow
 from pflow.storage.arviz_schema import draws_dataset, point_dataset
+from pflow.storage.datatrees import write_datatree
 from pflow.storage.layout import FlowFolder
-from pflow.storage.store import read_arrays, write_datatree
+from pflow.storage.store import read_arrays
 from pflow.storage.text_files import read_json
 
 if TYPE_CHECKING:

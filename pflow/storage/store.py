@@ -1,4 +1,4 @@
-"""Every read and write of Zarr stores: arrays, and posteriors in ArviZ's schema.
+"""Every read and write of arrays in Zarr stores: pairs, observations, evaluations.
 
 A store appears under its final name only when it is complete: it is written under a temporary name
 and then renamed. The root `zarr.json` carries a hash of the content, which is what Snakemake
@@ -8,10 +8,9 @@ compares. Reading checks that all arrays and chunks exist, their shapes, and tha
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import zarr
@@ -19,48 +18,27 @@ import zarr
 from pflow.errors import PflowError
 from pflow.storage.atomic import replacing
 from pflow.storage.dimensions import dimension_names
-from pflow.storage.layout import whole
-
-if TYPE_CHECKING:
-    import xarray as xr
+from pflow.storage.zarr_files import (
+    codecs,
+    consolidate,
+    content_hash,
+    description,
+    open_group,
+    require_chunks,
+    store_root,
+)
 
 __all__ = [
     "check_content",
     "open_arrays",
     "read_arrays",
-    "read_datatree",
     "read_pairs",
     "read_rows",
     "replacing",
     "write_arrays",
-    "write_datatree",
 ]
 
 CHUNK_BYTES = 8 * 2**20
-# Bytes of a tree that Zarr writes in memory first: each of its many small files costs it several
-# changes of thread, so this takes half the time. The files are the same.
-IN_MEMORY = 2**25
-
-
-def _store_root(path: str | Path) -> Path:
-    """Rules name a store by its root `zarr.json`; both names are accepted."""
-    return whole(Path(path))
-
-
-def _consolidate(store: Path | zarr.storage.MemoryStore) -> None:
-    """Copy all metadata into the root file, where xarray looks first; pflow reads that of each
-    array.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
-        zarr.consolidate_metadata(store)
-
-
-def _open(root: Path) -> zarr.Group:
-    return zarr.open_group(root, mode="r", use_consolidated=False)
-
-
-# --- arrays ---
 
 
 def write_arrays(
@@ -79,7 +57,7 @@ def write_arrays(
         first: name of the first axis of all arrays, which they share, such as "sample"; None where
             they share none.
     """
-    root = _store_root(path)
+    root = store_root(path)
     with replacing(root) as temporary, zarr.config.set({"array.write_empty_chunks": True}):
         group = zarr.create_group(temporary, zarr_format=3)
         for name, array in arrays.items():
@@ -91,16 +69,16 @@ def write_arrays(
                 dtype=array.dtype,
                 chunks=chunks,
                 shards=shards,
-                compressors=_codecs(),
+                compressors=codecs(),
                 dimension_names=dimension_names(name, array.ndim, first),
             )
             stored[...] = array
         shapes, hashes = (
             {n: list(a.shape) for n, a in arrays.items()},
-            {n: _hash({n: a}) for n, a in arrays.items()},
+            {n: content_hash({n: a}) for n, a in arrays.items()},
         )
         group.attrs.update({**attributes, "shapes": shapes, "hashes": hashes})
-        _consolidate(temporary)
+        consolidate(temporary)
 
 
 def read_arrays(
@@ -112,15 +90,15 @@ def read_arrays(
         PflowError: the store, an array or a chunk is missing, a shape or the content differs from
             what was written, data is damaged or NaN.
     """
-    root = _store_root(path)
+    root = store_root(path)
     stored = open_arrays(root, names, optional)
-    attributes = dict(_open(root).attrs)
+    attributes = dict(open_group(root).attrs)
     arrays = {
         name: read_rows(array, root, name, 0, array.shape[0] if array.ndim else None)
         for name, array in stored.items()
     }
     for name, array in arrays.items():
-        if _hash({name: array}) != attributes.get("hashes", {}).get(name):
+        if content_hash({name: array}) != attributes.get("hashes", {}).get(name):
             raise PflowError(f"{root}/{name} was changed after it was written: {_remedy(root)}")
     return arrays, attributes
 
@@ -129,9 +107,9 @@ def open_arrays(
     path: str | Path, names: tuple[str, ...], optional: tuple[str, ...] = ()
 ) -> dict[str, zarr.Array]:
     """Arrays of a group, not yet read; checks everything that needs no reading."""
-    root = _store_root(path)
+    root = store_root(path)
     try:
-        group = _open(root)
+        group = open_group(root)
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise PflowError(f"{root} is not a Zarr group: {_remedy(root)}") from error
     promised, arrays = group.attrs.get("shapes", {}), {}
@@ -144,7 +122,7 @@ def open_arrays(
                 f"{root}/{name} has the shape {tuple(arrays[name].shape)}, but"
                 f" {tuple(promised[name])} was written: {_remedy(root)}"
             )
-        _require_chunks(arrays[name], root / name, _remedy(root))
+        require_chunks(arrays[name], root / name, _remedy(root))
     return arrays
 
 
@@ -152,7 +130,7 @@ def read_rows(
     array: zarr.Array, path: str | Path, name: str, start: int, stop: int | None, check: bool = True
 ) -> np.ndarray:
     """Rows of one array of a store (all of it for a scalar), finite where `check` asks for it."""
-    root = _store_root(path)
+    root = store_root(path)
     try:
         rows = array[...] if stop is None else array[start:stop]
     except Exception as error:  # zarr's codecs raise many types for damaged bytes
@@ -174,9 +152,9 @@ def check_content(array: zarr.Array, path: str | Path, name: str) -> None:
     Raises:
         PflowError: the array is damaged, has NaN, or was changed after it was written.
     """
-    root = _store_root(path)
-    written = _open(root).attrs.get("hashes", {}).get(name)
-    digest, step = hashlib.sha256(_description(name, array)), (array.shards or array.chunks)[0]
+    root = store_root(path)
+    written = open_group(root).attrs.get("hashes", {}).get(name)
+    digest, step = hashlib.sha256(description(name, array)), (array.shards or array.chunks)[0]
     for start in range(0, array.shape[0], step):
         rows = read_rows(array, root, name, start, min(start + step, array.shape[0]))
         digest.update(np.ascontiguousarray(rows))
@@ -196,13 +174,13 @@ def read_pairs(paths: list[Path]) -> tuple[np.ndarray, np.ndarray]:
         for name in ("x", "y"):
             if shard[name].shape[1:] != first[name].shape[1:]:
                 raise PflowError(
-                    f"{_store_root(path)}/{name} has samples of the shape {shard[name].shape[1:]},"
+                    f"{store_root(path)}/{name} has samples of the shape {shard[name].shape[1:]},"
                     f" other shards have {first[name].shape[1:]}: all shards must come from one"
                     " problem; delete the odd one and run snakemake again"
                 )
         if len(shard["x"]) != len(shard["y"]):
             raise PflowError(
-                f"{_store_root(path)} has {len(shard['x'])} models x and {len(shard['y'])} data y:"
+                f"{store_root(path)} has {len(shard['x'])} models x and {len(shard['y'])} data y:"
                 " each sample needs both"
             )
     return np.concatenate([s["x"] for s in shards]), np.concatenate([s["y"] for s in shards])
@@ -220,92 +198,3 @@ def _layout(array: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...] | None]
         1, min(-(-len(array) // per_chunk), CHUNK_BYTES // (per_chunk * sample_bytes) or 1)
     )
     return (per_chunk, *array.shape[1:]), (per_shard, *array.shape[1:])
-
-
-def _require_chunks(array: zarr.Array, path: Path, remedy: str) -> None:
-    """Raise an error for missing chunks, which Zarr reads as fill values without a warning."""
-    if array.nchunks_initialized < array.nchunks:
-        raise PflowError(
-            f"{path} has {array.nchunks_initialized} of its {array.nchunks} chunks: {remedy}"
-        )
-
-
-def _codecs() -> tuple[Any, ...]:
-    """Compression, then a checksum: damage is found when the chunk is read."""
-    return (zarr.codecs.ZstdCodec(level=3), zarr.codecs.Crc32cCodec())
-
-
-def _hash(arrays: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(_description(name, array))
-        digest.update(array.tobytes())
-    return digest.hexdigest()[:32]
-
-
-def _description(name: str, array: np.ndarray | zarr.Array) -> bytes:
-    return f"{name} {array.dtype} {array.shape}".encode()
-
-
-# --- posteriors in ArviZ's schema ---
-
-
-def write_datatree(
-    path: str | Path, groups: Mapping[str, "xr.Dataset"], attributes: Mapping[str, Any]
-) -> None:
-    """A DataTree of named groups (posterior, sample_stats, ...) with root attributes and a content
-    hash.
-    """
-    import xarray as xr
-
-    root = _store_root(path)
-    tree = xr.DataTree.from_dict({f"/{name}": dataset for name, dataset in groups.items()})
-    tree.attrs = {**attributes, "content_hash": _hash_of_groups(groups)}
-    encoding = {
-        f"/{g}": {v: {"compressors": _codecs()} for v in d.data_vars if np.asarray(d[v]).size}
-        for g, d in groups.items()
-    }
-    with replacing(root) as temporary, zarr.config.set({"array.write_empty_chunks": True}):
-        if tree.nbytes > IN_MEMORY:
-            tree.to_zarr(temporary, zarr_format=3, consolidated=False, encoding=encoding)
-            _consolidate(temporary)
-            return
-        files: dict[str, Any] = {}
-        store = zarr.storage.MemoryStore(files)
-        tree.to_zarr(store, zarr_format=3, consolidated=False, encoding=encoding)
-        _consolidate(store)
-        for name, content in files.items():
-            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-            (temporary / name).write_bytes(content.to_bytes())
-
-
-def read_datatree(path: str | Path) -> "xr.DataTree":
-    """The DataTree at `path`, loaded into memory."""
-    import xarray as xr
-
-    root = _store_root(path)
-    remedy = f"delete {root} and run snakemake again"
-    try:
-        for name, member in _open(root).members(max_depth=None):
-            if isinstance(member, zarr.Array):
-                _require_chunks(member, root / name, remedy)
-        with xr.open_datatree(root, engine="zarr", consolidated=False) as tree:
-            tree.load()
-    except (KeyError, ValueError, TypeError, AttributeError, OSError, RuntimeError) as error:
-        raise PflowError(
-            f"{root} cannot be read as a posterior store ({str(error).splitlines()[0]}): {remedy}"
-        ) from error
-    if tree.attrs.get("content_hash") != _hash_of_groups(tree.children):
-        raise PflowError(f"{root} was changed after it was written: {remedy}")
-    return tree
-
-
-def _hash_of_groups(groups: Mapping[str, Any]) -> str:
-    return _hash(
-        {
-            f"{group}/{name}": np.asarray(dataset[name])
-            for group, dataset in groups.items()
-            for name in dataset.data_vars
-        }
-    )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from pflow.config.method_checks import mistakes_of_methods
 from pflow.config.methods import (
     ReverseKLSettings,
     ScoreReplaySettings,
     SurrogateSettings,
-    mistakes_of_methods,
 )
 
 

@@ -11,12 +11,12 @@ import torch
 
 from pflow.config.flows import CouplingFlowSettings
 from pflow.config.jobs import FinetuneJobSettings
+from pflow.config.method_checks import mistakes_of_methods
 from pflow.config.methods import (
     ImportanceSettings,
     NoFinetuningSettings,
     ReverseKLSettings,
     ScoreReplaySettings,
-    mistakes_of_methods,
 )
 from pflow.config.problems import problem_settings
 from pflow.errors import PflowError

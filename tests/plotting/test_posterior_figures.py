@@ -16,7 +16,7 @@ from pflow.plotting.posterior_figures import draw_posterior, plot_posterior, rea
 from pflow.plotting.table import interval_rows
 from pflow.plotting.view import view_of
 from pflow.storage.arviz_schema import draws_dataset, point_dataset
-from pflow.storage.store import write_datatree
+from pflow.storage.datatrees import write_datatree
 
 DRAWS, UNKNOWNS = 400, 10
 NAMES = [f"depth {i}" for i in range(UNKNOWNS)]

@@ -8,7 +8,7 @@ import torch
 from pflow.errors import PflowError
 from pflow.serving.density import delivered_density, run_with_posterior
 from pflow.serving.server import LOWEST, DensityModel
-from pflow.storage.store import read_datatree
+from pflow.storage.datatrees import read_datatree
 from tests.support.delivered import deliver, random_flow
 
 VECTOR = {"model_shape": [3], "data_shape": [2]}

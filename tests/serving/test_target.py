@@ -11,9 +11,9 @@ import torch
 from pflow.errors import PflowError
 from pflow.serving.server import DensityModel
 from pflow.serving.target import target_density
+from pflow.storage.datatrees import read_datatree
 from pflow.storage.layout import RunFolder
 from pflow.storage.origins import origin_file, read_origin, write_origin
-from pflow.storage.store import read_datatree
 from tests.support.delivered import sampled_run
 
 

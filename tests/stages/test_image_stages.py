@@ -16,7 +16,8 @@ from pflow.problems.stationary import estimate_spectrum
 from pflow.stages.evaluate import _image
 from pflow.stages.reference import reference
 from pflow.storage.arviz_schema import draws_dataset, point_dataset
-from pflow.storage.store import read_datatree, write_arrays, write_datatree
+from pflow.storage.datatrees import read_datatree, write_datatree
+from pflow.storage.store import write_arrays
 from tests.support.record import RECORD
 
 

@@ -32,7 +32,8 @@ from pflow.problems.noise import CovarianceNoise, MaskedNoise
 from pflow.problems.prior_problem import PriorProblem
 from pflow.problems.priors import Unconstrained
 from pflow.stages import evaluate, observe, sample, simulate
-from pflow.storage.store import read_arrays, read_datatree
+from pflow.storage.datatrees import read_datatree
+from pflow.storage.store import read_arrays
 from pflow.storage.text_files import read_json, write_csv, write_json
 from pflow.storage.weights import write_weights
 from tests.support.record import RECORD

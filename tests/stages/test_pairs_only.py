@@ -13,7 +13,7 @@ from pflow.cli import main
 from pflow.config.loading import load_configuration
 from pflow.pipeline.stages import settings_for
 from pflow.posterior import expectation
-from pflow.storage.store import read_datatree
+from pflow.storage.datatrees import read_datatree
 
 pytestmark = pytest.mark.slow
 

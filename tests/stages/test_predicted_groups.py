@@ -19,7 +19,7 @@ from pflow.stages.io.predicted_groups import (
     log_likelihoods,
     prior_predictive_group,
 )
-from pflow.storage.store import read_datatree
+from pflow.storage.datatrees import read_datatree
 from tests.support.delivered import sampled_run
 
 DRAWS, OF_PRIOR, STD = 300, 400, 0.4

@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 from pflow.errors import PflowError
-from pflow.storage import store
+from pflow.storage import datatrees, store
 from pflow.storage.arviz_schema import draws_dataset
 
 
@@ -101,7 +101,7 @@ def test_what_is_no_store_is_named(tmp_path, pairs, damage):
     if len(damage) < 3:
         path.mkdir()
         (path / "zarr.json").write_text(damage)
-    for read in (lambda: store.read_arrays(path, ("x",)), lambda: store.read_datatree(path)):
+    for read in (lambda: store.read_arrays(path, ("x",)), lambda: datatrees.read_datatree(path)):
         with pytest.raises(PflowError, match=r"a\.zarr.*delete"):
             read()
 
@@ -159,7 +159,7 @@ def test_datatree_opens_in_plain_xarray(tmp_path):
         "posterior": draws_dataset({"x": x}, ("x1", "x2")),
         "sample_stats": draws_dataset({"lp": x[:, 0]}),
     }
-    store.write_datatree(tmp_path / "p.zarr" / "zarr.json", groups, {"method": "scratch"})
+    datatrees.write_datatree(tmp_path / "p.zarr" / "zarr.json", groups, {"method": "scratch"})
     with xr.open_datatree(tmp_path / "p.zarr", engine="zarr") as tree:
         assert tree.attrs["method"] == "scratch"
         assert tree["posterior"]["x"].dims == ("chain", "draw", "x_dim")
@@ -168,12 +168,12 @@ def test_datatree_opens_in_plain_xarray(tmp_path):
 
 
 def test_datatree_with_a_missing_chunk_is_refused(tmp_path):
-    store.write_datatree(
+    datatrees.write_datatree(
         tmp_path / "p.zarr", {"posterior": draws_dataset({"x": np.ones((10, 2))})}, {}
     )
     next(p for p in (tmp_path / "p.zarr/posterior/x/c").rglob("*") if p.is_file()).unlink()
     with pytest.raises(PflowError, match="chunks: delete"):
-        store.read_datatree(tmp_path / "p.zarr")
+        datatrees.read_datatree(tmp_path / "p.zarr")
 
 
 def test_a_tree_has_the_same_files_however_it_is_written(tmp_path, monkeypatch):
@@ -184,8 +184,8 @@ def test_a_tree_has_the_same_files_however_it_is_written(tmp_path, monkeypatch):
         "sample_stats": draws_dataset({"lp": draws[:, 0], "log_q": np.zeros(3000, "f4")}),
     }
     for name, limit in (("memory", 2**25), ("disk", 0)):
-        monkeypatch.setattr(store, "IN_MEMORY", limit)
-        store.write_datatree(tmp_path / name / "a.zarr", groups, {"seed": 3})
+        monkeypatch.setattr(datatrees, "IN_MEMORY", limit)
+        datatrees.write_datatree(tmp_path / name / "a.zarr", groups, {"seed": 3})
     written = [
         {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
         for folder in (tmp_path / "memory", tmp_path / "disk")

@@ -17,9 +17,9 @@ from pflow.flows import build_flow
 from pflow.flows.base import Flow
 from pflow.stages import observe, sample
 from pflow.storage.arviz_schema import draws_dataset, point_dataset
+from pflow.storage.datatrees import write_datatree
 from pflow.storage.layout import RunFolder
 from pflow.storage.origins import Origin, write_origin
-from pflow.storage.store import write_datatree
 from pflow.storage.text_files import write_json
 from pflow.storage.weights import write_weights
 from tests.support.record import RECORD

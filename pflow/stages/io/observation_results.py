@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pflow.config.jobs import FiguresJobSettings
+from pflow.storage.datatrees import read_datatree
 from pflow.storage.layout import ExperimentFolder, root_file
-from pflow.storage.store import read_arrays, read_datatree
+from pflow.storage.store import read_arrays
 from pflow.storage.text_files import read_csv, read_json
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from pflow.execution.seeds import generator_for
 from pflow.flows.base import Flow
 from pflow.problems.base import Problem
 from pflow.storage.arviz_schema import draws_dataset, point_dataset
-from pflow.storage.store import write_datatree
+from pflow.storage.datatrees import write_datatree
 
 __all__ = ["sample_without_operator"]
 
