@@ -32,9 +32,9 @@ def write_run(
     groups = {
         "posterior": draws_dataset({"x": x}, ["depth", "width"], units),
         "sample_stats": draws_dataset({"lp": lp, "log_q": log_q, "log_weight": lp - log_q}),
-        "log_likelihood": draws_dataset({"y": -0.005 * x[:, :1] ** 2}),
-        "posterior_predictive": draws_dataset({"y": x[:, :1]}, units=units),
-        "observed_data": point_dataset({"y": np.zeros(1)}, units=units),
+        "log_likelihood": draws_dataset({"y": -0.005 * x**2}),
+        "posterior_predictive": draws_dataset({"y": x}, units=units),
+        "observed_data": point_dataset({"y": np.zeros(2)}, units=units),
     }
     facts = {
         "experiment": "rosenbrock",
