@@ -86,10 +86,10 @@ def test_arviz_reads_the_store_without_conversion(method: Path):
 
 def test_a_store_with_fewer_groups_is_pooled_with_others(method: Path):
     """As one of an earlier version."""
-    tree = load_posterior(method / "seed-0")
+    tree = load_posterior(method / "seed-1")
     groups = {name: node.to_dataset() for name, node in tree.children.items()}
     groups.pop("posterior_predictive")
-    write_datatree(method / "seed-0/posterior.zarr", groups, tree.attrs)
+    write_datatree(method / "seed-1/posterior.zarr", groups, tree.attrs)
     pooled = load_posterior(method)
     assert pooled["posterior"].sizes["chain"] == 3 and "posterior_predictive" not in pooled
 
