@@ -82,7 +82,7 @@ def _configure(folder: Path, count: int, size: int | None) -> None:
 
 def _snakemake(folder: Path, cores: int, *arguments: str) -> float:
     """Run the workflow; wall seconds."""
-    command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--quiet", "all"]
+    command = [sys.executable, "-m", "snakemake", "--quiet", "all", "--cores", str(cores)]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     began = time.monotonic()
     done = subprocess.run(

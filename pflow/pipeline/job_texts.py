@@ -36,9 +36,11 @@ class JobTexts(JobInputs):
 
     def settings(self, stage: str) -> Callable[[Any], str]:
         """The settings of a job as its command takes them, as a function of its wildcards."""
-        return lambda wildcards: settings_argument(
-            self._text(stage, tuple(wildcards.items())), self.layout.results
-        )
+        return lambda wildcards: settings_argument(self.text(stage, wildcards), self.layout.results)
+
+    def text(self, stage: str, wildcards: Any) -> str:
+        """The settings of a job themselves, however long they are."""
+        return self._text(stage, tuple(wildcards.items()))
 
     def listed(self, name: str) -> Callable[..., list[str]]:
         """The inputs `name` of a job as its command takes them."""

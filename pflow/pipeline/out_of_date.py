@@ -213,7 +213,7 @@ class _Comparing:
     def _wanted(self, job: PlannedJob) -> tuple[str, str]:
         """Settings and code."""
         return (
-            self.pipeline.settings(job.stage)(job.wildcards),
+            self.pipeline.text(job.stage, job.wildcards),
             self.pipeline.code(job.stage)(job.wildcards).removeprefix("code-"),
         )
 

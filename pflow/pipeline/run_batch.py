@@ -51,15 +51,15 @@ def run_batch(options: argparse.Namespace, stopped: Callable[[], bool]) -> None:
 
     Raises:
         PflowError: an observation has failed, whereas the others are complete. A batch of
-            observations or references fails only if all of them do: the runs of the missing ones
+            observations or references fails only if all of several do: the runs of the missing ones
             tell it, and those of the others go on.
     """
     settings = decode(BatchJobSettings, json.loads(settings_text(options.settings)), "")
     with JobLock(options.out.with_name(f".{options.out.name}.lock")):
         batch = _RunningBatch(settings, options, stopped)
         hashes, failed = batch.run()
-    complete = not failed or (hashes and tuple(settings.stages) != RUNS)
-    if complete:
+    ends_well = len(failed) < 2 or hashes  # what concerns all is told before anything is trained
+    if not failed or (ends_well and tuple(settings.stages) != RUNS):
         content = {
             "observations_per_job": settings.observations_per_job,
             "observations": hashes,

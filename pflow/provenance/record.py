@@ -30,7 +30,7 @@ def provenance(
         "settings_hash": settings_hash(settings),
         "settings": settings,
         "inputs": dict(inputs or {}),
-        "software": software(),
+        "software": dict(software()),
     }
 
 
@@ -52,6 +52,7 @@ def settings_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+@lru_cache(maxsize=1)
 def software() -> dict[str, str]:
     """Versions of the packages that compute the results."""
     names = ("torch", "numpy", "zarr", "xarray", "snakemake")

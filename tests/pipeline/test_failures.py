@@ -55,3 +55,19 @@ def test_each_failed_job_of_a_run_has_its_line(tmp_path):
         f"{tmp_path}/b.log: SLURM-job '12' failed, SLURM status is: 'TIMEOUT'",
     ]
     assert summary_of_failures([]) == ""
+
+
+def test_a_batch_names_each_observation_that_failed(tmp_path):
+    log = tmp_path / "batch.log"
+    log.write_text(
+        "failed: logs/observe/y4.log: error: y4.npy: `y` must be finite\n"
+        "failed: logs/evaluate/y1.log: ValueError: no room\n"
+        "error: 2 of 9 observations have failed, and the others are complete\n"
+    )
+    run = tmp_path / "run.log"
+    block = f"    log: {log} (check log file(s) for error details)\n"
+    run.write_text(f"[Mon]\nError in rule run_batch:\n    jobid: 1\n{block}")
+    assert summary_of_failures([run]).splitlines() == [
+        "logs/observe/y4.log: error: y4.npy: `y` must be finite",
+        "logs/evaluate/y1.log: ValueError: no room",
+    ]

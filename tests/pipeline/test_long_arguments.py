@@ -102,6 +102,7 @@ def test_jobs_over_1500_observations_run(tmp_path):
     tiny["observations"] = {f"well-{k:04}-of-the-north": {"seed": k} for k in range(1500)}
     tiny["finetune"] = {"amortized": {"flow": "coupling", "objective": "none"}}
     tiny["flows"] = {"coupling": tiny["flows"]["coupling"]}
+    tiny["resources"] = {"observations_per_job": 1}  # every observation is an input by itself
     project = Project(tmp_path / "project", configuration)
     folder = project.folder / "results/tiny"
     read = [

@@ -64,6 +64,13 @@ def test_nothing_is_out_of_date_after_it_was_made():
     assert states.summary() == ""
 
 
+def test_settings_that_are_too_long_for_a_command_are_compared_by_their_text():
+    make_stand_ins(pipeline(lambda e: e.update(notes=["text " * 30_000])))
+    assert out_of_date(lambda e: e.update(notes=["text " * 30_000])).reasons == {}
+    changed = out_of_date(lambda e: e.update(notes=["text " * 30_001]))
+    assert set(changed.reasons) == {"results/report.html"}
+
+
 def test_another_noise_makes_all_jobs_that_carry_it_out_of_date():
     states = out_of_date(lambda e: e["problem"].update(noise_std=0.8))
     flows = {str(RESULTS / f"pretrained/{flow}/flow.safetensors") for flow in ("coupling", "chint")}

@@ -5,6 +5,7 @@ library.
 from __future__ import annotations
 
 import base64
+import copy
 import json
 from pathlib import Path
 
@@ -88,6 +89,37 @@ def test_running_jobs_show_the_last_line_of_their_log(project: Path):
     assert (
         lines(text)["finetune"] == "1 done, 1 interrupted" and "`snakemake` continues them" in text
     )
+
+
+def observations_in_batches(project: Path, count: int) -> str:
+    """So many observations of one seed, in batches of three; their place."""
+    configuration = copy.deepcopy(CONFIGURATION)
+    configuration["experiments"]["small"] |= {
+        "observations": {f"y{k}": {} for k in range(count)},
+        "seeds": [0],
+        "resources": {"observations_per_job": 3},
+    }
+    (project / "config.yaml").write_text(yaml.safe_dump(configuration))
+    return "results/small/posteriors"
+
+
+def test_a_batch_that_runs_is_at_one_of_its_observations(project: Path):
+    place = observations_in_batches(project, 6)
+    touch(project / f"{place}/y3/amortized/seed-0/flow.safetensors")
+    begin(project, f"{place}/.batches/amortized/seed-0/batch-1.json")
+    touch(project / ".snakemake/locks/0.output.lock")
+    printed = lines(status(Path()))
+    assert printed["finetune"] == "2 done, 4 missing"  # y1 is done too
+    assert printed["sample"] == "1 running, 5 missing"
+    assert printed["y3/amortized/seed-0"].startswith("running sample")
+
+
+def test_of_many_runs_the_newest_are_shown(project: Path):
+    place = observations_in_batches(project, 60)
+    for k in range(60):
+        touch(project / f"{place}/y{k}/amortized/seed-0/metrics.json", "{}")
+    text = status(Path())
+    assert text.count("no verdict") == 20 and "... and 40 more that are done" in text
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "7", ""])

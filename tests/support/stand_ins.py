@@ -34,7 +34,7 @@ def make_stand_ins(pipeline: Pipeline) -> None:
             file.write_text(f"{file}\n")
         record_origin(
             job.stage,
-            pipeline.settings(job.stage)(job.wildcards),
+            pipeline.text(job.stage, job.wildcards),
             pipeline.code(job.stage)(job.wildcards).removeprefix("code-"),
             read,
             STAGES[job.stage].outputs(out),

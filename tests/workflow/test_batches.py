@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -204,3 +205,32 @@ def test_what_a_batch_has_made_is_listed(batched):
     said = json.loads((tiny / "posteriors/.batches/amortized/seed-0/batch-0.json").read_text())
     assert list(said["observations"]) == ["y1", "y2", "y3"] and said["failed"] == {}
     assert said["observations_per_job"] == 3
+
+
+def many(count: int) -> dict:
+    """So many observations of the amortised method, with the default number in a job."""
+    wanted = configuration(1)
+    tiny = wanted["experiments"]["tiny"]
+    del tiny["resources"], tiny["finetune"]["preconditioned"]
+    tiny["observations"] = {f"y{k:04d}": {"seed": k} for k in range(count)}
+    return wanted
+
+
+def test_1500_observations_are_a_few_jobs(tmp_path):
+    project = Project(tmp_path / "project", many(1500))
+    done = project.snakemake("-n", "--quiet", "rules")
+    assert done.returncode == 0, done.stdout
+    planned = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout, re.M))
+    assert planned["run_batch"] == planned["observe_batch"] == planned["reference_batch"] == "8"
+    assert not {"finetune_flow", "sample_posterior", "observe_data"} & planned.keys()
+
+
+def test_60_observations_are_run_wholly(tmp_path):
+    project = Project(tmp_path / "project", many(60))
+    done = project.snakemake()
+    assert done.returncode == 0, done.stdout
+    assert sum(metrics(project, f"y{k:04d}").is_file() for k in range(60)) == 60
+    assert "60 observations" in (project.folder / "results/report.html").read_text()
+    calibration = project.folder / "results/tiny/pretrained/coupling/calibration.json"
+    assert len(json.loads(calibration.read_text())["observations"]) == 60
+    assert "Nothing to be done" in project.snakemake("-n").stdout
