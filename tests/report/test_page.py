@@ -85,6 +85,7 @@ def write_results(results: Path, name: str = "rosenbrock", observation: str = "p
         "coverage_50": 0.51,
         "coverage_90": 0.893,
         "coverage_95": 0.95,
+        "held_out_nats": 1.25,
         "pairs": 500,
     }
     write(
