@@ -88,10 +88,10 @@ def calibrate(
         network.condition(problem.summary(read_observation(path, problem)))[0].numpy()
         for path in observations
     ]
-    y, data = (network.condition(part).numpy() for part in (y, data))
-    local = local_c2st_p_values(latent, y[:pairs], observed, seed=choice.seed)
+    held_out, learnt = (network.condition(part).numpy() for part in (y, data))
+    local = local_c2st_p_values(latent, held_out[:pairs], observed, seed=choice.seed)
     at = {
-        name: {"ood_p_value": novelty_p_value(one, data, y), "local_c2st_p_value": p}
+        name: {"ood_p_value": novelty_p_value(one, learnt, held_out), "local_c2st_p_value": p}
         for name, one, p in zip(names, observed, local, strict=True)
     }
     write_arrays(
