@@ -1,7 +1,7 @@
 """A few hundred high-fidelity pairs and no likelihood: continue from a flow that learnt from
 low-fidelity pairs, or begin from random weights, on the same pairs.
 
-    python benchmarks/high_fidelity_pairs.py            # half an hour on one core
+    python benchmarks/high_fidelity_pairs.py            # 20 minutes on one core
     python benchmarks/high_fidelity_pairs.py --table    # the table of docs/methods.md, from the csv
 
 Of n pairs four fifths train and a fifth stops the training; both starts get two step sizes, and the
@@ -239,7 +239,7 @@ def table(rows: list[dict[str, str]]) -> str:
     """Medians over seeds; of each seed the step size with the lower validation loss."""
     lines = [
         "| problem | pairs | from low fidelity: KL, mean error, coverage of 90 % |"
-        " from random weights | held-out nats |",
+        " from random weights | held-out nats of the two |",
         "|---|---|---|---|---|",
     ]
     for problem in CASES:

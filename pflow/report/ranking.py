@@ -14,12 +14,14 @@ __all__ = ["MANY", "best_method", "shown_observations", "worst_first"]
 Metrics = Mapping[str, Sequence[Mapping[str, Any]]]  # of each method, one entry a finished seed
 
 MANY, SHOWN = 50, 20  # of more observations than that, so many are shown one by one
-BY = ("kl_reverse_nats", "score_error")  # what decides between equal verdicts
+# What decides between equal verdicts
+BY = ("kl_reverse_nats", "score_error", "held_out_nats")
 
 
 def best_method(metrics: Metrics) -> str:
     """The method with the best verdict of its worst seed. Of equals, the one with the smallest
-    KL(q || posterior), then with the smallest score error, medians over seeds; then the first.
+    KL(q || posterior), then with the smallest score error, then with the smallest -log q over
+    held-out pairs, medians over seeds; then the first.
 
     >>> best_method({
     ...     "amortized": [{"verdict": "do not use"}],

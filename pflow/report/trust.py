@@ -31,6 +31,7 @@ CALIBRATION = {
     "coverage_50": ("50 % coverage", "", 3),
     "coverage_90": ("90 % coverage", "", 3),
     "coverage_95": ("95 % coverage", "", 3),
+    "held_out_nats": ("\N{MINUS SIGN}log q of the truth", "nats", 3),
     "pairs": ("Held-out pairs", "", 3),
 }
 

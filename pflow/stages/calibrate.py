@@ -82,6 +82,7 @@ def calibrate(
         **calibration_numbers(rank, choice.draws, np.random.default_rng(choice.seed)),
     }
     latent = network(x[:pairs], y[:pairs])[0].numpy()
+    numbers["held_out_nats"] = -float(network.log_prob(x[:pairs], y[:pairs]).double().mean())
     names = [whole(path).stem for path in observations]
     observed = [
         network.condition(problem.summary(read_observation(path, problem)))[0].numpy()
@@ -102,7 +103,8 @@ def calibrate(
     )
     write_json(out, {"flow": settings.name, **numbers, "observations": at, **_origin(record)})
     progress.close(
-        f"{pairs} pairs, SBC p {numbers['sbc_p_value']:.2g}, TARP p {numbers['tarp_p_value']:.2g},"
+        f"{pairs} pairs, {numbers['held_out_nats']:.4g} nats,"
+        f" SBC p {numbers['sbc_p_value']:.2g}, TARP p {numbers['tarp_p_value']:.2g},"
         f" 90 % coverage {numbers['coverage_90']:.3f}"
     )
 

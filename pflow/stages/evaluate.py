@@ -26,7 +26,7 @@ __all__ = ["evaluate"]
 
 ELEMENTS = 2**18  # of x that go through the flow at once
 IMAGE_AXES = 5  # of draws of an image: chain, draw, channel, row, column
-FROM_CALIBRATION = ("sbc_p_value", "tarp_p_value")
+FROM_CALIBRATION = ("sbc_p_value", "tarp_p_value", "held_out_nats")
 COPIED = ("evaluations", "wall_seconds", "device", "skipped_steps", "stop_reason")  # of flow.json
 COPIED_WHERE_THERE = (
     "peak_memory_mb",
@@ -148,7 +148,7 @@ def _of_the_pretrained_flow(
     }
     if settings.fine_tuned:
         return metrics | {"ood_p_value": here["ood_p_value"]}
-    return metrics | here | {name: calibration[name] for name in FROM_CALIBRATION}
+    return metrics | here | {n: calibration[n] for n in FROM_CALIBRATION if n in calibration}
 
 
 def _image(tree: Any, reference_tree: Any) -> dict[str, float]:

@@ -5,7 +5,7 @@ user's own pairs.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -18,6 +18,12 @@ from pflow.stages.io.simulated_data import require_finite_data
 from pflow.storage.store import write_arrays
 
 __all__ = ["simulate"]
+
+# Whose models a simulated split has; those of other splits are held out.
+MODELS_OF: dict[str, Literal["train", "validation"]] = {
+    "train": "train",
+    "validation": "validation",
+}
 
 
 def simulate(
@@ -35,8 +41,8 @@ def simulate(
     fidelity: Fidelity = "high" if settings.split.startswith("high_fidelity") else "low"
     if settings.source is None:
         generator = generator_for(settings.seed, "pairs", settings.split, settings.shard)
-        models_of = "test" if settings.split == "high_fidelity" else settings.split
-        x, y = problem.for_split(models_of).simulate(settings.pairs, generator, fidelity=fidelity)
+        models_of = problem.for_split(MODELS_OF.get(settings.split, "test"))
+        x, y = models_of.simulate(settings.pairs, generator, fidelity=fidelity)
         require_finite_data(problem.operator(fidelity), y, "draws of the prior")
     else:
         part = settings.split.removeprefix("high_fidelity_")

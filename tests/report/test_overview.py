@@ -52,6 +52,8 @@ def test_best_method_and_worst_observation():
     assert best_method(metrics) == "scratch"  # the worst seed decides, then KL
     assert best_method({"a": [usable | {"score_error": 0.3}], "b": [usable]}) == "a"
     assert best_method({"a": [{}], "b": [{}]}) == "a"
+    likelier = {"a": [usable | {"held_out_nats": 1.0}], "b": [usable | {"held_out_nats": -2.0}]}
+    assert best_method(likelier) == "b"  # amortised alone: by the truths of held-out pairs
     observations = {
         "good": metrics,
         "unfinished": {"a": [], "b": []},

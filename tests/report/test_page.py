@@ -85,6 +85,7 @@ def write_results(results: Path, name: str = "rosenbrock", observation: str = "p
         "coverage_50": 0.51,
         "coverage_90": 0.893,
         "coverage_95": 0.95,
+        "held_out_nats": 1.25,
         "pairs": 500,
     }
     write(
@@ -322,12 +323,13 @@ def test_the_worst_verdict_of_the_seeds_is_said_with_its_reasons(results: Path):
 
 def test_calibration_of_the_pretrained_flows_is_shown(results: Path):
     calibration = Page(build_report(results, [settings()])).tables[4]
-    assert [cell["value"] for cell in calibration[1][1:7]] == [
+    assert [cell["value"] for cell in calibration[1][1:8]] == [
         "0.42",
         "0.17",
         "0.51",
         "0.893",
         "0.95",
+        "1.25",
         "500",
     ]
     assert "paper 0.061" in calibration[1][-1]["text"]

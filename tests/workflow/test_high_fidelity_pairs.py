@@ -11,7 +11,7 @@ import yaml
 
 from tests.support.project import ROOT, Project
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 def test_the_example_runs_and_is_calibrated_on_high_fidelity(tmp_path):
@@ -33,6 +33,7 @@ def test_the_example_runs_and_is_calibrated_on_high_fidelity(tmp_path):
     for flow in epidemic["flows"]:
         calibration = json.loads((results / f"pretrained/{flow}/calibration.json").read_text())
         assert calibration["pairs"] == 50, "a quarter of 200"
+        assert calibration["held_out_nats"] < 50
     for method in epidemic["finetune"]:
         metrics = json.loads((results / f"posteriors/y1/{method}/seed-0/metrics.json").read_text())
         assert metrics["verdict"] in ("usable with care", "do not use")
