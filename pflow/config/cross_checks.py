@@ -12,12 +12,15 @@ import re
 from pflow.config.data import SimulateSettings
 from pflow.config.experiment import ExperimentSettings
 from pflow.config.flow_pairs import mistakes_of_flow_pairs
+from pflow.config.image_counts import mistakes_of_images
 from pflow.config.method_checks import mistakes_of_methods
 from pflow.config.priors import FlowPriorSettings, GaussianPriorSettings
 from pflow.config.problems import has_operator
 from pflow.config.runs import mistakes_of_runs
 
 __all__ = ["mistakes_of_experiment"]
+
+CALIBRATION_PAIRS = 50  # that `calibrate` needs at least
 
 
 def mistakes_of_experiment(where: str, experiment: ExperimentSettings) -> list[str]:
@@ -33,6 +36,7 @@ def mistakes_of_experiment(where: str, experiment: ExperimentSettings) -> list[s
         *_of_observations(where, experiment),
         *_of_flows(where, experiment),
         *mistakes_of_flow_pairs(where, experiment),
+        *mistakes_of_images(where, experiment),
     ]
 
 
@@ -127,6 +131,16 @@ def _of_calibration(where: str, experiment: ExperimentSettings) -> list[str]:
         mistakes.append(
             f"`{where}.calibrate.fine_tuned` (=1) must be 0 or at least 2: one replicate has no"
             " distribution"
+        )
+    learnt = [
+        flow
+        for flow in experiment.flows.values()
+        if flow.pairs == "low_fidelity" and getattr(flow, "conditional", True)
+    ]
+    if learnt and experiment.pairs is None and experiment.simulate.test < CALIBRATION_PAIRS:
+        mistakes.append(
+            f"`{where}.simulate.test` (={experiment.simulate.test}) must be at least"
+            f" {CALIBRATION_PAIRS}: the calibration of a flow needs as many held-out pairs"
         )
     return mistakes
 

@@ -39,7 +39,7 @@ def test_patches_are_whitened_and_different(stack):
 
 
 def places(file: ImageFile, split: str, rows=(0, DEPTH)) -> set[tuple[int, int, int]]:
-    return set(file._places(split, rows))
+    return set(file.places(split, rows))
 
 
 def test_sections_are_split_and_never_shared(stack):
@@ -107,6 +107,30 @@ def test_segy_volumes_and_lines_give_the_same_patches(stack, tmp_path):
     )
 
 
+def test_one_section_is_a_stack_of_one(tmp_path):
+    np.save(tmp_path / "section.npy", numbered()[0])
+    np.save(tmp_path / "stack.npy", numbered()[:1])
+    section, stack = (ImageFile(tmp_path / f"{n}.npy", "x", 8, 8, 4) for n in ("section", "stack"))
+    assert (section.sections, section.depth, section.traces) == (1, DEPTH, TRACES)
+    torch.testing.assert_close(patches(section, "train"), patches(stack, "train"), rtol=0, atol=0)
+
+
+def test_patches_that_touch_a_dead_trace_are_left_out(tmp_path):
+    """Of 48 training columns, those of patches of 8 that begin at 8, 9, ... 15 touch trace 15."""
+    values = np.random.default_rng(0).standard_normal((1, DEPTH, TRACES)).astype("f4")
+    values[:, :, 15] = -7.5
+    np.save(tmp_path / "dead.npy", values)
+    file = ImageFile(tmp_path / "dead.npy", "x", DEPTH, 8, 1)
+    used = {
+        place.trace
+        for place in file.places("train", (0, DEPTH))
+        if file.read([place])[0] is not None
+    }
+    assert used == set(range(41)) - set(range(8, 16))
+    assert file.count("train", (0, DEPTH), 100) == len(used)
+    assert file.count("train", (0, DEPTH), 5) == 5
+
+
 def test_blank_patches_and_missing_samples_are_left_out(tmp_path):
     values = np.random.default_rng(0).standard_normal((10, 8, 24)).astype("f4")
     values[:, :, :8] = 0.0
@@ -125,9 +149,12 @@ def test_mistakes_are_named(stack, tmp_path):
         ImageFile(tmp_path / "nothing.npy", "x", 8, 8, 4)
     with pytest.raises(PflowError, match="smaller than an image of 64 x 64"):
         ImageFile(stack, "x", 64, 64, 4)
-    np.save(tmp_path / "flat.npy", np.zeros((4, 4)))
-    with pytest.raises(PflowError, match="must be a stack"):
-        ImageFile(tmp_path / "flat.npy", "x", 2, 2, 1)
+    np.save(tmp_path / "row.npy", np.zeros(4))
+    with pytest.raises(PflowError, match=r"its array must be a stack .* has the shape \(4,\)"):
+        ImageFile(tmp_path / "row.npy", "x", 2, 2, 1)
+    np.savez(tmp_path / "four.npz", x=np.zeros((2, 1, 4, 4)))
+    with pytest.raises(PflowError, match="`x` must be a stack"):
+        ImageFile(tmp_path / "four.npz", "x", 2, 2, 1)
     (tmp_path / "broken.sgy").write_bytes(b"no")
     pytest.importorskip("segyio")
     with pytest.raises(PflowError, match="cannot be read as SEG-Y"):
