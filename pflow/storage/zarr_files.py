@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import zarr
+import zarr.codecs
 
 from pflow.errors import PflowError
 from pflow.storage.layout import whole

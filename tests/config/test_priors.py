@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from pflow.config.loading import load_configuration
@@ -114,7 +115,7 @@ def test_mistakes_are_named(tmp_path, changes, message):
 
 
 def test_images_of_the_users_own_are_inputs_of_pairs_and_observations(tmp_path):
-    (tmp_path / "stack.npy").write_bytes(b"")
+    np.save(tmp_path / "stack.npy", np.ones((2, 128, 64), np.float32))
     problem = {
         "name": "seismic",
         "height": 16,
