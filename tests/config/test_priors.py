@@ -115,7 +115,7 @@ def test_mistakes_are_named(tmp_path, changes, message):
 
 
 def test_images_of_the_users_own_are_inputs_of_pairs_and_observations(tmp_path):
-    np.save(tmp_path / "stack.npy", np.ones((2, 128, 64), np.float32))
+    np.save(tmp_path / "stack.npy", np.random.default_rng(0).normal(size=(40, 128, 256)))
     problem = {
         "name": "seismic",
         "height": 16,
@@ -124,7 +124,9 @@ def test_images_of_the_users_own_are_inputs_of_pairs_and_observations(tmp_path):
         "training_rows": [0, 64],
         "target_rows": [64, 128],
     }
-    pipeline = Pipeline(configuration(tmp_path, problem=problem), tmp_path)
+    simulate = {"train": 64, "validation": 8, "test": 8}
+    changed = configuration(tmp_path, problem=problem, simulate=simulate)
+    pipeline = Pipeline(changed, tmp_path)
     wildcards = SimpleNamespace(experiment="seismic", observation="deep", split="train", shard="0")
     for stage in ("simulate", "observe"):
         data = pipeline.inputs_of(stage, wildcards)["data"]
