@@ -124,7 +124,7 @@ def test_images_of_the_users_own_are_inputs_of_pairs_and_observations(tmp_path):
         "training_rows": [0, 64],
         "target_rows": [64, 128],
     }
-    simulate = {"train": 64, "validation": 8, "test": 8}
+    simulate = {"train": 64, "validation": 8, "test": 50}
     changed = configuration(tmp_path, problem=problem, simulate=simulate)
     pipeline = Pipeline(changed, tmp_path)
     wildcards = SimpleNamespace(experiment="seismic", observation="deep", split="train", shard="0")
