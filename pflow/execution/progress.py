@@ -8,6 +8,8 @@ from typing import TextIO
 
 __all__ = ["Progress"]
 
+WORTH_TELLING = 0.01  # of the work, before which the time that is left is not known
+
 
 class Progress:
     """Report the finished fraction of one stage.
@@ -50,7 +52,7 @@ class Progress:
 
     def _text(self, fraction: float, now: float, numbers: dict[str, float]) -> str:
         done = fraction - (self.began_fraction or 0.0)
-        left = (now - self.began) * (1 - fraction) / done if done > 0 else float("nan")
+        left = (now - self.began) * (1 - fraction) / done if done >= WORTH_TELLING else float("nan")
         shown = "  ".join(f"{name} {value:.5g}" for name, value in numbers.items())
         remaining = "" if left != left else f"  {left:.0f} s left"
         bar = f" [{'#' * int(20 * fraction):<20}]" if self.is_terminal else ""

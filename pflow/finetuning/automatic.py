@@ -146,10 +146,12 @@ def _choose(
     if choice is None:
         choice = _keep(file, basis, basis | _compare(learning, paths, basis, parameters, measure()))
     chosen = paths if choice["objective"] == paths.tag_value else learning
+    rival = f"{choice['seconds_with_paths']:.3g} s until path gradients are as accurate"
+    if method.evaluations < FEWEST_FOR_PATHS:
+        rival = f"path gradients need a budget of {FEWEST_FOR_PATHS} evaluations or more"
     say(
         f"objective auto takes {chosen.tag_value}: about {choice['seconds_learning']:.3g} s with"
-        f" {learning.tag_value}, {choice['seconds_with_paths']:.3g} s until path gradients are as"
-        f" accurate (F takes {choice['seconds_per_evaluation']:.2g} s)"
+        f" {learning.tag_value}, {rival} (F takes {choice['seconds_per_evaluation']:.2g} s)"
     )
     seconds = choice["seconds_learning"]
     if chosen is paths:  # of this budget, not until the same accuracy
