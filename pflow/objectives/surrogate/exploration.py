@@ -22,6 +22,7 @@ from pflow.objectives.surrogate.gaussian import PosteriorGaussian, gauss_newton,
 from pflow.objectives.surrogate.mode import ModeSearch
 from pflow.objectives.surrogate.operator_model import LowFidelity, OperatorModel
 from pflow.objectives.surrogate.particles import Particles
+from pflow.objectives.surrogate.score_gaussian import score_gaussian
 from pflow.objectives.surrogate.tempering import gaussian_of, tempered_draws
 
 __all__ = ["Exploration"]
@@ -153,6 +154,15 @@ class Exploration:
         best = self.evaluated.best()
         return gauss_newton(self._model_around(best), self.evaluated.v[best])
 
+    def by_scores(self) -> PosteriorGaussian | None:
+        """The Gaussian that the evaluated scores speak for; None where they tell nothing new."""
+        if not self.evaluated.pulled.any():
+            return None
+        v = self.evaluated.v
+        score = self.evaluated.gradient + self.model.prior_score(v)
+        frame = self.fitted_in  # of the mode: moments of chains are noisy in many dimensions
+        return score_gaussian(frame, v, score, self._weights(frame))
+
     def conclude(self, generator: torch.Generator) -> None:
         """The budget is spent: with what is known, the model and its Gaussian."""
         if not self.known:
@@ -207,8 +217,8 @@ class Exploration:
     def _fit(self) -> None:
         self.posterior = self.competition.fit(self.evaluated, self._weights(), self.moments())
 
-    def _weights(self) -> Tensor:
-        distance = self.frame.whiten(self.evaluated.v).square().sum(1) / self.model.size
+    def _weights(self, frame: PosteriorGaussian | None = None) -> Tensor:
+        distance = (frame or self.frame).whiten(self.evaluated.v).square().sum(1) / self.model.size
         return self.evaluated.weights(distance)
 
     def settle(self, draws: int, generator: torch.Generator) -> Tensor | None:
