@@ -12,7 +12,7 @@ import json
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -145,6 +145,7 @@ class _RunningBatch:
             assert run is not None, "one process does the work"
             if run.is_made():
                 return ""
+            _delete(run.outputs)
             with output_to(log):
                 print(f"$ python -m pflow {shlex.join(command_words(stage, options))}", flush=True)
                 with _told():
@@ -175,6 +176,15 @@ class _RunningBatch:
         return {
             name: why for file in files for name, why in read_batch(file).get("failed", {}).items()
         }
+
+
+def _delete(files: Iterable[Path]) -> None:
+    """Results that are made again, as Snakemake deletes them before the job of a rule: if it fails,
+    nobody takes the earlier ones for the new ones.
+    """
+    for file in files:
+        if file.is_file():
+            file.unlink()
 
 
 @contextmanager
