@@ -93,8 +93,8 @@ class _RunningBatch:
         self._folder = self._texts.layout.experiment(settings.name)
         self._options, self._stopped = options, stopped
         self._loaded: set[str] = set()
-        names = filter(None, (settings.name, settings.method, settings.seed))
-        self._progress = Progress(f"{', '.join(settings.stages)} {'/'.join(names)}")
+        title = "/".join(filter(None, (settings.name, settings.method, settings.seed)))
+        self._progress = Progress(f"{', '.join(settings.stages)} {title}")
         self._jobs: dict[str, list[PlannedJob]] = {}
         wanted = (settings.method, settings.seed)
         for job in planned_jobs(self._texts):
@@ -114,7 +114,8 @@ class _RunningBatch:
             the hashes of the main results of each observation that is complete, and why the others
             have failed.
         """
-        out, failed = self._options.out, {}
+        out = self._options.out
+        failed: dict[str, str] = {}
         deaths = Deaths(out.with_name(f".{out.name}.died"))
         for k, observation in enumerate(deaths.last(self._jobs)):
             self._progress.update(k / len(self._jobs), failed=len(failed))

@@ -176,7 +176,7 @@ def test_a_killed_batch_goes_on_where_it_was(project, number):
         shutil.rmtree(tiny / "posteriors" / name / "preconditioned")
     first = (tiny / "logs/batches/preconditioned/seed-0/0.log").read_text().splitlines()[0]
     command = [sys.executable, *shlex.split(first.removeprefix("$ python"))]
-    environment = os.environ | {"PFLOW_CHECKPOINT_SECONDS": "0.01", "PFLOW_JOB_SERVER": ""}
+    environment = os.environ | {"PFLOW_CHECKPOINT_SECONDS": "0.2", "PFLOW_JOB_SERVER": ""}
     process = subprocess.Popen(command, cwd=project.folder, env=environment)
     while not list((tiny / ".checkpoints/y2/preconditioned/seed-0").glob("state*")):
         assert process.poll() is None
