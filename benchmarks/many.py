@@ -1,15 +1,16 @@
 """What 100 and 1000 observations of one pretraining take, from its weights to the report.
 
     python benchmarks/many.py                       # 100 and 1000 observations
-    python benchmarks/many.py --observations 100    # 3 minutes on two cores
+    python benchmarks/many.py --observations 100    # some 3 minutes on two cores
 
 The experiment `rosenbrock` of config.yaml with its amortised method and one seed. Its flow is
 pretrained first, and that is not counted. Before: each stage of each observation is a job of its
-own (`observations_per_job: 1`), for 20 observations, because the time of one does not depend on how
+own (`observations_per_job: 1`), for 10 observations, because the time of one does not depend on how
 many there are. After: several observations share a job, by default. Both run here, one after the
-other. Written to benchmarks/results/many.csv: wall seconds of `snakemake` and of a plan that finds
-nothing to do, and the processor seconds of each stage, of all observations together; `start` are
-those of the jobs beside these, which import and load.
+other. Written to benchmarks/results/many.csv: wall seconds of `snakemake`, of them those of figures
+and page, which show the 20 worst observations, and for each observation the others; wall seconds of
+a plan that finds nothing to do; processor seconds of each stage, of all observations together.
+`start` is what the jobs of several observations take beside these, to import and load.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ STAGES = (*IN_BATCHES, "calibrate", "figures")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--observations", type=int, nargs="+", default=[100, 1000], metavar="N")
-    parser.add_argument("--before", type=int, default=20, metavar="N", help="of single jobs")
+    parser.add_argument("--before", type=int, default=10, metavar="N", help="of single jobs")
     parser.add_argument("--cores", type=int, default=2, metavar="N")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -102,7 +103,8 @@ def _measured(start: Path, count: int, size: int | None, cores: int) -> dict[str
     folder = start.with_name(f"{count}-{size or 'many'}")
     shutil.copytree(start, folder)
     _configure(folder, count, size)
-    seconds = _snakemake(folder, cores)
+    metrics_seconds = _snakemake(folder, cores, "evaluate")
+    page_seconds = _snakemake(folder, cores)
     results = Layout(folder / "results")
     costs = results.experiment(NAME).benchmark("evaluate").parent
     parts = {stage: _cpu_seconds(costs, stage) for stage in STAGES}
@@ -111,8 +113,10 @@ def _measured(start: Path, count: int, size: int | None, cores: int) -> dict[str
     row = {
         "observations": count,
         "observations_per_job": max(sizes, default=1),
-        "seconds": seconds,
-        "seconds_per_observation": seconds / count,
+        "seconds": metrics_seconds + page_seconds,
+        "metrics_seconds": metrics_seconds,
+        "page_seconds": page_seconds,
+        "seconds_per_observation": metrics_seconds / count,
         "plan_seconds": _snakemake(folder, cores, "-n"),
         **{f"{stage}_cpu_seconds": spent for stage, spent in parts.items()},
         "start_cpu_seconds": _cpu_seconds(costs, "batches") - in_batches if sizes else 0.0,
@@ -140,13 +144,14 @@ def _cpu_seconds(costs: Path, stage: str) -> float:
 def _table(rows: list[dict[str, Any]]) -> str:
     """The rows in Markdown, with the factor that sharing jobs saves."""
     parts = [name for name in rows[0] if name.endswith("_cpu_seconds")]
-    head = ("observations", "per job", "wall s", "s each", "factor", "plan s")
+    head = ("observations", "per job", "wall s", "of the page", "s each", "factor", "plan s")
     names = [name.removesuffix("_cpu_seconds") for name in parts]
     lines = ["| " + " | ".join((*head, *names, "page MB")) + " |"]
     lines.append("|" + "---|" * (len(head) + len(names) + 1))
     for row in rows:
         factor = rows[0]["seconds_per_observation"] / row["seconds_per_observation"]
         cells = [row["observations"], row["observations_per_job"], f"{row['seconds']:.0f}"]
+        cells += [f"{row['page_seconds']:.0f}"]
         cells += [f"{row['seconds_per_observation']:.2f}", f"{factor:.1f}"]
         cells += [f"{row['plan_seconds']:.1f}", *(f"{row[name]:.0f}" for name in parts)]
         lines.append("| " + " | ".join(map(str, [*cells, f"{row['report_megabytes']:.1f}"])) + " |")

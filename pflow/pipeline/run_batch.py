@@ -12,7 +12,7 @@ import json
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -93,8 +93,8 @@ class _RunningBatch:
         self._folder = self._texts.layout.experiment(settings.name)
         self._options, self._stopped = options, stopped
         self._loaded: set[str] = set()
-        whose = "/".join(filter(None, (settings.name, settings.method, settings.seed)))
-        self._progress = Progress(f"{', '.join(settings.stages)} {whose}")
+        title = "/".join(filter(None, (settings.name, settings.method, settings.seed)))
+        self._progress = Progress(f"{', '.join(settings.stages)} {title}")
         self._jobs: dict[str, list[PlannedJob]] = {}
         wanted = (settings.method, settings.seed)
         for job in planned_jobs(self._texts):
@@ -114,7 +114,8 @@ class _RunningBatch:
             the hashes of the main results of each observation that is complete, and why the others
             have failed.
         """
-        out, failed = self._options.out, dict[str, str]()
+        out = self._options.out
+        failed: dict[str, str] = {}
         deaths = Deaths(out.with_name(f".{out.name}.died"))
         for k, observation in enumerate(deaths.last(self._jobs)):
             self._progress.update(k / len(self._jobs), failed=len(failed))
@@ -145,6 +146,7 @@ class _RunningBatch:
             assert run is not None, "one process does the work"
             if run.is_made():
                 return ""
+            _delete(run.outputs)
             with output_to(log):
                 print(f"$ python -m pflow {shlex.join(command_words(stage, options))}", flush=True)
                 with _told():
@@ -175,6 +177,15 @@ class _RunningBatch:
         return {
             name: why for file in files for name, why in read_batch(file).get("failed", {}).items()
         }
+
+
+def _delete(files: Iterable[Path]) -> None:
+    """Results that are made again, as Snakemake deletes them before the job of a rule: if it fails,
+    nobody takes the earlier ones for the new ones.
+    """
+    for file in files:
+        if file.is_file():
+            file.unlink()
 
 
 @contextmanager
