@@ -49,6 +49,7 @@ def stochastic(x: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def main() -> None:
+    """Write the three files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--low", type=int, default=10000, help="pairs of low fidelity")
     parser.add_argument("--high", type=int, default=400, help="pairs of high fidelity")

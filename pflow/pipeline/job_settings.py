@@ -60,6 +60,9 @@ REPLICATE = "replicate-"
 HIGH = "high_fidelity_"  # begins the names of the splits of existing pairs of high fidelity
 FIRST_REPLICATE_SEED = 10**6
 
+# For jobs that do not pretrain. It stays as it is, so that a new default changes none of them.
+NOT_READ = PretrainSettings(patience=0)
+
 FlowWithPretraining = CouplingFlowSettings | ConditionalHintFlowSettings
 
 
@@ -115,7 +118,7 @@ def finetune(
     """One method; settings of the pretraining reach it through the weights alone."""
     entry = e.finetune[method]
     architecture = dataclasses.replace(
-        e.flows[entry.flow], pretrain=PretrainSettings(), start="", pairs="low_fidelity"
+        e.flows[entry.flow], pretrain=NOT_READ, start="", pairs="low_fidelity"
     )
     entry = dataclasses.replace(entry, label="", prior=None, only=None, except_=None, seeds=None)
     return FinetuneJobSettings(

@@ -165,6 +165,14 @@ SETTINGS = {
         setting("seeds", value=[0, 1]),
         {j for m in RUNS for j in run(m, *FOLLOWS, seed=1)} | SHOWN,
     ),
+    "new seed of one method": (
+        setting("finetune", "preconditioned", "seeds", value=[0, 1]),
+        run("preconditioned", *FOLLOWS, seed=1) | SHOWN,
+    ),
+    "a method at the observation that there is": (
+        setting("finetune", "preconditioned", "only", value=["y*"]),
+        SHOWN,
+    ),
     "new observation": (
         setting("observations", "y2", value={"x_true": [1, 1]}),
         {"observe tiny: y2", "reference posterior of tiny: y2"}
