@@ -51,8 +51,8 @@ class Seismic(Problem):
         training: geology of the pairs.
         target: geology of the observations' true models.
         images: your own seismic sections instead of the generator: SEG-Y (a line, or a volume with
-            its inlines), or a stack (section, depth, trace) as .npy, .npz, Zarr, NetCDF or HDF5.
-            The path starts in the folder where you run pflow.
+            its inlines), or a stack (section, depth, trace) or one section (depth, trace) as .npy,
+            .npz, Zarr, NetCDF or HDF5. The path starts in the folder where you run pflow.
         array: name of the stack in that file, where it has several arrays.
         training_rows: depths of the training images in samples, [first, one after the last].
         target_rows: depths of the observations' true models, likewise.

@@ -2,7 +2,8 @@ r"""Whitened coordinates: x = mu + L v with v ~ N(0, I) under the prior, and dat
 noise of covariance I.
 
 In these coordinates every length means the same: v counts prior standard deviations, w counts noise
-standard deviations.
+standard deviations. They are float64 on the CPU, wherever flow and operator are: the models of F
+are small.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class WhitenedModel:
                     max(DRAWS, 4 * min(self.size, DENSE)), generator, torch.float64
                 )
                 .double()
+                .cpu()
                 .flatten(1)
             )
             self.mean = draws.mean(0)
@@ -70,7 +72,7 @@ class WhitenedModel:
 
     def whiten(self, x: Tensor) -> Tensor:
         """v, (batch, D)."""
-        centred = x.double().flatten(1) - self.mean
+        centred = x.to(self.mean).flatten(1) - self.mean
         if self.root.ndim == 1:
             return centred / self.root
         if self.lower:
@@ -79,7 +81,7 @@ class WhitenedModel:
 
     def pull(self, gradient: Tensor) -> Tensor:
         """grad_v = L^T grad_x, (batch, D)."""
-        gradient = gradient.double().flatten(1)
+        gradient = gradient.to(self.mean).flatten(1)
         return gradient @ self.root if self.root.ndim == 2 else gradient * self.root
 
     def push(self, gradient: Tensor) -> Tensor:
@@ -115,7 +117,7 @@ class WhitenedData:
 
     def __init__(self, problem: Problem, y: Tensor) -> None:
         self.noise, self.shape = problem.noise, problem.data_shape
-        self.y = y.double()
+        self.y = y.double().cpu()
         self.gaussian = isinstance(self.noise, GaussianNoise)
         self.size = math.prod(self.shape)
         self.observed = self.whiten(self.y)[0]
@@ -123,7 +125,7 @@ class WhitenedData:
 
     def whiten(self, data: Tensor) -> Tensor:
         """S^{-1} of data or residuals, (batch, m); linear."""
-        data = data.double()
+        data = data.to(self.y)
         if self.gaussian:
             return self.noise.whiten(data).flatten(1)
         return (data / self._scale).flatten(1)

@@ -167,7 +167,7 @@ class Surrogate(TargetObjective):
         valid = evaluation.valid & evaluation.prediction.flatten(1).isfinite().all(1)
         v = self.coordinates.whiten(evaluation.x[valid])
         w = self.data.whiten(evaluation.prediction[valid])
-        log_density = evaluation.log_density[valid].double() + self.coordinates.log_determinant
+        log_density = evaluation.log_density[valid].to(v) + self.coordinates.log_determinant
         gradient, pulled = torch.zeros_like(v), torch.zeros_like(w)
         if self.target.gradient:
             score = self.coordinates.pull(evaluation.score[valid])
@@ -249,7 +249,7 @@ class Surrogate(TargetObjective):
         if drawn.valid.any():
             v = self.coordinates.whiten(x[drawn.valid])
             predicted = self.exploration.posterior.log_likelihood(v)
-            error = drawn.log_likelihood[drawn.valid].double() - predicted
+            error = drawn.log_likelihood[drawn.valid].to(predicted) - predicted
             self.findings["model_error_nats"] = float(error.var(correction=0).sqrt())
         if not drawn.valid.all() or draws < 2:
             return -math.inf, math.inf
