@@ -28,8 +28,9 @@ class FrozenFlow:
         self.shape = tuple(flow.model_shape)
 
     def log_density(self, x: Tensor) -> Tensor:
-        """log q(x)."""
-        return self.flow.log_prob(x, self.summary.to(x))
+        """log q(x), computed where and in what precision the flow is."""
+        like = next(self.flow.parameters())
+        return self.flow.log_prob(x.to(like), self.summary.to(like)).to(x)
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
