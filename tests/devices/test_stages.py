@@ -9,7 +9,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
-from pflow.storage.store import read_datatree
+from pflow.storage.datatrees import read_datatree
 from tests.support.second_device import DEVICE, second_device
 from tests.support.staged import StagedExperiment
 
