@@ -52,7 +52,7 @@ def experiment(
     tiny["device"] = device
     tiny["resources"] = {"memory_mb": memory, "runtime_minutes": 7, **resources}
     tiny["simulate"] = {"train": train, "validation": 100, "test": 100}
-    pretraining = {"epochs": epochs, "batch": 32, "nodes": nodes}
+    pretraining = {"epochs": epochs, "patience": 0, "batch": 32, "nodes": nodes}
     tiny["flows"] = {
         name: {"name": "coupling", "depth": 4, "hidden": 16, "pretrain": pretraining}
         for name in flows

@@ -32,7 +32,7 @@ CONFIGURATION = {
             "simulate": {
                 "train": 203,
                 "validation": 50,
-                "test": 10,
+                "test": 50,
             },  # the last batch has 11 pairs: 6 and 5
             "observations": {"y1": {"x_true": [2, 4]}},
             "flows": {
