@@ -70,7 +70,7 @@ def made(tmp_path_factory) -> Project:
             "name": "coupling",
             "depth": 4,
             "hidden": 16,
-            "pretrain": {"epochs": 50, "batch": 16},
+            "pretrain": {"epochs": 50, "patience": 0, "batch": 16},
         }
     }
     tiny["finetune"] = {

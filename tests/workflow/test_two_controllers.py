@@ -31,7 +31,7 @@ def project_of(folder: Path, results: Path) -> Project:
     tiny = configuration["experiments"]["tiny"]
     tiny["simulate"]["shard_size"] = 300
     tiny["flows"] = {"coupling": tiny["flows"]["coupling"]}
-    tiny["flows"]["coupling"]["pretrain"] = {"epochs": 30, "batch": 16}
+    tiny["flows"]["coupling"]["pretrain"] = {"epochs": 30, "patience": 0, "batch": 16}
     tiny["finetune"] = {"preconditioned": tiny["finetune"]["preconditioned"]}
     tiny["finetune"]["preconditioned"]["evaluations"] = 1920
     return Project(folder, configuration)
