@@ -295,12 +295,15 @@ def test_whatever_ends_a_training_early_it_continues(project):
         )  # SLURM waits two minutes
         text, _ = running.communicate(timeout=PATIENCE)
     assert running.returncode == 0, text
-    assert "JobState=CANCELLED" in describe(jobs[cancelled]) and "JobState=COMPLETED" in describe(
-        jobs[lost]
-    )
+    assert "JobState=CANCELLED" in describe(jobs[cancelled])
+    # The instance on the lost node may die last, and its Snakemake then removes what the requeued
+    # job has made: a retry finds that kept.
+    kept = "made by an earlier job, whose end was not seen" in log(project, lost)
+    assert kept or "JobState=COMPLETED" in describe(jobs[lost])
     for flow in flows:
-        assert int(re.search(r"continues after step (\d+)", log(project, flow))[1]) > 0
         assert about(project, flow)["steps"] == 150 * 10
+        if not (kept and flow == lost):
+            assert int(re.search(r"continues after step (\d+)", log(project, flow))[1]) > 0
     for flow in (
         cancelled,
         late,

@@ -10,7 +10,7 @@ import pytest
 from pflow.pipeline.status import status
 from tests.support.project import Project
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 def test_only_the_runs_that_are_wanted_are_made_and_shown(tiny, tmp_path, monkeypatch):
