@@ -2,6 +2,7 @@
 
     python benchmarks/many.py                       # 100 and 1000 observations
     python benchmarks/many.py --observations 100    # some 3 minutes on two cores
+    python benchmarks/many.py --reference none      # posteriors that nothing is compared with
 
 The experiment `rosenbrock` of config.yaml with its amortised method and one seed. Its flow is
 pretrained first, and that is not counted. Before: each stage of each observation is a job of its
@@ -43,11 +44,12 @@ def main() -> None:
     parser.add_argument("--observations", type=int, nargs="+", default=[100, 1000], metavar="N")
     parser.add_argument("--before", type=int, default=10, metavar="N", help="of single jobs")
     parser.add_argument("--cores", type=int, default=2, metavar="N")
+    parser.add_argument("--reference", choices=("exact", "none"), default="exact")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        start = _pretrained(Path(temporary) / "start", options.cores)
+        start = _pretrained(Path(temporary) / "start", options.cores, options.reference)
         cases = [(options.before, 1), *((count, None) for count in options.observations)]
-        rows = [_measured(start, count, size, options.cores) for count, size in cases]
+        rows = [_measured(start, count, size, options) for count, size in cases]
     with RESULTS.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()
@@ -55,26 +57,26 @@ def main() -> None:
     print(_table(rows))
 
 
-def _pretrained(folder: Path, cores: int) -> Path:
+def _pretrained(folder: Path, cores: int, reference: str) -> Path:
     """A project whose flow is trained."""
     folder.mkdir()
     shutil.copy(ROOT / "Snakefile", folder)
     for name in ("workflow", "profiles", "envs", "pflow"):
         unread = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, folder / name, ignore=unread)
-    _configure(folder, 1, 1)
+    _configure(folder, 1, 1, reference)
     _snakemake(folder, cores, "pretrain")
     return folder
 
 
-def _configure(folder: Path, count: int, size: int | None) -> None:
+def _configure(folder: Path, count: int, size: int | None, reference: str) -> None:
     """The experiment with so many observations."""
     settings = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
     experiment = settings["experiments"][NAME]
     experiment["observations"] = {f"y{k:04d}": {"seed": k} for k in range(count)}
     experiment["flows"] = {"coupling": experiment["flows"]["coupling"]}
     experiment["finetune"] = {"amortized": experiment["finetune"]["amortized"]}
-    experiment["seeds"] = [0]
+    experiment["seeds"], experiment["reference"] = [0], {"kind": reference}
     if size is not None:
         experiment["resources"] = {"observations_per_job": size}
     content = yaml.safe_dump({"experiments": {NAME: experiment}})
@@ -98,11 +100,14 @@ def _snakemake(folder: Path, cores: int, *arguments: str) -> float:
     return time.monotonic() - began
 
 
-def _measured(start: Path, count: int, size: int | None, cores: int) -> dict[str, Any]:
+def _measured(
+    start: Path, count: int, size: int | None, options: argparse.Namespace
+) -> dict[str, Any]:
     """One case, in a copy of the project."""
+    cores = options.cores
     folder = start.with_name(f"{count}-{size or 'many'}")
     shutil.copytree(start, folder)
-    _configure(folder, count, size)
+    _configure(folder, count, size, options.reference)
     metrics_seconds = _snakemake(folder, cores, "evaluate")
     page_seconds = _snakemake(folder, cores)
     results = Layout(folder / "results")
