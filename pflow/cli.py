@@ -195,12 +195,7 @@ def _add_project_commands(commands: argparse._SubParsersAction) -> None:
 def _add_plot(commands: argparse._SubParsersAction) -> None:
     about = "figures and intervals of one posterior, as PNG, SVG and CSV files"
     parser = commands.add_parser("plot", help=about, description=f"{about[0].upper()}{about[1:]}.")
-    parser.add_argument(
-        "folder",
-        type=Path,
-        metavar="FOLDER",
-        help="of one seed, such as results/rosenbrock/posteriors/y1/preconditioned/seed-0",
-    )
+    _add_run(parser, "FOLDER")
     parser.add_argument(
         "--parameters",
         nargs="+",
@@ -216,12 +211,7 @@ def _add_plot(commands: argparse._SubParsersAction) -> None:
 def _add_serve(commands: argparse._SubParsersAction) -> None:
     about = "the log density of one posterior, and its gradient, as a model of a UM-Bridge server"
     parser = commands.add_parser("serve", help=about, description=f"{about.capitalize()}.")
-    parser.add_argument(
-        "folder",
-        type=Path,
-        metavar="RESULT",
-        help="of one seed, such as results/rosenbrock/posteriors/y1/preconditioned/seed-0",
-    )
+    _add_run(parser, "RESULT")
     parser.add_argument("--port", type=int, default=4243, metavar="N", help="(default: 4243)")
     parser.add_argument(
         "--target",
@@ -229,6 +219,16 @@ def _add_serve(commands: argparse._SubParsersAction) -> None:
         help="also the logarithm of likelihood times prior, from the problem's operator",
     )
     parser.set_defaults(call=_serve)
+
+
+def _add_run(parser: argparse.ArgumentParser, metavar: str) -> None:
+    """The folder of one posterior."""
+    parser.add_argument(
+        "folder",
+        type=Path,
+        metavar=metavar,
+        help="of one seed, such as results/rosenbrock/posteriors/y1/preconditioned/seed-0",
+    )
 
 
 def _add_forget(commands: argparse._SubParsersAction) -> None:

@@ -45,7 +45,6 @@ class Batch:
         observations: their names, in order.
         size: observations of a full batch.
         file: what says what the batch has made.
-        number: of the batch, from 0.
         method: of the runs; empty for other stages.
         seed: of the runs; empty for other stages.
     """
@@ -55,7 +54,6 @@ class Batch:
     observations: tuple[str, ...]
     size: int
     file: str
-    number: int
     method: str = ""
     seed: str = ""
 
@@ -144,7 +142,6 @@ def _cut(
             tuple(observations[start : start + size]),
             size,
             str(file(number)),
-            number,
             method,
             seed,
         )

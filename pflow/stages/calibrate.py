@@ -25,7 +25,7 @@ from pflow.errors import PflowError
 from pflow.execution.device import select_device
 from pflow.execution.progress import Progress
 from pflow.execution.seeds import generator_for
-from pflow.flows.base import Flow
+from pflow.flows.base import Flow, standard_normal_log_density
 from pflow.problems.base import Problem
 from pflow.stages.io.inputs import problem_from, read_observation
 from pflow.stages.io.weights import load_flow
@@ -81,8 +81,10 @@ def calibrate(
         "draws": choice.draws,
         **calibration_numbers(rank, choice.draws, np.random.default_rng(choice.seed)),
     }
-    latent = network(x[:pairs], y[:pairs])[0].numpy()
-    numbers["held_out_nats"] = -float(network.log_prob(x[:pairs], y[:pairs]).double().mean())
+    z, log_determinant = network(x[:pairs], y[:pairs])
+    log_q = standard_normal_log_density(z) + log_determinant
+    numbers["held_out_nats"] = -float(log_q.double().mean())
+    latent = z.numpy()
     names = [whole(path).stem for path in observations]
     observed = [
         network.condition(problem.summary(read_observation(path, problem)))[0].numpy()
