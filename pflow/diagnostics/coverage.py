@@ -8,10 +8,36 @@ from numpy.typing import ArrayLike
 from pflow.diagnostics.arrays import mean_and_standard_error
 from pflow.diagnostics.flattened import flattened
 
-__all__ = ["COVERAGES", "interval_coverage", "missed_by_prior", "missed_by_reference"]
+__all__ = [
+    "COVERAGES",
+    "inside_intervals",
+    "interval_coverage",
+    "missed_by_prior",
+    "missed_by_reference",
+]
 
 COVERAGES = (50, 90, 95)
 OUTSIDE = 0.001  # q's region of highest density holds all but this much of its own mass
+
+
+def inside_intervals(draws: ArrayLike, values: ArrayLike) -> dict[int, np.ndarray]:
+    """Which values lie inside the central 50, 90 and 95 % intervals of the draws: for each of these
+    percentages an array of the shape of `values`.
+
+    Arguments:
+        draws: of q, (draws, *model).
+        values: to look for, (..., *model).
+
+    >>> inside = inside_intervals(np.arange(101.0)[:, None], [[30.0], [90.0], [99.0]])
+    >>> [inside[percent].ravel().tolist() for percent in inside]
+    [[True, False, False], [True, True, False], [True, True, False]]
+    """
+    draws, values = np.asarray(draws, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    inside = {}
+    for percent in COVERAGES:
+        low, high = np.quantile(draws, [0.5 - percent / 200, 0.5 + percent / 200], axis=0)
+        inside[percent] = (values >= low) & (values <= high)
+    return inside
 
 
 def interval_coverage(
@@ -32,13 +58,10 @@ def interval_coverage(
         if weight is None
         else np.asarray(weight, dtype=np.float64) / np.sum(weight)
     )
-    coverage = {}
-    for percent in COVERAGES:
-        low, high = np.quantile(draws, [0.5 - percent / 200, 0.5 + percent / 200], axis=0)
-        coverage[f"coverage_{percent}"] = float(
-            (share @ ((others >= low) & (others <= high))).mean()
-        )
-    return coverage
+    return {
+        f"coverage_{percent}": float((share @ inside).mean())
+        for percent, inside in inside_intervals(draws, others).items()
+    }
 
 
 def missed_by_reference(log_q: ArrayLike, log_q_of_truth: ArrayLike) -> tuple[float, float]:

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter
 
+from pflow.diagnostics.coverage import inside_intervals
+
 __all__ = [
     "against_truth",
     "mean_absolute_dip",
@@ -20,7 +22,6 @@ __all__ = [
     "wiener_estimate",
 ]
 
-LEVELS = (50, 90, 95)  # percent of the posterior in an interval whose coverage is counted
 SMOOTHING = 2.5  # pixels over which the structure tensor is averaged
 
 
@@ -74,10 +75,10 @@ def against_truth(
     error = np.abs(mean - truth)
     if std.std() > 0 and error.std() > 0:
         metrics["std_error_correlation"] = float(np.corrcoef(std.ravel(), error.ravel())[0, 1])
-    for level in LEVELS:
-        low, high = np.quantile(draws, [0.5 - level / 200, 0.5 + level / 200], axis=0)
-        metrics[f"coverage_{level}"] = float(((truth >= low) & (truth <= high)).mean())
-    return metrics
+    return metrics | {
+        f"coverage_{percent}": float(inside.mean())
+        for percent, inside in inside_intervals(draws, truth).items()
+    }
 
 
 def wiener_estimate(

@@ -3,7 +3,11 @@
 | module | functions |
 |---|---|
 | `posterior` | `posterior_2d` (the paper's figure 1), `posterior_2d_single` |
-| `fields` | `posterior_fields` |
+| `fields` | `posterior_fields`, all methods side by side |
+| `maps`, `draws_strip`, `pixel_coverage`, `spectra` | `posterior_maps`, `draws_strip`,
+`pixel_coverage`, `power_spectra`: a field, one posterior |
+| `against_prior`, `pairs` | `marginals_against_prior`, `pair_plot` |
+| `prediction` | `prediction_and_data` |
 | `curves` | `objective_curves`, `pretraining_curves`, `accuracy_against_evaluations` |
 | `marginals` | `marginals`, `moments_against_reference` |
 | `calibration` | `rank_curves` |

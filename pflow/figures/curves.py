@@ -18,7 +18,12 @@ from pflow.figures.history import column, curve, median_over_seeds
 from pflow.figures.palette import INK, line_style, method_label
 from pflow.figures.style import new_figure, style
 
-__all__ = ["accuracy_against_evaluations", "objective_curves", "pretraining_curves"]
+__all__ = [
+    "accuracy_against_evaluations",
+    "label_decades",
+    "objective_curves",
+    "pretraining_curves",
+]
 
 Histories = Mapping[str, Sequence[Mapping[str, ArrayLike]]]
 THIN_SPACE = "\N{NARROW NO-BREAK SPACE}"

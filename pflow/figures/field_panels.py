@@ -4,7 +4,7 @@ share.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from pflow.figures.style import new_figure, style
 
-__all__ = ["Panel", "colours_of_fields", "draw_panels"]
+__all__ = ["WIDTH", "Panel", "colours_of_fields", "draw_map", "draw_panels", "panel_height"]
 
 SIGNED, POSITIVE = "gray", "viridis"  # colour maps: of fields around zero, of other fields
 WIDTH, BAR = 1.75, 0.8  # of a panel and of a colour bar, in inches
@@ -65,16 +65,14 @@ def draw_panels(
     """
     rows = 1 + max(panel.row for panel in panels)
     columns = 1 + max(panel.column for panel in panels)
-    height = WIDTH * min(2.0, max(0.5, shape[0] / shape[1]))
-    on_grid = {"extent": extent or (0, shape[1], shape[0], 0), "aspect": "auto"}
+    height = panel_height(shape)
     with style():
         figure = new_figure(WIDTH * columns + BAR * len(bars), height * rows + 0.32 * rows + 0.3)
         grid = figure.add_gridspec(rows, columns)
         first_of_scale: dict[str, AxesImage] = {}
         for panel in panels:
             axes = figure.add_subplot(grid[panel.row, panel.column])
-            place = on_grid if panel.on_grid else {"aspect": "auto"}
-            image = axes.imshow(panel.values, **panel.colours, **place, interpolation="nearest")
+            image = draw_map(axes, panel.values, panel.colours, extent, panel.on_grid)
             first_of_scale.setdefault(panel.scale, image)
             _label(axes, panel, last_row=panel.row == rows - 1)
         beside = figure.axes
@@ -92,6 +90,34 @@ def draw_panels(
     return figure
 
 
+def panel_height(shape: Sequence[int]) -> float:
+    """Inches, for a panel of the usual width: the field's own proportions, within limits."""
+    return WIDTH * min(2.0, max(0.5, shape[0] / shape[1]))
+
+
+def draw_map(
+    axes: Axes,
+    values: np.ndarray,
+    colours: Mapping[str, Any],
+    extent: tuple[float, float, float, float] | None,
+    on_grid: bool = True,
+) -> AxesImage:
+    """An array as an image that fills the panel.
+
+    Arguments:
+        axes: the panel.
+        values: (height, width).
+        colours: colour map and range, as arguments of `imshow`.
+        extent: (left, right, bottom, top) of the field; None for pixels.
+        on_grid: whether the array lies on the grid of the field, and so shares its axes.
+    """
+    axes.grid(False)
+    axes.tick_params(labelsize=8)
+    axes.locator_params(nbins=TICKS)
+    place = {"extent": extent or (0, values.shape[1], values.shape[0], 0)} if on_grid else {}
+    return axes.imshow(values, **colours, **place, aspect="auto", interpolation="nearest")
+
+
 def colours_of_fields(fields: Sequence[np.ndarray]) -> dict[str, Any]:
     """Colour map and range: symmetric about zero for fields of both signs, otherwise from low to
     high; outliers may saturate.
@@ -105,10 +131,7 @@ def colours_of_fields(fields: Sequence[np.ndarray]) -> dict[str, Any]:
 
 def _label(axes: Axes, panel: Panel, last_row: bool) -> None:
     """Title, names of the axes, and tick labels at the edges of the grid alone."""
-    axes.grid(False)
     axes.set_title(panel.title, fontsize=9.5)
-    axes.tick_params(labelsize=8)
-    axes.locator_params(nbins=TICKS)
     if panel.x_name:
         axes.set_xlabel(panel.x_name, fontsize=9)
     if panel.y_name:

@@ -10,20 +10,19 @@ the maps of its field, and its predictions against the data.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pflow.diagnostics.each_parameter import contraction
 from pflow.errors import PflowError
 from pflow.figures.against_prior import marginals_against_prior
-from pflow.figures.maps import posterior_maps
 from pflow.figures.pairs import pair_plot
 from pflow.figures.prediction import prediction_and_data
 from pflow.plotting.chosen import drawn_parameters
+from pflow.plotting.drawn import Drawn
+from pflow.plotting.field_figures import field_figures
 from pflow.plotting.view import PosteriorView, view_of
 from pflow.settings.suggestion import did_you_mean
 from pflow.storage.datatrees import read_datatree
@@ -33,24 +32,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from xarray import DataTree
 
-__all__ = ["Drawn", "draw_posterior", "plot_one", "plot_posterior", "read_view"]
+__all__ = ["draw_posterior", "plot_one", "plot_posterior", "read_view"]
 
 DEFAULTS = ("maps", "pairs", "marginals")
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A figure and the sentence below it."""
-
-    figure: Figure
-    caption: str
 
 
 def plot_posterior(
     folder_or_tree: str | Path | DataTree, parameters: Sequence[str] | None = None
 ) -> dict[str, Figure]:
-    """Figures of one posterior by name: `marginals` and `pairs` of up to eight parameters, `maps`
-    of a field, `prediction` against the data. Those that do not apply are absent.
+    """Figures of one posterior by name: `marginals` and `pairs` of up to eight parameters; `maps`,
+    `draws`, `coverage` and `spectra` of a field; `prediction` against the data. Those that do not
+    apply are absent.
 
     All draws count alike, as they are; `pflow.posterior.resample` draws by importance weights.
 
@@ -122,9 +114,7 @@ def _figures(
     view: PosteriorView, parameters: Sequence[str] | None, where: str
 ) -> dict[str, Callable[[], Drawn]]:
     """What draws each of the figures that apply."""
-    figures: dict[str, Callable[[], Drawn]] = {}
-    if view.grid is not None:
-        figures["maps"] = partial(_maps, view)
+    figures = {} if view.grid is None else field_figures(view, view.grid)
     chosen = drawn_parameters(view, parameters, where)
     if chosen:
         figures["marginals"] = partial(_marginals, view, chosen)
@@ -133,28 +123,6 @@ def _figures(
     if view.predicted is not None:
         figures["prediction"] = partial(_prediction, view, view.predicted)
     return figures
-
-
-def _maps(view: PosteriorView) -> Drawn:
-    grid = view.grid
-    assert grid is not None, "asked for by the caller"
-    narrowed = None if view.prior is None else contraction(view.draws, view.prior)
-    figure = posterior_maps(
-        view.draws.reshape(-1, *grid.shape),
-        contraction=narrowed,
-        x_true=view.x_true,
-        extent=grid.extent,
-        axis_names=grid.axis_names,
-        label=grid.label,
-        unit=view.unit,
-        colours=grid.colours,
-    )
-    meaning = "; contraction: 1 where the data fix the field, 0 where only the prior speaks"
-    return Drawn(
-        figure,
-        "The field by place: mean, standard deviation and two draws of the posterior"
-        f"{'' if narrowed is None else meaning}.",
-    )
 
 
 def _marginals(view: PosteriorView, chosen: list[int]) -> Drawn:

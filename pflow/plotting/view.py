@@ -26,17 +26,28 @@ class Grid:
 
     Attributes:
         shape: (height, width).
-        extent: (left, right, bottom, top) in the units of `axis_names`.
-        axis_names: of the horizontal and the vertical axis, with units.
+        extent: (left, right, bottom, top).
+        length_unit: of the extent.
         label: what the field is.
         colours: name of its colour map; None for the default.
     """
 
     shape: tuple[int, int]
     extent: tuple[float, float, float, float]
-    axis_names: tuple[str, str]
+    length_unit: str
     label: str
     colours: str | None
+
+    @property
+    def axis_names(self) -> tuple[str, str]:
+        """Of the horizontal and the vertical axis, with units."""
+        return f"lateral ({self.length_unit})", f"depth ({self.length_unit})"
+
+    @property
+    def spacing(self) -> tuple[float, float]:
+        """Distances of neighbouring points, vertical and horizontal."""
+        (height, width), (left, right, bottom, top) = self.shape, self.extent
+        return abs(top - bottom) / height, abs(right - left) / width
 
 
 @dataclass(frozen=True)
@@ -141,7 +152,7 @@ def _grid(attributes: Mapping[Any, Any], x: DataArray, count: int) -> Grid | Non
     return Grid(
         (int(shape[0]), int(shape[1])),
         (left, right, bottom, top),
-        (f"lateral ({unit})", f"depth ({unit})"),
+        unit,
         attributes.get("field_label", str(x.name)),
         attributes.get("field_colours"),
     )

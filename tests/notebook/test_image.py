@@ -40,4 +40,5 @@ def test_a_blurred_image_is_recovered_with_maps_and_a_verdict(tmp_path, monkeypa
     assert np.std(result.draws["x"].values[0], 0).mean() == pytest.approx(
         float(std.mean()), rel=0.15
     )
-    assert list(result.plots()) == ["maps", "prediction"] and len(result.plot().axes) > 4
+    assert list(result.plots()) == ["maps", "draws", "spectra", "prediction"]
+    assert len(result.plot().axes) > 4

@@ -10,6 +10,8 @@ import pytest
 import xarray as xr
 
 from pflow.cli import main
+from pflow.diagnostics.images import against_truth
+from pflow.diagnostics.power_spectrum import radial_power
 from pflow.errors import PflowError
 from pflow.plotting.chosen import chosen_parameters
 from pflow.plotting.posterior_figures import draw_posterior, plot_posterior, read_view
@@ -46,6 +48,27 @@ def groups(physical: bool = False) -> dict[str, xr.Dataset]:
 def tree(physical: bool = False, **attributes: object) -> xr.DataTree:
     made = xr.DataTree.from_dict(groups(physical))
     made.attrs = attributes
+    return made
+
+
+def image() -> xr.DataTree:
+    """A calibrated posterior of a field of 12 x 12 points 5 m apart."""
+    random = np.random.default_rng(1)
+    centre = random.standard_normal(144)
+    draws, truth = centre + 0.5 * random.standard_normal((2, 300, 144))
+    made = xr.DataTree.from_dict(
+        {
+            "posterior": draws_dataset({"x": draws}),
+            "prior": draws_dataset({"x": 1.1 * random.standard_normal((60, 144))}),
+            "constant_data": point_dataset({"x_true": truth[0]}),
+            "observed_data": point_dataset({"y": np.zeros(3)}),
+        }
+    )
+    made.attrs = {
+        "field_shape": [12, 12],
+        "field_extent": [0.0, 60.0, 60.0, 0.0],
+        "field_unit": "m",
+    }
     return made
 
 
@@ -104,7 +127,7 @@ def test_names_that_cannot_be_drawn_are_refused(names, message):
 def test_a_field_has_maps_and_marginals_only_of_what_is_named():
     field = tree(field_shape=[2, 5], field_unit="m", field_label="log velocity")
     figures = plot_posterior(field)
-    assert list(figures) == ["maps", "prediction"]
+    assert list(figures) == ["maps", "draws", "coverage", "prediction"]
     shown = {
         axes.get_title(loc="left"): np.asarray(axes.images[0].get_array())
         for axes in figures["maps"].axes
@@ -116,7 +139,38 @@ def test_a_field_has_maps_and_marginals_only_of_what_is_named():
     np.testing.assert_allclose(shown["Contraction"], (1 - SPREAD).reshape(2, 5), atol=0.08)
     np.testing.assert_array_equal(shown["Draw 2"], x[1].reshape(2, 5))
     np.testing.assert_array_equal(shown["True field"], np.ones((2, 5)))
-    assert list(plot_posterior(field, ["depth 0"])) == ["maps", "marginals", "prediction"]
+    named = plot_posterior(field, ["depth 0"])
+    assert list(named) == ["maps", "draws", "coverage", "marginals", "prediction"]
+
+
+def test_the_coverage_of_a_field_is_that_of_its_metrics_and_its_spectra_those_of_its_draws():
+    field = image()
+    figures = plot_posterior(field)
+    assert list(figures) == ["maps", "draws", "coverage", "spectra"]
+    x, truth = field["posterior"]["x"].values[0], field["constant_data"]["x_true"].values
+    metrics = against_truth(x, truth)
+    bars = [bar.get_width() for bar in figures["coverage"].axes[2].patches]
+    expected = [100 * metrics[f"coverage_{percent}"] for percent in (50, 90, 95)]
+    assert bars == pytest.approx(expected) and bars[1] == pytest.approx(90, abs=6)
+    lines = [line.get_xdata() for line in figures["coverage"].axes[2].lines]
+    low, high = lines[3]  # of 144 independent pixels, nine times of ten
+    assert low < 90 < high and high - low == pytest.approx(2 * 164.5 * (0.09 / 144) ** 0.5, rel=0.3)
+    shown = np.asarray(figures["coverage"].axes[0].images[0].get_array())
+    np.testing.assert_allclose(
+        shown, ((truth - x.mean(0)) / x.std(0, ddof=1)).reshape(12, 12), rtol=1e-6
+    )
+    axes = figures["spectra"].axes[0]
+    k, power = radial_power(truth.reshape(1, 12, 12), (5.0, 5.0))
+    (drawn,) = [line for line in axes.lines if line.get_label() == "true field"]
+    np.testing.assert_allclose(drawn.get_xydata(), np.stack([k, power[0]], 1))
+    assert axes.get_xlabel() == "wavenumber (cycles per m)"
+
+
+def test_a_pixel_that_never_changes_has_no_deviation():
+    field = image()
+    field["posterior"]["x"][:, :, 5] = 1.0
+    shown = plot_posterior(field)["coverage"].axes[0].images[0].get_array()
+    assert np.isnan(np.asarray(shown, dtype=float).ravel()).nonzero()[0].tolist() == [5]
 
 
 def test_without_prior_truth_and_operator_what_is_left_is_drawn():
