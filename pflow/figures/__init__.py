@@ -2,7 +2,7 @@
 
 | module | functions |
 |---|---|
-| `posterior` | `posterior_2d` (the paper's figure 1), `posterior_2d_single` |
+| `posterior` | `posterior_2d` (the paper's figure 1) |
 | `fields` | `posterior_fields`, all methods side by side |
 | `maps`, `draws_strip`, `pixel_coverage`, `spectra` | `posterior_maps`, `draws_strip`,
 `pixel_coverage`, `power_spectra`: a field, one posterior |

@@ -156,7 +156,7 @@ def remark(axes: Axes, draws: np.ndarray, window: tuple, text: str | None) -> No
         axes.text(0.03, 0.97, "\n".join(lines), fontsize=9.5, bbox=box, zorder=6, **place)
 
 
-def legend(figure: Figure, regions: tuple | None, x_true, y_observed, columns: int = 5) -> None:
+def legend(figure: Figure, regions: tuple | None, x_true, y_observed) -> None:
     """The legend of marks and regions, below the panels."""
     entries: list[tuple[Artist, str]] = []
     if x_true is not None:
@@ -176,6 +176,6 @@ def legend(figure: Figure, regions: tuple | None, x_true, y_observed, columns: i
         figure.legend(
             *zip(*entries, strict=True),
             loc="outside lower center",
-            ncols=columns,
+            ncols=5,
             columnspacing=1.4,
         )

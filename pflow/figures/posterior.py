@@ -26,7 +26,7 @@ from pflow.figures.plane import (
 )
 from pflow.figures.style import new_figure, style
 
-__all__ = ["posterior_2d", "posterior_2d_single"]
+__all__ = ["posterior_2d"]
 
 
 def posterior_2d(
@@ -128,37 +128,4 @@ def posterior_2d(
             )
             remark(axes, values, window, (remarks or {}).get(name))
         legend(figure, regions, x_true, y_observed)
-    return figure
-
-
-def posterior_2d_single(
-    draws: ArrayLike,
-    name: str,
-    *,
-    exact: ArrayLike | None = None,
-    exact_log_density: ArrayLike | None = None,
-    x_true: ArrayLike | None = None,
-    parameter_names: Sequence[str] = ("x1", "x2"),
-    remark_text: str | None = None,
-    names: Sequence[str] | None = None,
-    labels: Mapping[str, str] | None = None,
-) -> Figure:
-    """Posterior draws of one method over the regions of the exact posterior: one panel of
-    `posterior_2d`.
-
-    What one should see: the draws fill the grey regions evenly, and about one in a hundred lies
-    outside.
-    """
-    values = points(draws, name)
-    regions = highest_density_regions(exact, exact_log_density)
-    reference = None if exact is None else points(exact, "exact")
-    window = limits([values, *marked(x_true), *marked(reference)], around=reference)
-    with style():
-        figure = new_figure(4.6, 4.9)
-        axes = panel(
-            figure, 1, 1, 1, posterior_title(method_label(name, labels)), parameter_names, window
-        )
-        posterior_panel(axes, values, regions, x_true, method_colour(name, names or [name]))
-        remark(axes, values, window, remark_text)
-        legend(figure, regions, x_true, None, columns=2)
     return figure

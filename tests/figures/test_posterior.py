@@ -13,7 +13,7 @@ from matplotlib.path import Path as Outline
 from pflow.figures.highest_density import MASSES, cubic_spline, highest_density_regions
 from pflow.figures.palette import method_colour
 from pflow.figures.plane import limits
-from pflow.figures.posterior import posterior_2d, posterior_2d_single
+from pflow.figures.posterior import posterior_2d
 
 METHODS = ["amortized", "preconditioned", "scratch"]
 
@@ -93,12 +93,7 @@ def test_the_true_model_and_the_observation_are_marked_where_they_belong(argumen
 
 def test_regions_hold_the_mass_they_claim(arguments: dict):
     """Fresh draws fall inside the outline of each region as often as its mass says."""
-    axes = posterior_2d_single(
-        banana(10, 1)[0],
-        "scratch",
-        exact=arguments["exact"],
-        exact_log_density=arguments["exact_log_density"],
-    ).axes[0]
+    axes = posterior_2d(**arguments).axes[5]
     lines = next(
         collection for collection in axes.collections if not collection.get_facecolor().size
     )
@@ -140,15 +135,15 @@ def test_xarray_with_chains_is_welcome():
     draws = xarray.DataArray(
         np.zeros((2, 50, 2)) + np.arange(50)[:, None], dims=("chain", "draw", "x_dim")
     )
-    figure = posterior_2d_single(draws, "preconditioned")
-    assert figure.axes[0].collections[0].get_offsets().shape == (100, 2)
+    figure = posterior_2d({"preconditioned": draws}, prior=draws)
+    assert [panel.collections[0].get_offsets().shape for panel in figure.axes] == [(100, 2)] * 2
 
 
 def test_wrong_shapes_are_named(arguments: dict):
     with pytest.raises(
         ValueError, match=r"draws of 'mine' must have shape \(\.\.\., 2\).*\(5, 3\)"
     ):
-        posterior_2d_single(np.zeros((5, 3)), "mine")
+        posterior_2d({"mine": np.zeros((5, 3))}, prior=arguments["prior"])
     with pytest.raises(ValueError, match="one value a draw: 3 for 1500 draws"):
         highest_density_regions(arguments["exact"], [0.0, 0.0, 0.0])
 
