@@ -17,6 +17,7 @@ import torch
 from pflow.inference.evaluation import Ledger
 from pflow.inference.laplace import LARGEST, LaplaceCoordinates, laplace_coordinates
 from pflow.inference.target import Target
+from pflow.storage.evaluations import EvaluationStore
 from pflow.storage.kept_points import KeptPoints
 
 __all__ = ["ChainDensity", "ChainSpace", "PointAnswer", "point_function"]
@@ -70,10 +71,12 @@ class PointAnswer(NamedTuple):
 
 
 def point_function(target: Target, space: ChainSpace) -> Callable[[np.ndarray], PointAnswer]:
-    """A function of one point, (D,), that raises nothing and leaves the target's ledger alone."""
+    """A function of one point, (D,), that raises nothing and leaves the target's ledger and store
+    alone: a chain comes to no point twice, and its points would fill the memory.
+    """
 
     def ask(flat: np.ndarray) -> PointAnswer:
-        own = dataclasses.replace(target, ledger=Ledger())
+        own = dataclasses.replace(target, ledger=Ledger(), store=EvaluationStore(None))
         value, gradient, failure = math.nan, np.zeros(0), ""
         try:
             evaluated = own.evaluate(space.model(flat))
