@@ -70,6 +70,7 @@ MISTAKES = {
     "a mask on the CPU": lambda x, g: torch.where(torch.ones(4, dtype=torch.bool), x, x),
     "concatenation": lambda x, g: torch.cat([x, torch.ones(4)]),
     "an index of gather on the CPU": lambda x, g: x.gather(0, torch.zeros(2, dtype=torch.long)),
+    "pinned memory of the device": lambda x, g: x.pin_memory(),
 }
 
 
@@ -102,6 +103,8 @@ def test_what_a_gpu_allows_passes_with_its_values():
         assert x.tolist() == [0.0, 1.0, 2.0, 3.0]
         y = torch.ones(2)
         assert (y + y).device.type == "cpu"
+        pinned = y.pin_memory().to(device, non_blocking=True)
+        assert isinstance(pinned, OnDevice) and pinned.tolist() == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("memory", ["store", "checkpoint", "invert"])
@@ -130,6 +133,27 @@ def test_each_process_of_a_node_takes_the_gpu_of_its_number(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert select_device("cuda") == select_device("auto") == torch.device("cuda", 1)
+
+
+def test_a_process_averages_gradients_on_its_device_and_losses_on_the_cpu(monkeypatch):
+    """Without `device_ids` the wrapper takes the device on which the weights lie."""
+    shared, wrapped = [], []
+    monkeypatch.setattr("torch.distributed.init_process_group", lambda *_: None)
+    monkeypatch.setattr("torch.distributed.get_rank", lambda: 1)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda value, _: shared.append(value))
+    monkeypatch.setattr(
+        "torch.nn.parallel.DistributedDataParallel",
+        lambda *modules, **options: wrapped.append((modules, options)),
+    )
+    with second_device() as device:
+        flow = build_flow("coupling", **FLOWS["vector"]).to(device)
+        group = Group(device)
+        group.wrap(flow)
+        assert group.mean(3.0) == 1.5 and group.largest(3) == 3  # the other's share is not added
+        assert wrapped == [((flow,), {})]
+        assert all(isinstance(parameter, OnDevice) for parameter in flow.parameters())
+    assert len(shared) == 2 and not any(isinstance(value, OnDevice) for value in shared)
 
 
 @pytest.mark.parametrize(("device", "backend"), [("cpu", "gloo"), ("cuda:1", "cpu:gloo,cuda:nccl")])

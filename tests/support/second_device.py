@@ -5,9 +5,12 @@ Values are real, so whole stages run, and what a GPU refuses raises here too:
 - operations on tensors of both devices; 0-dimensional CPU tensors and CPU indices are allowed, as
   there;
 - a generator of the CPU that draws on the device, and the reverse;
-- `.numpy()` of a tensor on the device.
+- `.numpy()` of a tensor on the device;
+- `.pin_memory()` of a tensor on the device; on the CPU it is a copy.
 
-Where everything is on the CPU nothing is changed. Kernels and streams are not stood in for.
+Where everything is on the CPU nothing is changed. Kernels and streams are not stood in for. Nor are
+compiled programs, whose compiler sees neither these tensors nor the mode: `tests/devices/
+test_compiled.py` traces them on `meta` itself.
 """
 
 from __future__ import annotations
@@ -142,6 +145,12 @@ def second_device() -> Iterator[torch.device]:
     supported = "torch.optim.optimizer._get_fused_kernels_supported_devices"
     autocast = torch.autocast.__init__
 
+    def pinned(tensor):
+        """Page-locked memory, from which copies to a GPU need not be waited for."""
+        if isinstance(tensor, OnDevice):
+            raise DeviceMismatchError(f"only memory of the CPU can be pinned, not of {DEVICE}")
+        return tensor.clone()
+
     def on_cpu(self, device_type, *args, **kwargs):
         """autocast knows no `meta`; the values are on the CPU."""
         autocast(self, "cpu" if device_type == DEVICE.type else device_type, *args, **kwargs)
@@ -149,6 +158,7 @@ def second_device() -> Iterator[torch.device]:
     with (
         mock.patch(supported, return_value=["cpu", DEVICE.type]),
         mock.patch("torch.tensor", from_values),
+        mock.patch.object(torch.Tensor, "pin_memory", pinned),
         mock.patch.object(torch.autocast, "__init__", on_cpu),
         _Mode(),
     ):
