@@ -74,8 +74,8 @@ class NumPyOperator(Operator):
     ) -> Float[Tensor, "batch *model"]:
         if self._vjp is None:
             raise PflowError(
-                "this NumPy operator has no gradient, and one was asked for: give `vjp=`, or use"
-                " methods with `objective: importance`, which need none"
+                "this NumPy operator has no gradient, and one was asked for: give `vjp=`, or set"
+                " `objective: auto`, which learns from values alone"
             )
         return self._ask(self._vjp, x, v, like=x)
 

@@ -103,7 +103,7 @@ class ProgramOperator(Operator):
         if self.gradient_command is None:
             raise PflowError(
                 f"the program {self.command!r} has no gradient, and one was asked for: give"
-                " `gradient_command`, or use methods with `objective: importance`, which need none"
+                " `gradient_command`, or set `objective: auto`, which learns from values alone"
             )
         return self._run_all(self.gradient_command, "g", self.model_shape, {"x": x, "v": v})
 

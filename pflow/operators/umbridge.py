@@ -96,7 +96,7 @@ class UMBridgeOperator(Operator):
         if not self.differentiable:
             raise PflowError(
                 f"the model {self.client.model!r} of {self.client.url} has no gradient, and one was"
-                " asked for: use methods that need none, such as `objective: importance`"
+                " asked for: set `objective: auto`, which learns from values alone"
             )
 
         def questions(row: Tensor, residual: Tensor) -> list[Question]:

@@ -208,7 +208,8 @@ def test_asking_for_a_gradient_that_does_not_exist_says_what_to_do():
     x, y = problem.simulate(3, torch.Generator().manual_seed(0), "high")
     assert Target(problem, y[:1], gradient=False).evaluate(x).valid.all()
     with pytest.raises(
-        PflowError, match="has no gradient, and one was asked for.*objective: importance"
+        PflowError,
+        match="has no gradient, and one was asked for.*objective: auto`, which learns from values",
     ):
         Target(problem, y[:1]).evaluate(x)
     with pytest.raises(PflowError, match="has no gradient"):
