@@ -29,12 +29,15 @@ class Wildcards(SimpleNamespace):
 
 
 class PlannedJob(NamedTuple):
-    """A job by its main result, as the workflow names it, with Snakemake's measurement of it."""
+    """A job by its main result, as the workflow names it, with Snakemake's measurement of it and
+    the log that it has by itself.
+    """
 
     stage: str
     wildcards: Wildcards
     result: str
     benchmark: str
+    log: str
 
 
 def planned_jobs(inputs: JobInputs) -> Iterator[PlannedJob]:
@@ -42,20 +45,27 @@ def planned_jobs(inputs: JobInputs) -> Iterator[PlannedJob]:
     for name in inputs.configuration.experiments:
         files = inputs.files(name)
         for stage, result, wildcards in _of_experiment(files):
-            benchmark = _benchmark(files.folder, stage, wildcards)
+            benchmark, log = _told_in(files.folder, stage, wildcards)
             yield PlannedJob(
-                stage, Wildcards(experiment=name, **wildcards), str(result), str(benchmark)
+                stage,
+                Wildcards(experiment=name, **wildcards),
+                str(result),
+                str(benchmark),
+                str(log),
             )
     layout = inputs.layout
-    yield PlannedJob("report", Wildcards(), str(layout.report), str(layout.benchmark("report")))
+    benchmark, log = layout.benchmark("report"), layout.log("report")
+    yield PlannedJob("report", Wildcards(), str(layout.report), str(benchmark), str(log))
 
 
-def _benchmark(folder: ExperimentFolder, stage: str, wildcards: dict[str, str]) -> Path:
+def _told_in(folder: ExperimentFolder, stage: str, wildcards: dict[str, str]) -> tuple[Path, Path]:
+    """The benchmark and the log of a job."""
     if "seed" in wildcards:
-        return folder.run_benchmark(stage, **wildcards)
+        return folder.run_benchmark(stage, **wildcards), folder.run_log(stage, **wildcards)
+    names = list(wildcards.values())
     if stage == "simulate":
-        return folder.benchmark(stage, "{split}-{shard}".format(**wildcards))
-    return folder.benchmark(stage, *wildcards.values())
+        names = ["{split}-{shard}".format(**wildcards)]
+    return folder.benchmark(stage, *names), folder.log(stage, *names)
 
 
 def _of_experiment(files: ExperimentFiles) -> Iterator[tuple[str, Path | str, dict[str, str]]]:

@@ -34,7 +34,6 @@ from pflow.pipeline.long_arguments import settings_text
 from pflow.pipeline.planned_jobs import PlannedJob, planned_jobs
 from pflow.pipeline.run_stage import stage_run
 from pflow.pipeline.stages import STAGES
-from pflow.storage.layout import ExperimentFolder
 from pflow.storage.origins import file_hash
 from pflow.storage.text_files import write_json
 
@@ -136,7 +135,7 @@ class _RunningBatch:
         """Run a job unless it is made; why it has failed, or "" if it has not."""
         if reason := self._why_an_input_is_missing(job):
             return reason
-        stage, usage, log = STAGES[job.stage], Usage(of_several=True), _log(self._folder, job)
+        stage, usage, log = STAGES[job.stage], Usage(of_several=True), Path(job.log)
         options = job_options(self._texts, job, self._texts.threads_of(job.stage, job.wildcards))
         options.attempt = self._options.attempt
         if stage.option == "workers":
@@ -205,11 +204,3 @@ def _told() -> Iterator[None]:
 def _message(error: Exception) -> str:
     kind = "error" if isinstance(error, PflowError) else type(error).__name__
     return f"{kind}: {' '.join(str(error).split())}"
-
-
-def _log(folder: ExperimentFolder, job: PlannedJob) -> Path:
-    """The log that the job has by itself."""
-    names = vars(job.wildcards)
-    if "seed" in names:
-        return folder.run_log(job.stage, names["observation"], names["method"], names["seed"])
-    return folder.log(job.stage, names["observation"])
