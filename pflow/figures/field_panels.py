@@ -114,8 +114,14 @@ def draw_map(
     axes.grid(False)
     axes.tick_params(labelsize=8)
     axes.locator_params(nbins=TICKS)
-    place = {"extent": extent or (0, values.shape[1], values.shape[0], 0)} if on_grid else {}
-    return axes.imshow(values, **colours, **place, aspect="auto", interpolation="nearest")
+    place = extent or (0, values.shape[1], values.shape[0], 0)
+    return axes.imshow(
+        values,
+        **colours,
+        extent=place if on_grid else None,
+        aspect="auto",
+        interpolation="nearest",
+    )
 
 
 def colours_of_fields(fields: Sequence[np.ndarray]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def pixel_coverage(
     """
     z = np.asarray(deviation, dtype=float)
     within = {percent: np.asarray(mask, dtype=bool) for percent, mask in inside.items()}
-    outside_of = sum((~mask).astype(int) for mask in within.values())
+    outside_of = np.sum([~mask for mask in within.values()], axis=0)
     with style():
         height = SIDE * panel_height(z.shape)
         figure = new_figure(3 * SIDE * WIDTH + 2.4, max(height, 2.2) + 0.75)
@@ -87,8 +87,8 @@ def _shares(
         share = 100 * float(mask.mean())
         axes.barh(place, share, height=0.5, color=POSTERIOR)
         axes.plot([percent, percent], [place - 0.36, place + 0.36], color=INK, lw=2.5)
-        beside = {"transform": axes.get_yaxis_transform(), "va": "center", "weight": "bold"}
-        axes.text(1.04, place, f"{share:.0f} %", **beside)
+        beside = axes.get_yaxis_transform()
+        axes.text(1.04, place, f"{share:.0f} %", va="center", weight="bold", transform=beside)
         if percent in expected:
             low, high = (100 * share for share in expected[percent])
             axes.plot([low, high], [place + 0.38] * 2, color=MUTED, lw=2.5)

@@ -31,7 +31,10 @@ def field_figures(view: PosteriorView, grid: Grid) -> dict[str, Callable[[], Dra
     """What draws each of the figures that apply: `coverage` needs the true field, `spectra` a grid
     of 8 x 8 points or more.
     """
-    figures = {"maps": partial(_maps, view, grid), "draws": partial(_draws, view, grid)}
+    figures: dict[str, Callable[[], Drawn]] = {
+        "maps": partial(_maps, view, grid),
+        "draws": partial(_draws, view, grid),
+    }
     if view.x_true is not None and len(view.draws) >= FEWEST_DRAWS:
         figures["coverage"] = partial(_coverage, view, grid, view.x_true)
     if min(grid.shape) >= FEWEST_POINTS:
