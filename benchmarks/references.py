@@ -73,7 +73,7 @@ RUNS = {
     "poisson": Run(
         "poisson", data=HERE.parent / "config" / "poisson_data.npz", draws=2500, chains=8
     ),
-    "darcy": Run("darcy", chains=3, tune=300),
+    "darcy": Run("darcy", draws=2000, chains=5, tune=300),
     "traveltime": Run(
         "traveltime",
         {"side": 16, "sources": 8, "receivers": 16, "std": 0.2, "length_m": 10, "noise_std": 1},
@@ -101,15 +101,18 @@ class DiffusionTarget(Target):
         self.ledger.points += len(x)
         if not bool(operator.valid(x).all()):
             nan = torch.full((len(x),), torch.nan, dtype=torch.float64)
-            return Evaluation(x, nan, nan, torch.full_like(x, torch.nan), nan == 0)
+            nothing = torch.full_like(self.y, torch.nan).expand(len(x), -1)
+            return Evaluation(x, nan, nan, torch.full_like(x, torch.nan), nan == 0, nothing)
         k, factors, u = operator.state(x)
-        residual = (self.y - operator.points.values(u)) / problem.noise_std
+        prediction = operator.points.values(u)
+        residual = (self.y - prediction) / problem.noise_std
         away = x - problem.prior.mean
         pulled = away @ self.precision
         score = operator.gradient(k, factors, u, residual / problem.noise_std) - pulled
         log_likelihood = -0.5 * residual.square().sum(1)  # without constants
         log_prior = -0.5 * (away * pulled).sum(1)
-        return Evaluation(x, log_likelihood, log_prior, score, score.isfinite().all(1))
+        finite = score.isfinite().all(1)
+        return Evaluation(x, log_likelihood, log_prior, score, finite, prediction)
 
 
 def observation(run: Run, problem: Problem) -> Tensor:
