@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from league_problems import LeagueProblem
-from league_whitened import Whitened, conjugate_gradients, mode_of
+from league_whitened import Whitened, conjugate_gradients, inverse_root, mode_of
 from peers import normal_guide
 from peers import nuts as nuts_chain
 from torch import Tensor
@@ -105,7 +105,7 @@ def mgvi(given: LeagueProblem, seed: int, budget: int) -> Rows:
         samples = torch.cat([samples, -samples])
         position = _with_least_mean_energy(posterior, position, samples, metric)
         jacobian = posterior.jacobian(position, counted=False)
-        root = _inverse_root(torch.eye(given.size).double() + jacobian.T @ jacobian)
+        root = inverse_root(torch.eye(given.size).double() + jacobian.T @ jacobian)
         if posterior.spent <= budget:
             yield posterior.row(position, root, time.perf_counter() - began)
 
@@ -161,7 +161,7 @@ RIVALS = {
 def _laplace(given: LeagueProblem) -> tuple[Whitened, Tensor, Tensor]:
     posterior = Whitened(given)
     mode = mode_of(posterior)
-    return posterior, mode, _inverse_root(posterior.precision(mode))
+    return posterior, mode, inverse_root(posterior.precision(mode))
 
 
 def _with_least_mean_energy(
@@ -185,13 +185,6 @@ def _with_least_mean_energy(
             break
         position, value = position + step, new_value
     return position
-
-
-def _inverse_root(precision: Tensor) -> Tensor:
-    """S with S S^T the covariance."""
-    identity = torch.eye(len(precision), dtype=torch.float64)
-    factor = torch.linalg.cholesky(precision)
-    return torch.linalg.solve_triangular(factor, identity, upper=False).T
 
 
 def _fitted(points: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
