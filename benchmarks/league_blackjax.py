@@ -52,9 +52,7 @@ def pathfinder(given: LeagueProblem, seed: int, budget: int) -> Rows:
             continue
         best = int(np.argmax(np.where(paid, elbo, -np.inf)))
         state = jax.tree.map(lambda path, i=best: path[i], info.path)
-        v, log_q = blackjax.vi.pathfinder.sample(
-            jax.random.key(7), state, given.judge.enough()
-        )
+        v, log_q = blackjax.vi.pathfinder.sample(jax.random.key(7), state, given.judge.enough())
         errors = posterior.judged_draws(*(torch.from_numpy(np.array(a)) for a in (v, log_q)))
         yield {"evaluations": int(spent[paid].max()), "seconds": seconds, **errors}
 
@@ -99,9 +97,7 @@ def _packages() -> tuple[Any, Any]:
     return blackjax, jax
 
 
-def _log_density(
-    jax: Any, posterior: Whitened
-) -> tuple[Callable[[Any], Any], dict[bytes, int]]:
+def _log_density(jax: Any, posterior: Whitened) -> tuple[Callable[[Any], Any], dict[bytes, int]]:
     """log p~(v) for JAX, with its gradient; and after how many evaluations each single point was
     known.
     """

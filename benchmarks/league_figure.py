@@ -79,7 +79,7 @@ def _panel(panel: Any, problem: str, found: dict[tuple[str, str, int], dict[str,
             errors = found.get((problem, method, budget))
             if errors is None or (by_kl and not math.isfinite(errors["kl_reverse_nats"])):
                 continue
-            points[budget] = min(max(score(errors)[0], low), high)
+            points[budget] = min(max(score(errors), low), high)
         if points:
             face = colour if dashes == "-" else "white"
             panel.plot(

@@ -1,4 +1,4 @@
-"""Rows of the league: CSV in and out, medians over seeds, and where ours is the best."""
+"""Rows of the league: CSV in and out, medians over seeds, the order of methods in a cell."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from league_problems import floor_of
+
 __all__ = [
     "BUDGETS",
     "COLUMNS",
@@ -17,9 +19,11 @@ __all__ = [
     "append",
     "budget_of",
     "medians",
+    "ranked",
     "read",
-    "summary",
+    "score",
     "table",
+    "wins",
 ]
 
 BUDGETS = (16, 32, 64, 128, 256, 512, 1024)
@@ -36,7 +40,6 @@ RESTARTED = (
     "path_gradient_random",
 )
 KL_ERROR = 0.01  # nats, of the judging draws
-MOMENT_ERROR = 0.015  # of the judging draws and of the references
 TOLERANCE = 1.1  # or this factor, which two seeds of one method differ by
 
 
@@ -100,11 +103,11 @@ def _worst_if_nan(value: float) -> float:
     return math.inf if math.isnan(value) else value
 
 
-def score(errors: dict[str, float]) -> tuple[float, float]:
-    """(what ranks a method, its error): KL, or the mean of both moments' errors without one."""
+def score(errors: dict[str, float]) -> float:
+    """What ranks a method: KL, or the mean of both moments' errors without one."""
     if math.isfinite(errors["kl_reverse_nats"]):
-        return errors["kl_reverse_nats"], KL_ERROR
-    return (errors["mean_error_posterior_std"] + errors["std_error"]) / 2, MOMENT_ERROR
+        return errors["kl_reverse_nats"]
+    return (errors["mean_error_posterior_std"] + errors["std_error"]) / 2
 
 
 def ranked(
@@ -119,47 +122,18 @@ def ranked(
     by_kl = math.isfinite(cell.get(OURS, {}).get("kl_reverse_nats", math.inf))
     values = []
     for method, errors in cell.items():
-        value = score(errors)[0]
+        value = score(errors)
         if by_kl and not math.isfinite(errors["kl_reverse_nats"]):
             value = math.inf
         values.append((value, method, errors))
     return sorted(values, key=lambda entry: entry[:2])
 
 
-def _wins(mine: tuple, best: tuple) -> bool:
-    """Whether ours is the best or within the error of the best rival."""
-    return mine[0] <= max(best[0] + score(mine[2])[1], TOLERANCE * best[0])
-
-
-def summary(rows: list[dict[str, Any]]) -> str:
-    """Ours and the best rival of each cell, as Markdown: KL, or errors of mean and standard
-    deviations; ours is bold where it wins.
-    """
-    found = medians(rows)
-    lines = ["| problem |" + "".join(f" {budget} |" for budget in BUDGETS)]
-    lines.append("|" + "---|" * (1 + len(BUDGETS)))
-    for problem in dict.fromkeys(row["problem"] for row in rows):
-        cells = []
-        for budget in BUDGETS:
-            ranking = ranked(found, problem, budget)
-            mine = next((entry for entry in ranking if entry[1] == OURS), None)
-            rival = next((entry for entry in ranking if entry[1] not in FAMILY), None)
-            own = "-" if mine is None else _shown(mine[2])
-            if mine is not None and rival is not None and _wins(mine, rival):
-                own = f"**{own}**"
-            other = "" if rival is None else f"; {_shown(rival[2])} {rival[1]}".replace("_", " ")
-            cells.append(own + other)
-        lines.append(f"| {problem} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _shown(errors: dict[str, float]) -> str:
-    divergence = errors["kl_reverse_nats"]
-    if math.isfinite(divergence):
-        if divergence >= 100:
-            return f"{divergence:.0f}"
-        return f"{divergence:.2g}" if divergence >= 1e-4 else "< 1e-4"
-    return f"{errors['mean_error_posterior_std']:.2g}, {errors['std_error']:.2g}"
+def wins(problem: str, mine: float, best: float) -> bool:
+    """Whether ours is the best or within the error of the best rival, given both scores."""
+    floor = floor_of(problem)
+    error = KL_ERROR if floor is None else sum(floor) / 2
+    return mine <= max(best + error, TOLERANCE * best)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -181,7 +155,7 @@ def table(rows: list[dict[str, Any]]) -> str:
                 continue
             cells += 1
             best = rivals[0]
-            if _wins(mine, best):
+            if wins(problem, mine[0], best[0]):
                 won += 1
             else:
                 losses.append(f"{problem} at {budget}: ours {mine[0]:.4g}, {best[1]} {best[0]:.4g}")

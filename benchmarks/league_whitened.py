@@ -69,13 +69,17 @@ class Whitened:
         self.target.ledger.points += counted * len(r)
         with torch.enable_grad():
             v = v.expand(len(r), -1).clone().requires_grad_()
-            return torch.autograd.grad((self.data(v) * r).sum(), v)[0]
+            product = (self.data(v) * r).sum()
+            if not product.requires_grad:  # F cannot be computed there
+                return torch.full_like(v, torch.nan)
+            return torch.autograd.grad(product, v)[0]
 
     @torch.no_grad()
     def directional(self, v: Tensor, t: Tensor) -> Tensor:
         """J(v) t of each row of t by central differences, (batch, m); counted by who calls."""
-        up, down = self.data(v + DIFFERENCE * t), self.data(v - DIFFERENCE * t)
-        return (up - down) / (2 * DIFFERENCE)
+        length = t.norm(dim=-1, keepdim=True).clamp_min(1e-300)  # F may not be defined far away
+        step = DIFFERENCE * t / length
+        return (self.data(v + step) - self.data(v - step)) * (length / (2 * DIFFERENCE))
 
     def product(self, v: Tensor, t: Tensor) -> Tensor:
         """J^T J t of each row of t: forward and adjoint, one evaluation each."""
