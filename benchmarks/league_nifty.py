@@ -2,8 +2,9 @@
 
 Knollmueller, Ensslin 2019, https://arxiv.org/abs/1901.11033; Frank, Leike, Ensslin 2021,
 https://arxiv.org/abs/2105.10470. In coordinates v of the prior, with whitened data w(v) and J its
-Jacobian, both stand on the metric M = I + J^T J at a position m and on antithetic samples, whose
-mean energy the position, at first the mode, minimises. MGVI samples N(m, M^{-1}); geoVI the density that
+Jacobian, both stand on the metric M = I + J^T J at a position m, at first the mode, and on
+antithetic samples, whose mean energy the position minimises. MGVI samples N(m, M^{-1}); geoVI the
+density that
 
     g(v) = v - m + J(m)^T (w(v) - w(m))
 
