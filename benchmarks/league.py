@@ -63,7 +63,9 @@ class Cell:
         key = {name: getattr(self, name) for name in ("problem", "problem_seed", "seed", "method")}
         if self.method in RIVALS:
             found = list(RIVALS[self.method].run(given, self.seed, self.budget))
-            last = {budget_of(row["evaluations"]): row for row in found}  # the last that each pays
+            # The last that each budget pays; a row without errors says that there is no answer.
+            found = found or [{"evaluations": self.budget}]
+            last = {budget_of(row["evaluations"]): row for row in found}
             alike = [name for name, setting in PROBLEMS.items() if setting.like == self.problem]
             return [
                 key | row | {"problem": name}
@@ -130,7 +132,7 @@ def main() -> None:
             failed += 1
             continue
         append(file, rows)
-        last = {k: round(v, 4) for k, v in rows[-1].items() if isinstance(v, float)} if rows else {}
+        last = {k: round(v, 4) for k, v in rows[-1].items() if isinstance(v, float)}
         print(cell, last, f"{time.perf_counter() - began:.0f} s", flush=True)
     rows = read(file)
     if rows:

@@ -188,7 +188,7 @@ RIVALS = {
     "full_rank": Rival(lambda *asked: _guide("full_rank", *asked), "pyro"),
     "pathfinder": Rival(pathfinder, "blackjax"),
     "nuts": Rival(nuts, "nutpie"),
-    "nuts_prior": Rival(nuts_prior, "blackjax"),
+    "nuts_prior": Rival(nuts_prior, "blackjax", many=False),  # adapting costs thousands
     "pyvbmc": Rival(pyvbmc, "pyvbmc", many=False),
 }
 

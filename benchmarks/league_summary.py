@@ -8,7 +8,7 @@ import math
 from typing import Any, NamedTuple
 
 from league_problems import floor_of
-from league_table import BUDGETS, FAMILY, OURS, medians, ranked, wins
+from league_table import BUDGETS, FAMILY, OURS, in_order, medians, ranked, wins
 
 __all__ = ["GOALS", "Goal", "compared", "goals", "summary"]
 
@@ -51,7 +51,7 @@ def summary(rows: list[dict[str, Any]]) -> str:
     found = medians(rows)
     lines = _header("problem", *BUDGETS)
     won = answered = alone = 0
-    for problem in dict.fromkeys(row["problem"] for row in rows):
+    for problem in in_order(rows):
         cells = []
         for budget in BUDGETS:
             mine, rival = _pair(found, problem, budget)
@@ -103,7 +103,7 @@ def compared(rows: list[dict[str, Any]], methods: list[str]) -> str:
     """Medians of these methods, one line a problem and method."""
     found = medians(rows)
     lines = _header("problem", "method", *BUDGETS)
-    for problem in dict.fromkeys(row["problem"] for row in rows):
+    for problem in in_order(rows):
         for method in methods:
             cells = [found.get((problem, method, budget)) for budget in BUDGETS]
             if any(cells):

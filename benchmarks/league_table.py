@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from league_problems import floor_of
+from league_problems import PROBLEMS, floor_of
 
 __all__ = [
     "BUDGETS",
@@ -18,6 +18,7 @@ __all__ = [
     "OURS",
     "append",
     "budget_of",
+    "in_order",
     "medians",
     "ranked",
     "read",
@@ -71,6 +72,12 @@ def append(file: Path, rows: Iterable[dict[str, Any]]) -> None:
 def budget_of(evaluations: int) -> int:
     """The smallest budget that pays so many evaluations; beyond all of them the number itself."""
     return next((budget for budget in BUDGETS if evaluations <= budget), evaluations)
+
+
+def in_order(rows: list[dict[str, Any]]) -> list[str]:
+    """The problems that have rows, in the league's order."""
+    there = {row["problem"] for row in rows}
+    return [name for name in PROBLEMS if name in there]
 
 
 def medians(rows: list[dict[str, Any]]) -> dict[tuple[str, str, int], dict[str, float]]:
@@ -140,7 +147,7 @@ def wins(problem: str, mine: float, best: float) -> bool:
 def table(rows: list[dict[str, Any]]) -> str:
     """Medians as Markdown, then the cells that ours wins, and every loss."""
     found = medians(rows)
-    problems = list(dict.fromkeys(row["problem"] for row in rows))
+    problems = in_order(rows)
     lines, losses, won, cells, alone = [], [], 0, 0, 0
     lines += ["| problem | budget | method | KL | mean | std | sliced W | s |", "|" + "---|" * 8]
     for problem in problems:
