@@ -11,7 +11,8 @@
 Rivals from other packages (`pip install '.[benchmarks]'`) take part where those are installed. Each
 finished cell is appended to benchmarks/results/league.csv; a rerun does what is missing. One
 ledger counts for all: an evaluation is F with its gradient at one x, a product with the Jacobian
-and its adjoint, or one row of the Jacobian. Judging costs no evaluation.
+and its adjoint, or one row of the Jacobian. Judging costs no evaluation. Seconds are those of the
+machine as it was, and compare methods only where nothing else ran.
 """
 
 from __future__ import annotations

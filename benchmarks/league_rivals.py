@@ -18,7 +18,7 @@ import torch
 from league_blackjax import nuts_prior, pathfinder
 from league_nifty import geovi, mgvi_nifty
 from league_problems import LeagueProblem
-from league_table import BUDGETS
+from league_table import BUDGETS, budget_of
 from league_vbmc import pyvbmc
 from league_whitened import Whitened, conjugate_gradients, inverse_root, mode_of
 from peers import normal_guide
@@ -83,12 +83,15 @@ def laplace_score_fit(given: LeagueProblem, seed: int, budget: int) -> Rows:
     while posterior.spent + batch <= budget:
         u = mean + torch.randn(batch, size, generator=generator).double() @ root.T
         gradient = posterior.value_and_gradient(mode + u @ frame.T)[1]
-        if not bool(gradient.isfinite().all()):
-            return  # the fit has left where F can be computed
-        points = torch.cat([points, u])
-        targets = torch.cat([targets, u - gradient @ frame])
-        mean, root = _fitted(points, targets)
-        yield posterior.row(mode + mean @ frame.T, frame @ root, time.perf_counter() - began)
+        lost = not bool(gradient.isfinite().all())  # the fit has left where F can be computed
+        if not lost:
+            points = torch.cat([points, u])
+            targets = torch.cat([targets, u - gradient @ frame])
+            mean, root = _fitted(points, targets)
+        if lost or _last(posterior, batch):
+            yield posterior.row(mode + mean @ frame.T, frame @ root, time.perf_counter() - began)
+        if lost:
+            return
 
 
 def mgvi(given: LeagueProblem, seed: int, budget: int) -> Rows:
@@ -134,7 +137,8 @@ def batch_and_match(given: LeagueProblem, seed: int, budget: int) -> Rows:
         if int(failed) or not bool(mean.isfinite().all()):
             yield {"evaluations": posterior.spent, "seconds": time.perf_counter() - began}
             return
-        yield posterior.row(mean, factor, time.perf_counter() - began)
+        if _last(posterior, batch):
+            yield posterior.row(mean, factor, time.perf_counter() - began)
 
 
 def _guide(kind: str, given: LeagueProblem, seed: int, budget: int) -> Rows:
@@ -191,6 +195,11 @@ RIVALS = {
     "nuts_prior": Rival(nuts_prior, "blackjax", many=False),  # adapting costs thousands
     "pyvbmc": Rival(pyvbmc, "pyvbmc", many=False),
 }
+
+
+def _last(posterior: Whitened, batch: int) -> bool:
+    """Whether a budget pays for no further batch: only then a state is judged."""
+    return budget_of(posterior.spent + batch) > budget_of(posterior.spent)
 
 
 def _laplace(given: LeagueProblem) -> tuple[Whitened, Tensor, Tensor]:

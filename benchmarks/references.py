@@ -1,7 +1,7 @@
 """Long runs of NUTS as references of the problems without an exact posterior, kept as small files.
 
-    python benchmarks/references.py poisson      (18 minutes of one core)
-    python benchmarks/references.py darcy
+    python benchmarks/references.py poisson      (half an hour of one core)
+    python benchmarks/references.py darcy        (a quarter)
     python benchmarks/references.py darcy --chain 2      (that chain alone: several at a time)
     python benchmarks/references.py traveltime --store reference.zarr
                      (results/traveltime/posteriors/y1 of a run of the default configuration)
