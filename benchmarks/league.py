@@ -5,10 +5,14 @@
     python benchmarks/league.py --problem darcy --method surrogate laplace --seeds 1
     python benchmarks/league.py --table     table and figure of the rows that are there
     python benchmarks/league.py --summary   ours and the best rival, the table in docs/methods.md
+    python benchmarks/league.py --goals     ours and the best rival beside the goals set for it
+    python benchmarks/league.py --compare surrogate surrogate_no_low    these methods side by side
 
-Each finished cell is appended to benchmarks/results/league.csv; a rerun does what is missing. One
+Rivals from other packages (`pip install '.[benchmarks]'`) take part where those are installed. Each
+finished cell is appended to benchmarks/results/league.csv; a rerun does what is missing. One
 ledger counts for all: an evaluation is F with its gradient at one x, a product with the Jacobian
-and its adjoint, or one row of the Jacobian. Judging costs no evaluation.
+and its adjoint, or one row of the Jacobian. Judging costs no evaluation. Seconds are those of the
+machine as it was, and compare methods only where nothing else ran.
 """
 
 from __future__ import annotations
@@ -24,12 +28,12 @@ import torch
 from evaluations_table import RESULTS
 from league_figure import draw
 from league_ours import OURS
-from league_problems import PROBLEMS, QUICK, league_problem
+from league_problems import PROBLEMS, QUICK, Setting, league_problem
 from league_rivals import RIVALS
-from league_table import BUDGETS, append, budget_of, read, summary, table
+from league_summary import compared, goals, summary
+from league_table import BUDGETS, append, budget_of, read, table
 
 METHODS = (*OURS, *RIVALS)
-DEFAULT = tuple(name for name in METHODS if name != "nuts")
 
 
 @dataclass(frozen=True)
@@ -59,26 +63,42 @@ class Cell:
         given = league_problem(self.problem, self.problem_seed)
         key = {name: getattr(self, name) for name in ("problem", "problem_seed", "seed", "method")}
         if self.method in RIVALS:
-            found = list(RIVALS[self.method](given, self.seed, self.budget))
-            last = {budget_of(row["evaluations"]): row for row in found}  # the last that each pays
-            return [key | row for row in last.values()]
+            found = list(RIVALS[self.method].run(given, self.seed, self.budget))
+            # The last that each budget pays; a row without errors says that there is no answer.
+            found = found or [{"evaluations": self.budget}]
+            last = {budget_of(row["evaluations"]): row for row in found}
+            alike = [name for name, setting in PROBLEMS.items() if setting.like == self.problem]
+            return [
+                key | row | {"problem": name}
+                for name in (self.problem, *alike)
+                for row in last.values()
+            ]
         return [key | OURS[self.method](given, self.seed, self.budget)]
 
 
 def cells(options: argparse.Namespace) -> Iterator[Cell]:
     """Seeds outermost, small budgets first: what is known early is spread over all problems."""
+    largest = max(options.budgets)
     for seed in range(options.seeds):
         for budget in options.budgets:
             for method in options.method:
                 for name in options.problem:
                     setting = PROBLEMS[name]
-                    if method == "surrogate_pretrained" and setting.hidden != 64:
-                        continue  # with an affine layer the start is the same
-                    if method in RIVALS and budget != options.budgets[0]:
+                    if not _takes_part(method, setting):
                         continue
-                    spent = max(options.budgets) if method in RIVALS else budget
+                    if method in RIVALS and budget != options.budgets[0]:
+                        continue  # one run serves all budgets
+                    spent = largest if method in RIVALS else budget
                     for problem_seed in setting.seeds[: 1 if options.quick else None]:
                         yield Cell(name, problem_seed, seed, method, spent)
+
+
+def _takes_part(method: str, setting: Setting) -> bool:
+    if method in OURS:  # with an affine layer the start is the same, pretrained or not
+        return setting.few or method != "surrogate_pretrained"
+    rival = RIVALS[method]
+    fits = rival.few if setting.few else rival.many
+    return fits and rival.installed and not setting.like
 
 
 def main() -> None:
@@ -87,18 +107,21 @@ def main() -> None:
         "--quick", action="store_true", help="two problems, budgets to 64, one seed"
     )
     parser.add_argument("--problem", nargs="+", choices=PROBLEMS, default=list(PROBLEMS))
-    parser.add_argument("--method", nargs="+", choices=METHODS, default=list(DEFAULT))
+    parser.add_argument("--method", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each method (default 3)")
     parser.add_argument("--budgets", nargs="+", type=int, choices=BUDGETS, default=list(BUDGETS))
     parser.add_argument("--table", action="store_true", help="run nothing")
     parser.add_argument("--summary", action="store_true", help="run nothing; ours and the best")
+    parser.add_argument("--goals", action="store_true", help="run nothing; beside the goals")
+    parser.add_argument("--compare", nargs="+", choices=METHODS, help="run nothing; these methods")
     options = parser.parse_args()
     file = RESULTS / ("league_quick.csv" if options.quick else "league.csv")
     if options.quick:
         options.seeds, options.problem, options.budgets = 1, list(QUICK), [16, 64]
     torch.set_num_threads(1)
     failed = 0
-    for cell in () if options.table or options.summary else cells(options):
+    shown = options.table or options.summary or options.goals or options.compare
+    for cell in () if shown else cells(options):
         if cell.done(read(file)):
             continue
         began = time.perf_counter()
@@ -110,14 +133,20 @@ def main() -> None:
             failed += 1
             continue
         append(file, rows)
-        last = {k: round(v, 4) for k, v in rows[-1].items() if isinstance(v, float)} if rows else {}
+        last = {k: round(v, 4) for k, v in rows[-1].items() if isinstance(v, float)}
         print(cell, last, f"{time.perf_counter() - began:.0f} s", flush=True)
     rows = read(file)
     if rows:
-        print(summary(rows) if options.summary else table(rows))
+        print(_shown(options, rows))
         draw(rows, file.with_suffix(".png"))
     if failed:
         raise SystemExit(f"{failed} cells failed: see above")
+
+
+def _shown(options: argparse.Namespace, rows: list[dict[str, Any]]) -> str:
+    if options.compare:
+        return compared(rows, options.compare)
+    return (summary if options.summary else goals if options.goals else table)(rows)
 
 
 if __name__ == "__main__":

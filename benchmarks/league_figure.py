@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-from league_table import BUDGETS, medians, score
+from league_problems import floor_of
+from league_table import BUDGETS, in_order, medians, score
 
 from pflow.figures.style import style
 
@@ -22,14 +23,20 @@ LOOKS = {
     "score_replay_random": ("score replay, random weights", "#009E73", "--", "s"),
     "path_gradient": ("path gradients", "#CC79A7", "-", "D"),
     "path_gradient_random": ("path gradients, random weights", "#CC79A7", "--", "D"),
+    "seed_paper": ("recipe of the paper", "#CC79A7", ":", "d"),
     "laplace": ("Laplace", "#D55E00", "-", "^"),
     "laplace_low_rank": ("Laplace, low rank", "#D55E00", "--", "^"),
     "laplace_score_fit": ("Laplace and score fit", "#E69F00", "-", "v"),
+    "pathfinder": ("Pathfinder", "#E69F00", "--", "p"),
     "mgvi": ("MGVI", "#000000", "-", "x"),
+    "mgvi_nifty": ("MGVI, NIFTy", "#000000", "--", "x"),
+    "geovi": ("geoVI, NIFTy", "#000000", ":", "+"),
     "batch_and_match": ("batch and match", "#56B4E9", "-", "P"),
     "advi": ("ADVI", "#56B4E9", ":", "<"),
     "full_rank": ("full-rank Gaussian VI", "#56B4E9", "--", ">"),
-    "nuts": ("NUTS", "#000000", "--", "*"),
+    "pyvbmc": ("PyVBMC", "#999999", "-", "h"),
+    "nuts": ("NUTS", "#999999", "--", "*"),
+    "nuts_prior": ("NUTS, coordinates of the prior", "#999999", ":", "*"),
 }
 COLUMNS = 4
 FLOORS = {True: 1e-3, False: 1e-2}  # what the judging draws can tell, of KL and of moments
@@ -37,11 +44,13 @@ CEILINGS = {True: 1e3, False: 3.0}
 
 
 def draw(rows: list[dict[str, Any]], file: Path) -> None:
-    """KL where the posterior's density is known, else the mean of both moments' errors."""
+    """KL where the posterior's density is known, else the mean of both moments' errors, and what an
+    exact posterior would be judged at.
+    """
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    found, problems = medians(rows), list(dict.fromkeys(row["problem"] for row in rows))
+    found, problems = medians(rows), in_order(rows)
     height = math.ceil(len(problems) / COLUMNS)
     with style():
         figure, axes = pyplot.subplots(
@@ -79,7 +88,7 @@ def _panel(panel: Any, problem: str, found: dict[tuple[str, str, int], dict[str,
             errors = found.get((problem, method, budget))
             if errors is None or (by_kl and not math.isfinite(errors["kl_reverse_nats"])):
                 continue
-            points[budget] = min(max(score(errors)[0], low), high)
+            points[budget] = min(max(score(errors), low), high)
         if points:
             face = colour if dashes == "-" else "white"
             panel.plot(
@@ -94,6 +103,10 @@ def _panel(panel: Any, problem: str, found: dict[tuple[str, str, int], dict[str,
                 zorder=3 if method == "surrogate" else 2,
                 label=label,
             )
+    floor = floor_of(problem)
+    if floor is not None:
+        panel.axhline(sum(floor) / 2, color="0.6", linewidth=0.8, label="_floor")
+        panel.text(BUDGETS[0], sum(floor) / 2, "floor", color="0.4", va="bottom", fontsize="small")
     panel.set(xscale="log", yscale="log", ylim=(low / 1.4, high * 1.4), title=problem)
     panel.set_xticks(BUDGETS, [str(budget) for budget in BUDGETS], fontsize="small")
     panel.yaxis.set_major_formatter("{x:g}")  # the style shows mathematics as it is written

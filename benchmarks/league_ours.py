@@ -1,5 +1,5 @@
 """pflow's own methods in the league, each given a budget: the model of F (`surrogate`), score
-replay, path gradients.
+replay, path gradients, the recipe of the paper.
 
 A method is a function of a problem, a seed and a budget, and returns one row: the evaluations that
 the ledger counted, errors, seconds.
@@ -10,9 +10,11 @@ from __future__ import annotations
 import io
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import evaluation_cases
 import torch
 from league_problems import CACHE, LeagueProblem
 
@@ -70,6 +72,16 @@ def path_gradient(given: LeagueProblem, seed: int, budget: int, start: str) -> d
     return _by_settings(given, seed, settings)
 
 
+def seed_paper(given: LeagueProblem, seed: int, budget: int) -> dict[str, Any]:
+    """The recipe of the paper: its flow, pretrained, and total gradients of fresh draws."""
+    asked = replace(given, flow=evaluation_cases.PAPER)
+    recipe = {"decay_steps": 192, **evaluation_cases.RECIPE}
+    settings = ReverseKLSettings(
+        flow="", start="pretrained", evaluations=budget, batch=16, **recipe
+    )
+    return _by_settings(asked, seed, settings)
+
+
 OURS = {
     "surrogate": surrogate,
     "surrogate_no_low": lambda *asked: surrogate(*asked, low_fidelity=False),
@@ -78,6 +90,7 @@ OURS = {
     "score_replay_random": lambda *asked: score_replay(*asked, start="random"),
     "path_gradient": lambda *asked: path_gradient(*asked, start="pretrained"),
     "path_gradient_random": lambda *asked: path_gradient(*asked, start="random"),
+    "seed_paper": seed_paper,
 }
 
 
@@ -152,7 +165,7 @@ def _flow(given: LeagueProblem, seed: int, start: str) -> Flow:
 
 def _pretrained(given: LeagueProblem) -> Path:
     """Weights by maximum likelihood on pairs of low fidelity, made once."""
-    file = CACHE / f"{given.name}-{given.seed}-coupling.pt"
+    file = CACHE / f"{given.name}-{given.seed}-{given.flow['name']}.pt"
     if file.exists():
         return file
     problem, epochs = given.problem, EPOCHS["few" if given.few else "many"]

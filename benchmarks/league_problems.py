@@ -23,12 +23,21 @@ from torch import Tensor
 from pflow.diagnostics.moments import mean_error, std_error
 from pflow.problems import Problem, build_problem
 
-__all__ = ["CACHE", "PROBLEMS", "QUICK", "LeagueProblem", "Moments", "Setting", "league_problem"]
+__all__ = [
+    "CACHE",
+    "PROBLEMS",
+    "QUICK",
+    "LeagueProblem",
+    "Moments",
+    "Setting",
+    "floor_of",
+    "league_problem",
+]
 
 HERE = Path(__file__).parent
 CACHE = HERE / "results" / ".league"  # references and pretrained weights that a rerun reads
 FEW = 16  # parameters up to which a flow stands alone, without an affine layer below
-DRAWS, ELEMENTS = 4000, 2**21
+DRAWS = 16_000  # that moments are judged by: their error stays below that of the references
 
 
 @dataclass(frozen=True)
@@ -40,12 +49,20 @@ class Setting:
         file: of its kept reference; empty where `evaluation_runs.posterior` computes it.
         changes: of the kept reference's settings.
         hidden: of the flow.
+        like: a problem that differs in the low fidelity alone, so that rivals, which have none, do
+            the same on both.
     """
 
     seeds: tuple[int, ...] = (0,)
     file: str = ""
     changes: dict[str, Any] = field(default_factory=dict)
     hidden: int = 128
+    like: str = ""
+
+    @property
+    def few(self) -> bool:
+        """Whether it has few parameters."""
+        return self.hidden == 64
 
 
 PROBLEMS = {
@@ -56,7 +73,7 @@ PROBLEMS = {
     "lognormal-64-1.0": Setting((3,)),
     "lognormal-64-1.5": Setting((3,)),
     "poisson-16": Setting(file="poisson", changes={"low_mesh": 16}),
-    "poisson-8": Setting(file="poisson", changes={"low_mesh": 8}),
+    "poisson-8": Setting(file="poisson", changes={"low_mesh": 8}, like="poisson-16"),
     "traveltime": Setting(file="traveltime"),
     "darcy": Setting(file="darcy", hidden=256),
     "gaussian-1024": Setting((3,), hidden=256),
@@ -88,7 +105,7 @@ class Moments:
 
     def enough(self) -> int:
         """Draws that a density is judged by."""
-        return min(DRAWS, ELEMENTS // len(self.mean))
+        return DRAWS
 
 
 @dataclass(frozen=True)
@@ -111,6 +128,21 @@ class LeagueProblem:
     def few(self) -> bool:
         """Whether a flow stands alone, without an affine layer below."""
         return self.size <= FEW
+
+
+@lru_cache
+def floor_of(name: str) -> tuple[float, float] | None:
+    """What an exact posterior would be judged at, errors of mean and of standard deviations: those
+    of the kept reference, half of what its two halves differ by, and of the judging draws. None
+    where the reference is not such a file.
+    """
+    if not PROBLEMS[name].file:
+        return None
+    kept = np.load(HERE / "references" / f"{PROBLEMS[name].file}.npz")
+    judging = math.sqrt(2 / (math.pi * DRAWS)), math.sqrt(1 / (math.pi * DRAWS))
+    halves = (np.ptp(kept[key], axis=0) / kept["std"] / 2 for key in ("half_mean", "half_std"))
+    mean, std = (math.hypot(float(h.mean()), j) for h, j in zip(halves, judging, strict=True))
+    return mean, std
 
 
 @lru_cache(maxsize=4)

@@ -1,19 +1,26 @@
-"""Methods that a practitioner knows, in clean implementations: Laplace, Laplace with a Gaussian fit
-to scores, metric Gaussian variational inference, batch and match, ADVI, full-rank VI, NUTS.
+"""Methods that a practitioner knows: Laplace, Laplace with a Gaussian fit to scores, metric
+Gaussian variational inference and batch and match in clean implementations; ADVI, full-rank VI,
+NUTS, geometric variational inference, Pathfinder and variational Bayesian Monte Carlo by libraries.
 
 A rival is a function of a problem, a seed and the largest budget, and yields rows along its way.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+from league_blackjax import nuts_prior, pathfinder
+from league_nifty import geovi, mgvi_nifty
 from league_problems import LeagueProblem
-from league_whitened import Whitened, conjugate_gradients, mode_of
+from league_table import BUDGETS, budget_of
+from league_vbmc import pyvbmc
+from league_whitened import Whitened, conjugate_gradients, inverse_root, mode_of
 from peers import normal_guide
 from peers import nuts as nuts_chain
 from torch import Tensor
@@ -21,7 +28,7 @@ from torch import Tensor
 from pflow.execution.seeds import generator_for
 from pflow.objectives.batch_and_match import match_scores
 
-__all__ = ["RIVALS"]
+__all__ = ["RIVALS", "Rival"]
 
 Rows = Iterator[dict[str, Any]]
 SAMPLES, METRIC_TOLERANCE, METRIC_STEPS, HALVINGS = 2, 0.05, 3, 8
@@ -30,6 +37,7 @@ RIDGES = (1e-2, 1e-1, 1e0, 1e1, 1e2, 1e3, 1e4)
 SMALLEST, LARGEST = 0.2, 20.0  # precision of the score fit, in Laplace coordinates
 BATCH, LARGE_BATCH = 8, 64  # of batch and match, in few and in many parameters
 RANKS = (8, 16, 32, 64, 128)
+DRAWS, TUNE = 250, 50  # of NUTS, which has 1024 evaluations
 
 
 def laplace(given: LeagueProblem, seed: int, budget: int) -> Rows:
@@ -75,12 +83,15 @@ def laplace_score_fit(given: LeagueProblem, seed: int, budget: int) -> Rows:
     while posterior.spent + batch <= budget:
         u = mean + torch.randn(batch, size, generator=generator).double() @ root.T
         gradient = posterior.value_and_gradient(mode + u @ frame.T)[1]
-        if not bool(gradient.isfinite().all()):
-            return  # the fit has left where F can be computed
-        points = torch.cat([points, u])
-        targets = torch.cat([targets, u - gradient @ frame])
-        mean, root = _fitted(points, targets)
-        yield posterior.row(mode + mean @ frame.T, frame @ root, time.perf_counter() - began)
+        lost = not bool(gradient.isfinite().all())  # the fit has left where F can be computed
+        if not lost:
+            points = torch.cat([points, u])
+            targets = torch.cat([targets, u - gradient @ frame])
+            mean, root = _fitted(points, targets)
+        if lost or _last(posterior, batch):
+            yield posterior.row(mode + mean @ frame.T, frame @ root, time.perf_counter() - began)
+        if lost:
+            return
 
 
 def mgvi(given: LeagueProblem, seed: int, budget: int) -> Rows:
@@ -105,7 +116,7 @@ def mgvi(given: LeagueProblem, seed: int, budget: int) -> Rows:
         samples = torch.cat([samples, -samples])
         position = _with_least_mean_energy(posterior, position, samples, metric)
         jacobian = posterior.jacobian(position, counted=False)
-        root = _inverse_root(torch.eye(given.size).double() + jacobian.T @ jacobian)
+        root = inverse_root(torch.eye(given.size).double() + jacobian.T @ jacobian)
         if posterior.spent <= budget:
             yield posterior.row(position, root, time.perf_counter() - began)
 
@@ -126,7 +137,8 @@ def batch_and_match(given: LeagueProblem, seed: int, budget: int) -> Rows:
         if int(failed) or not bool(mean.isfinite().all()):
             yield {"evaluations": posterior.spent, "seconds": time.perf_counter() - began}
             return
-        yield posterior.row(mean, factor, time.perf_counter() - began)
+        if _last(posterior, batch):
+            yield posterior.row(mean, factor, time.perf_counter() - began)
 
 
 def _guide(kind: str, given: LeagueProblem, seed: int, budget: int) -> Rows:
@@ -142,26 +154,58 @@ def nuts(given: LeagueProblem, seed: int, budget: int) -> Rows:
     """One chain of nutpie's NUTS, in Laplace coordinates where there are many parameters."""
     began = time.perf_counter()
     start = given.problem.sample_prior(100, generator_for(seed, "start"))
-    for evaluations, errors in nuts_chain(_asked(given), start, seed):
+    marks = [mark for mark in BUDGETS if mark <= budget]
+    for evaluations, errors in nuts_chain(_asked(given), start, seed, DRAWS, TUNE, marks):
         yield {"evaluations": evaluations, "seconds": time.perf_counter() - began, **errors}
 
 
+@dataclass(frozen=True)
+class Rival:
+    """A method of others.
+
+    Attributes:
+        run: (problem, seed, budget) to rows.
+        package: that it needs and a plain installation lacks.
+        few, many: whether it runs with few and with many parameters.
+    """
+
+    run: Callable[[LeagueProblem, int, int], Rows]
+    package: str = ""
+    few: bool = True
+    many: bool = True
+
+    @property
+    def installed(self) -> bool:
+        """Whether its package is there."""
+        return not self.package or importlib.util.find_spec(self.package) is not None
+
+
 RIVALS = {
-    "laplace": laplace,
-    "laplace_low_rank": laplace_low_rank,
-    "laplace_score_fit": laplace_score_fit,
-    "mgvi": mgvi,
-    "batch_and_match": batch_and_match,
-    "advi": lambda *asked: _guide("advi", *asked),
-    "full_rank": lambda *asked: _guide("full_rank", *asked),
-    "nuts": nuts,
+    "laplace": Rival(laplace),
+    "laplace_low_rank": Rival(laplace_low_rank, few=False),
+    "laplace_score_fit": Rival(laplace_score_fit),
+    "mgvi": Rival(mgvi),
+    "mgvi_nifty": Rival(mgvi_nifty, "nifty", few=False),
+    "geovi": Rival(geovi, "nifty", few=False),
+    "batch_and_match": Rival(batch_and_match),
+    "advi": Rival(lambda *asked: _guide("advi", *asked), "pyro"),
+    "full_rank": Rival(lambda *asked: _guide("full_rank", *asked), "pyro"),
+    "pathfinder": Rival(pathfinder, "blackjax"),
+    "nuts": Rival(nuts, "nutpie"),
+    "nuts_prior": Rival(nuts_prior, "blackjax", many=False),  # adapting costs thousands
+    "pyvbmc": Rival(pyvbmc, "pyvbmc", many=False),
 }
+
+
+def _last(posterior: Whitened, batch: int) -> bool:
+    """Whether a budget pays for no further batch: only then a state is judged."""
+    return budget_of(posterior.spent + batch) > budget_of(posterior.spent)
 
 
 def _laplace(given: LeagueProblem) -> tuple[Whitened, Tensor, Tensor]:
     posterior = Whitened(given)
     mode = mode_of(posterior)
-    return posterior, mode, _inverse_root(posterior.precision(mode))
+    return posterior, mode, inverse_root(posterior.precision(mode))
 
 
 def _with_least_mean_energy(
@@ -185,13 +229,6 @@ def _with_least_mean_energy(
             break
         position, value = position + step, new_value
     return position
-
-
-def _inverse_root(precision: Tensor) -> Tensor:
-    """S with S S^T the covariance."""
-    identity = torch.eye(len(precision), dtype=torch.float64)
-    factor = torch.linalg.cholesky(precision)
-    return torch.linalg.solve_triangular(factor, identity, upper=False).T
 
 
 def _fitted(points: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

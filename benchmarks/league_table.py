@@ -1,4 +1,4 @@
-"""Rows of the league: CSV in and out, medians over seeds, and where ours is the best."""
+"""Rows of the league: CSV in and out, medians over seeds, the order of methods in a cell."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from league_problems import PROBLEMS, floor_of
+
 __all__ = [
     "BUDGETS",
     "COLUMNS",
     "OURS",
     "append",
     "budget_of",
+    "in_order",
     "medians",
+    "ranked",
     "read",
-    "summary",
+    "score",
     "table",
+    "wins",
 ]
 
 BUDGETS = (16, 32, 64, 128, 256, 512, 1024)
@@ -34,9 +39,9 @@ RESTARTED = (
     "score_replay_random",
     "path_gradient",
     "path_gradient_random",
+    "seed_paper",
 )
 KL_ERROR = 0.01  # nats, of the judging draws
-MOMENT_ERROR = 0.015  # of the judging draws and of the references
 TOLERANCE = 1.1  # or this factor, which two seeds of one method differ by
 
 
@@ -67,6 +72,12 @@ def append(file: Path, rows: Iterable[dict[str, Any]]) -> None:
 def budget_of(evaluations: int) -> int:
     """The smallest budget that pays so many evaluations; beyond all of them the number itself."""
     return next((budget for budget in BUDGETS if evaluations <= budget), evaluations)
+
+
+def in_order(rows: list[dict[str, Any]]) -> list[str]:
+    """The problems that have rows, in the league's order."""
+    there = {row["problem"] for row in rows}
+    return [name for name in PROBLEMS if name in there]
 
 
 def medians(rows: list[dict[str, Any]]) -> dict[tuple[str, str, int], dict[str, float]]:
@@ -100,11 +111,11 @@ def _worst_if_nan(value: float) -> float:
     return math.inf if math.isnan(value) else value
 
 
-def score(errors: dict[str, float]) -> tuple[float, float]:
-    """(what ranks a method, its error): KL, or the mean of both moments' errors without one."""
+def score(errors: dict[str, float]) -> float:
+    """What ranks a method: KL, or the mean of both moments' errors without one."""
     if math.isfinite(errors["kl_reverse_nats"]):
-        return errors["kl_reverse_nats"], KL_ERROR
-    return (errors["mean_error_posterior_std"] + errors["std_error"]) / 2, MOMENT_ERROR
+        return errors["kl_reverse_nats"]
+    return (errors["mean_error_posterior_std"] + errors["std_error"]) / 2
 
 
 def ranked(
@@ -112,60 +123,31 @@ def ranked(
 ) -> list[tuple[float, str, dict[str, float]]]:
     """(score, method, errors) of a cell, the best first.
 
-    Methods without a density have no KL; a cell ranks by KL where ours has one, and they
-    stand last.
+    Methods without a density have no KL; a cell ranks by KL where any has one, and they stand
+    last.
     """
     cell = {m: e for (p, m, b), e in found.items() if (p, b) == (problem, budget)}
-    by_kl = math.isfinite(cell.get(OURS, {}).get("kl_reverse_nats", math.inf))
+    by_kl = any(math.isfinite(errors["kl_reverse_nats"]) for errors in cell.values())
     values = []
     for method, errors in cell.items():
-        value = score(errors)[0]
+        value = score(errors)
         if by_kl and not math.isfinite(errors["kl_reverse_nats"]):
             value = math.inf
         values.append((value, method, errors))
     return sorted(values, key=lambda entry: entry[:2])
 
 
-def _wins(mine: tuple, best: tuple) -> bool:
-    """Whether ours is the best or within the error of the best rival."""
-    return mine[0] <= max(best[0] + score(mine[2])[1], TOLERANCE * best[0])
-
-
-def summary(rows: list[dict[str, Any]]) -> str:
-    """Ours and the best rival of each cell, as Markdown: KL, or errors of mean and standard
-    deviations; ours is bold where it wins.
-    """
-    found = medians(rows)
-    lines = ["| problem |" + "".join(f" {budget} |" for budget in BUDGETS)]
-    lines.append("|" + "---|" * (1 + len(BUDGETS)))
-    for problem in dict.fromkeys(row["problem"] for row in rows):
-        cells = []
-        for budget in BUDGETS:
-            ranking = ranked(found, problem, budget)
-            mine = next((entry for entry in ranking if entry[1] == OURS), None)
-            rival = next((entry for entry in ranking if entry[1] not in FAMILY), None)
-            own = "-" if mine is None else _shown(mine[2])
-            if mine is not None and rival is not None and _wins(mine, rival):
-                own = f"**{own}**"
-            other = "" if rival is None else f"; {_shown(rival[2])} {rival[1]}".replace("_", " ")
-            cells.append(own + other)
-        lines.append(f"| {problem} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _shown(errors: dict[str, float]) -> str:
-    divergence = errors["kl_reverse_nats"]
-    if math.isfinite(divergence):
-        if divergence >= 100:
-            return f"{divergence:.0f}"
-        return f"{divergence:.2g}" if divergence >= 1e-4 else "< 1e-4"
-    return f"{errors['mean_error_posterior_std']:.2g}, {errors['std_error']:.2g}"
+def wins(problem: str, mine: float, best: float) -> bool:
+    """Whether ours is the best or within the error of the best rival, given both scores."""
+    floor = floor_of(problem)
+    error = KL_ERROR if floor is None else sum(floor) / 2
+    return mine <= max(best + error, TOLERANCE * best)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Medians as Markdown, then the cells that ours wins, and every loss."""
     found = medians(rows)
-    problems = list(dict.fromkeys(row["problem"] for row in rows))
+    problems = in_order(rows)
     lines, losses, won, cells, alone = [], [], 0, 0, 0
     lines += ["| problem | budget | method | KL | mean | std | sliced W | s |", "|" + "---|" * 8]
     for problem in problems:
@@ -181,7 +163,7 @@ def table(rows: list[dict[str, Any]]) -> str:
                 continue
             cells += 1
             best = rivals[0]
-            if _wins(mine, best):
+            if wins(problem, mine[0], best[0]):
                 won += 1
             else:
                 losses.append(f"{problem} at {budget}: ours {mine[0]:.4g}, {best[1]} {best[0]:.4g}")

@@ -17,7 +17,7 @@ from torch import Tensor
 from pflow.execution.seeds import generator_for
 from pflow.inference.target import Target
 
-__all__ = ["Whitened", "conjugate_gradients", "mode_of"]
+__all__ = ["Whitened", "conjugate_gradients", "inverse_root", "mode_of"]
 
 DIFFERENCE = 1e-4  # prior standard deviations, of central differences in float64
 PRIOR_DRAWS = 20_000
@@ -69,13 +69,17 @@ class Whitened:
         self.target.ledger.points += counted * len(r)
         with torch.enable_grad():
             v = v.expand(len(r), -1).clone().requires_grad_()
-            return torch.autograd.grad((self.data(v) * r).sum(), v)[0]
+            product = (self.data(v) * r).sum()
+            if not product.requires_grad:  # F cannot be computed there
+                return torch.full_like(v, torch.nan)
+            return torch.autograd.grad(product, v)[0]
 
     @torch.no_grad()
     def directional(self, v: Tensor, t: Tensor) -> Tensor:
         """J(v) t of each row of t by central differences, (batch, m); counted by who calls."""
-        up, down = self.data(v + DIFFERENCE * t), self.data(v - DIFFERENCE * t)
-        return (up - down) / (2 * DIFFERENCE)
+        length = t.norm(dim=-1, keepdim=True).clamp_min(1e-300)  # F may not be defined far away
+        step = DIFFERENCE * t / length
+        return (self.data(v + step) - self.data(v - step)) * (length / (2 * DIFFERENCE))
 
     def product(self, v: Tensor, t: Tensor) -> Tensor:
         """J^T J t of each row of t: forward and adjoint, one evaluation each."""
@@ -114,8 +118,13 @@ class Whitened:
         generator = torch.Generator().manual_seed(7)
         z = torch.randn(self.given.judge.enough(), self.size, generator=generator).double()
         log_q = -0.5 * z.square().sum(1) - 0.5 * self.size * math.log(2 * math.pi)
-        log_q = log_q - sum(torch.linalg.slogdet(matrix)[1] for matrix in (root, self.root))
-        return self.given.judge.of_density(self.model(mean + z @ root.T), log_q)
+        return self.judged_draws(mean + z @ root.T, log_q - torch.linalg.slogdet(root)[1])
+
+    @torch.no_grad()
+    def judged_draws(self, v: Tensor, log_q: Tensor) -> dict[str, float]:
+        """Errors of a density in v, by its draws and their log q."""
+        log_q = log_q - torch.linalg.slogdet(self.root)[1]
+        return self.given.judge.of_density(self.model(v), log_q)
 
     def row(self, mean: Tensor, root: Tensor, seconds: float) -> dict[str, Any]:
         """A row of the league: what has been spent, and errors of a normal distribution."""
@@ -138,6 +147,13 @@ def conjugate_gradients(
         new = r.square().sum(1, keepdim=True)
         p, square = r + new / square.clamp_min(1e-300) * p, new
     return x
+
+
+def inverse_root(precision: Tensor) -> Tensor:
+    """S with S S^T the covariance."""
+    identity = torch.eye(len(precision), dtype=torch.float64)
+    factor = torch.linalg.cholesky(precision)
+    return torch.linalg.solve_triangular(factor, identity, upper=False).T
 
 
 def mode_of(posterior: Whitened) -> Tensor:

@@ -5,7 +5,7 @@ nutpie's NUTS, Pyro's normal guides.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from accuracy import Reference
@@ -21,19 +21,27 @@ FEWEST = 10  # draws of a chain that have moments
 PARTICLES, STEP_SIZE, LAST = 16, 0.03, 0.03  # LAST: share of the step size that is left at the end
 
 
-def nuts(reference: Reference, start: Tensor, seed: int) -> Iterator[tuple[int, dict[str, float]]]:
+def nuts(
+    reference: Reference,
+    start: Tensor,
+    seed: int,
+    draws: int = 2500,
+    tune: int = 300,
+    marks: Sequence[int] = MARKS,
+) -> Iterator[tuple[int, dict[str, float]]]:
     """(evaluations, errors) of one chain of NUTS that starts at one of the draws `start`; what
-    adaptation costs is counted, its draws are not used.
+    adaptation and coordinates cost is counted, their draws are not used.
     """
     target = Target(reference.problem, reference.y.double())
     chains = run_nuts(
-        target, draws=2500, tune=300, chains=1, seed=seed, start=start.double().numpy()
+        target, draws=draws, tune=tune, chains=1, seed=seed, start=start.double().numpy()
     )
     x = chains.x[0].reshape(len(chains.x[0]), -1)
-    for mark in MARKS:
-        known = int((chains.evaluations[0] <= mark).sum())
+    spent = chains.evaluations[0] + target.ledger.points - chains.evaluations[0, -1]
+    for mark in marks:
+        known = int((spent <= mark).sum())
         if known >= FEWEST:
-            yield mark, reference.of_draws(x[:known])
+            yield int(spent[known - 1]), reference.of_draws(x[:known])
 
 
 class _LogDensity(torch.autograd.Function):
