@@ -1,19 +1,20 @@
 r"""An affine Gaussian process: the difference of two operators, learnt from values and adjoint
 products.
 
-    delta(v) = c + A (v - vbar),        A_ij ~ N(0, tau^2) independent
+    delta(v) = c + A (v - vbar),        rows of A ~ N(0, tau^2 K) independent
 
 with v a whitened model (D numbers) and delta in whitened data (m numbers). An evaluation of F at
 v_i with its gradient tells
 
     values      d_i = w(v_i) - w_low(v_i)     = delta(v_i) + e_i,       e_i ~ N(0, s^2 / om_i I)
-    products    h_i = (J_i - J_low,i)^T r_i   = A^T r_i + f_i,          f_i ~ N(0, t^2 / om_i I),
+    products    h_i = (J_i - J_low,i)^T r_i   = A^T r_i + f_i,          f_i ~ N(0, t^2 / om_i K),
                 |r_i| = 1
 
 where r_i is the direction of the residual at v_i, which is what the gradient of the log-likelihood
 multiplies J_i^T with. s and t are what an affine map cannot follow; om_i is the weight of a point.
-With S = sum om_i (v_i - vbar)(v_i - vbar)^T / s^2 and P = sum om_i r_i r_i^T / t^2 the posterior of
-A is Gaussian, with
+K is I, or the second moment of the products (`spans`); in the coordinates R v, with K = R R and
+products R^{-1} h, it is I again: v, h and A are in these from here on. With S = sum om_i (v_i -
+vbar)(v_i - vbar)^T / s^2 and P = sum om_i r_i r_i^T / t^2 the posterior of A is Gaussian, with
 
     mean        P A + A S + A / tau^2 = Q,     Q = sum om_i d_i (v_i - vbar)^T / s^2 + sum om_i r_i
                 h_i^T / t^2
@@ -22,19 +23,26 @@ A is Gaussian, with
 for eigenvectors u_i of P and w_j of S with eigenvalues pi_i and sigma_j: two symmetric
 eigenproblems, of at most n vectors each. tau, s and t are those of the largest evidence p(d, h |
 tau, s, t), which needs no further factorisation.
+
+With K = I and fewer evaluations than parameters, noise in directions that no datum depends on is
+taken for slope, and J^T J is too large: after 64 evaluations of `traveltime` standard deviations
+were 14 % too small, and with the other K they are within 4 %.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from pflow.objectives.surrogate.spans import Span, Stretch
+
 __all__ = ["AffineDelta", "Hyperparameters"]
 
-SMALL = 1e-10  # relative eigenvalue below which a direction counts as not seen
+STARTS = (1.0, 0.3, 0.1, 0.03)  # of s and t, in units of values and products
 
 
 @dataclass(frozen=True)
@@ -44,18 +52,6 @@ class Hyperparameters:
     tau: float
     value: float
     product: float
-
-
-class _Span:
-    """Orthonormal basis of the weighted rows of a matrix and its squared singular values."""
-
-    def __init__(self, rows: Tensor) -> None:
-        gram = rows @ rows.T
-        values, vectors = torch.linalg.eigh(gram)
-        kept = values > SMALL * max(float(values[-1]), 1e-300) if len(values) else values > 0
-        self.squares = values[kept]
-        self.left = vectors[:, kept]
-        self.basis = (rows.T @ self.left) / self.squares.sqrt()  # (size, k)
 
 
 class AffineDelta:
@@ -71,6 +67,7 @@ class AffineDelta:
         use_products: False for values alone.
         product_weights: om_i of the products, where they differ from those of the values.
         at: the point at which delta is exact; None for the weighted mean of all.
+        directed: whether K is the second moment of the products; False for K = I.
     """
 
     def __init__(
@@ -84,6 +81,7 @@ class AffineDelta:
         use_products: bool = True,
         product_weights: Tensor | None = None,
         at: int | None = None,
+        directed: bool = False,
     ) -> None:
         root = weights.sqrt()[:, None]
         total = weights.sum()
@@ -94,8 +92,10 @@ class AffineDelta:
         r, h = root_h * directions, root_h * products
         if not use_products:
             r, h = r[:0], h[:0]
+        self.stretch = Stretch(h if directed else h[:0])
+        v, h = self.stretch(v), self.stretch.undo(h)
         self.size = (points.shape[1], values.shape[1])
-        self.inputs, self.outputs = _Span(v), _Span(r)
+        self.inputs, self.outputs = Span(v), Span(r)
         W, U = self.inputs.basis, self.outputs.basis
         # Q in the bases: of values d^T v = d^T E Sigma W^T, of products r^T h = U Pi G^T h
         self.dv = (d.T @ self.inputs.left) * self.inputs.squares.sqrt()  # (m, k): Qv W
@@ -134,12 +134,19 @@ class AffineDelta:
         return misfit + volume + self.counts[0] * s2.log() + self.counts[1] * t2.log()
 
     def _most_likely(self) -> Hyperparameters:
-        """By L-BFGS over the logarithms, from the scale of the values."""
-        scale = math.sqrt(max(self.norms[0], 1e-12) / max(1, self.counts[0]))
-        tau = max(scale, 1e-6) / math.sqrt(self.size[0]) + 1e-9
-        noise = 0.3 * scale + 1e-6
-        log = torch.tensor([tau, noise, noise], dtype=torch.float64).log()
-        log.requires_grad_()
+        """By L-BFGS over the logarithms, from the best of some starts: the evidence has local
+        maxima, where all that products tell is taken for noise.
+        """
+        values, products = (
+            math.sqrt(max(norm, 1e-12) / max(1, count))
+            for norm, count in zip(self.norms, self.counts, strict=True)
+        )
+        slopes = (values / math.sqrt(self.size[0]), products)  # two guesses of tau
+        logs = [
+            torch.tensor([tau, s * values, t * max(slopes)], dtype=torch.float64).log().clamp(-9, 9)
+            for tau, s, t in itertools.product(slopes, STARTS, STARTS)
+        ]
+        log = min(logs, key=lambda start: float(self._loss(start))).requires_grad_()
         optimiser = torch.optim.LBFGS(
             [log], max_iter=60, line_search_fn="strong_wolfe", tolerance_change=1e-7
         )
@@ -165,8 +172,9 @@ class AffineDelta:
         self.sigma, self.pi, self.ridge = sigma, pi, ridge
         W = self.inputs.basis
         inner = (self.bv / s2 + self.bh / t2) / (pi[:, None] + sigma + ridge)
-        # A = U @ left + right @ W^T
-        self.left = inner @ W.T + (self.hr_out / t2) / (pi + ridge)[:, None]
+        # A = U @ left + right @ seen, with R inside of left and seen
+        self.left = self.stretch(inner @ W.T + (self.hr_out / t2) / (pi + ridge)[:, None])
+        self.seen = self.stretch(W.T)
         self.right = (self.dv_out / s2) / (sigma + ridge)
         D, m = self.size
         k, p = len(sigma), len(pi)
@@ -184,7 +192,7 @@ class AffineDelta:
 
     def matrix(self) -> Tensor:
         """The posterior mean of A, (m, D)."""
-        return self.outputs.basis @ self.left + self.right @ self.inputs.basis.T
+        return self.outputs.basis @ self.left + self.right @ self.seen
 
     def mean(self, v: Tensor) -> Tensor:
         """delta(v), (batch, m), differentiable."""
@@ -194,14 +202,14 @@ class AffineDelta:
         return (
             self.offset
             + (u @ self.left.T) @ self.outputs.basis.T
-            + (u @ self.inputs.basis) @ self.right.T
+            + (u @ self.seen.T) @ self.right.T
         )
 
     def variance(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """Of delta(v) along each vector of the outputs' basis, (batch, k'), and along any direction
         beside them, (batch,).
         """
-        u = v - self.centre
+        u = self.stretch(v - self.centre)
         inside = (u @ self.inputs.basis).square()
         outside = (u.square().sum(1) - inside.sum(1)).clamp(min=0)
         along = inside @ (1 / (self.pi[:, None] + self.sigma + self.ridge)).T + outside[:, None] / (

@@ -113,11 +113,11 @@ class Evaluated:
         weights = 1 / (distance.clamp(min=1) * depth.clamp(min=1)).square()
         return weights if (weights > REACHED).any() else torch.ones_like(weights)
 
-    def fit(self, weights: Tensor) -> AffineDelta:
-        """delta over the region that the weights describe."""
-        points, values, directions, products, weights = self._learnt(weights)
-        known = bool(directions.any())
-        return AffineDelta(points, values, directions, products, weights, use_products=known)
+    def fit(self, weights: Tensor, directed: bool = False) -> AffineDelta:
+        """delta over the region that the weights describe; `directed` as in `affine`."""
+        parts = self._learnt(weights)
+        known = bool(parts[2].any())  # directions
+        return AffineDelta(*parts, use_products=known, directed=directed)
 
     def fit_kernel(self, weights: Tensor) -> KernelDelta:
         """The same with interactions of parameters."""

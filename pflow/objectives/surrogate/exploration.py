@@ -22,7 +22,6 @@ from pflow.objectives.surrogate.gaussian import PosteriorGaussian, gauss_newton,
 from pflow.objectives.surrogate.mode import ModeSearch
 from pflow.objectives.surrogate.operator_model import LowFidelity, OperatorModel
 from pflow.objectives.surrogate.particles import Particles
-from pflow.objectives.surrogate.score_gaussian import score_gaussian
 from pflow.objectives.surrogate.tempering import gaussian_of, tempered_draws
 
 __all__ = ["Exploration"]
@@ -153,15 +152,6 @@ class Exploration:
         """Laplace's approximation at the best point that has been evaluated."""
         best = self.evaluated.best()
         return gauss_newton(self._model_around(best), self.evaluated.v[best])
-
-    def by_scores(self) -> PosteriorGaussian | None:
-        """The Gaussian that the evaluated scores speak for; None where they tell nothing new."""
-        if not self.evaluated.pulled.any():
-            return None
-        v = self.evaluated.v
-        score = self.evaluated.gradient + self.model.prior_score(v)
-        frame = self.fitted_in  # of the mode: moments of chains are noisy in many dimensions
-        return score_gaussian(frame, v, score, self._weights(frame))
 
     def conclude(self, generator: torch.Generator) -> None:
         """The budget is spent: with what is known, the model and its Gaussian."""

@@ -224,10 +224,8 @@ class Surrogate(TargetObjective):
             if self._left >= DOUBTED and self.exploration.mispredicts:
                 self._carry_gaussian(flow, self.exploration.around_best())
                 candidates["around_mode"] = copy.deepcopy(flow.state_dict())
-            by_scores = self.exploration.by_scores() if self._left >= SMALLEST_CHECK else None
-            if by_scores is not None:
-                self._carry_gaussian(flow, by_scores)
-                candidates["by_scores"] = copy.deepcopy(flow.state_dict())
+        if 1 < len(candidates) > self._left // 2:  # a draw or none of each decides nothing
+            return
         checked: dict[str, tuple[float, float]] = {}
         for name, weights in candidates.items():
             flow.load_state_dict(weights)
