@@ -125,6 +125,12 @@ class DenseAffine(nn.Module):
         self.log_diagonal.copy_(factor.diagonal().log())
         self.below.copy_(factor.tril(-1))
 
+    @torch.no_grad()
+    def stretch(self, factor: float) -> None:
+        """Multiply L by a number."""
+        self.log_diagonal.add_(math.log(factor))
+        self.below.mul_(factor)
+
 
 class LowRankAffine(nn.Module):
     r"""The map :math:`w \mapsto m + s \odot (I + Q\,\mathrm{diag}(e^c - 1)\,Q^T) w`, Q with r
