@@ -55,7 +55,7 @@ class LatentPosterior:
         """log p^(w), not normalised, (n,), and its gradient, (n, D), in the dtype of w; -inf and 0
         where they are not finite.
         """
-        factor, mean = self.flow.latent.factor, self.flow.latent.mean
+        factor, mean = self.flow.dense.factor, self.flow.dense.mean
         value, score = self.at(mean + w.to(mean) @ factor.T)
         score = score @ factor
         good = value.isfinite() & score.isfinite().all(1)
@@ -69,10 +69,10 @@ def spread_of(latent: LatentPosterior, generator: torch.Generator) -> float:
     The flow that minimises KL(q || p^) is narrower than p^ wherever its shape cannot follow. This
     number, 1 for the posterior itself, says by how much on average.
     """
-    size = len(latent.flow.latent.mean)
+    size = len(latent.flow.dense.mean)
     chains = max(8, CHAIN_ELEMENTS // size)
     w = torch.randn(chains, size, generator=generator, dtype=torch.float64)
-    device = latent.flow.latent.mean.device
+    device = latent.flow.dense.mean.device
     if device.type != "cpu":
         w = w.to(device)
     particles = Particles(w)

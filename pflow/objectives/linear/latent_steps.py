@@ -67,7 +67,7 @@ class LatentSteps:
     ) -> None:
         """Draw, judge the last step, and take another one."""
         w = flow.draw_latent(DRAWS, generator)
-        z, stretched = flow.latent(w.flatten(1))
+        z, stretched = flow.dense(w.flatten(1))
         value, score = LatentPosterior(flow, summary, posterior).at(z)
         log_weight = value + stretched - standard_normal_log_density(w)
         valid = score.isfinite().all(1) & log_weight.isfinite()
@@ -76,7 +76,7 @@ class LatentSteps:
         elbo = -math.inf if lost else float(log_weight.mean())
         error = 0.0 if lost else float(log_weight.std() / math.sqrt(len(log_weight)))
         if self.elbo and elbo < self.elbo[-1] - 2 * error:
-            flow.latent.load_state_dict(self.before)
+            flow.dense.load_state_dict(self.before)
             self.step /= 2
             if self.step < SMALLEST_STEP:
                 self.finished = "the last step of the latent was taken back, because it lost ELBO"
@@ -98,14 +98,14 @@ class LatentSteps:
                 f"the latent took {MOST_ROUNDS} steps, of which the last gained {gain:.2g} nats"
             )
         else:
-            self.before = {name: part.clone() for name, part in flow.latent.state_dict().items()}
+            self.before = {name: part.clone() for name, part in flow.dense.state_dict().items()}
             _step(flow, w, r, self.step)
 
     def _residuals(self, flow: LatentGaussian) -> tuple[Tensor, Tensor]:
         """w and r of all draws kept, (n, D) each, in float64."""
         z, score = (torch.cat(part).double() for part in zip(*self.points, strict=True))
-        factor = flow.latent.factor.double()
-        centred = (z - flow.latent.mean).T
+        factor = flow.dense.factor.double()
+        centred = (z - flow.dense.mean).T
         w = torch.linalg.solve_triangular(factor, centred, upper=False).T
         return w, score @ factor + w
 
@@ -138,7 +138,7 @@ def _step(flow: LatentGaussian, w: Tensor, r: Tensor, size: float) -> None:
     precision = size * matrix
     precision.diagonal().add_(1.0)
     covariance = bounded_inverse(precision)
-    factor = flow.latent.factor.double()
-    mean = flow.latent.mean + factor @ (covariance @ (size * b))
+    factor = flow.dense.factor.double()
+    mean = flow.dense.mean + factor @ (covariance @ (size * b))
     covariance = factor @ covariance @ factor.T
-    flow.latent.set_moments(mean, (covariance + covariance.T) / 2)
+    flow.dense.set_moments(mean, (covariance + covariance.T) / 2)

@@ -178,7 +178,7 @@ class LinearSurrogate(TargetObjective):
         assert isinstance(flow, LatentGaussian) and self.posterior is not None, "after its steps"
         latent = LatentPosterior(flow, self.target.summary, self.posterior)
         spread = min(WIDEST, max(1.0, spread_of(latent, generator)))
-        flow.latent.stretch(spread)
+        flow.dense.stretch(spread)
         self.findings["latent_spread"] = spread
 
     @torch.no_grad()

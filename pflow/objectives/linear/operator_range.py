@@ -38,7 +38,7 @@ class OperatorRange:
     """Q and J^T Q of the module, in float64; each batch of evaluations extends them.
 
     Attributes:
-        point, data, gradient: x_0 (D,), w_0 (m,) and g_0 (D,); None before the first evaluation.
+        point, data, gradient: x_0 (D,), w_0 (m,) and g_0 (D,); empty before the first evaluation.
         basis: Q, (m, k).
         adjoint: J^T Q, (D, k).
         error: of the newest batch before it was learnt, in noise standard deviations (root mean
@@ -46,14 +46,16 @@ class OperatorRange:
     """
 
     def __init__(self) -> None:
-        self.point: Tensor | None = None
+        nothing = torch.empty(0, dtype=torch.float64)
+        self.point = self.data = self.gradient = nothing
+        self.basis = self.adjoint = nothing[:, None]
         self.error: float | None = None
         self._largest = 0.0
 
     @property
     def rank(self) -> int:
         """k."""
-        return 0 if self.point is None else self.basis.shape[1]
+        return self.basis.shape[1] if len(self.point) else 0
 
     def learn(self, x: Tensor, w: Tensor, gradient: Tensor) -> None:
         """Extend Q and J^T Q.
@@ -63,7 +65,7 @@ class OperatorRange:
             w: their whitened data, (batch, m).
             gradient: of the log-likelihood by x, (batch, D).
         """
-        first = self.point is None
+        first = not len(self.point)
         if first:
             self.point, self.data, self.gradient = x[0], w[0], gradient[0]
             self.basis, self.adjoint = w.new_empty(w.shape[1], 0), x.new_empty(x.shape[1], 0)

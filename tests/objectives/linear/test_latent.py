@@ -66,7 +66,7 @@ def test_steps_end_at_a_gaussian_posterior(flow, posterior):
     x, log_q = flow.sample_with_log_prob(y, 2000, torch.Generator().manual_seed(5))
     normal = torch.distributions.MultivariateNormal(posterior.mean, exact)
     assert float((log_q - normal.log_prob(x)).mean()) < 1e-3
-    assert found.score_error < 1e-4
+    assert found.score_error < 1e-3
     # the divergence of N(0, I) is what the steps gained
     gap = 0.5 * (
         posterior.precision.trace()
