@@ -42,6 +42,7 @@ from pflow.config.methods import (
 )
 from pflow.errors import PflowError
 from pflow.flows.base import Flow
+from pflow.objectives.linear.operator_range import why_range_too_large
 from pflow.objectives.replay.rounds import rounds_of
 from pflow.objectives.surrogate.coordinates import DENSE as MOST_PARAMETERS
 from pflow.objectives.surrogate.memory import why_too_large
@@ -76,6 +77,7 @@ def resolve(
     *,
     parameters: int,
     data: int = 1,
+    linear: bool = False,
     say: Callable[[str], None] = lambda message: None,
 ) -> Choice:
     """`auto` becomes the method that is faster for the measured cost of F, or the only one that
@@ -88,6 +90,7 @@ def resolve(
         file: where the choice is kept.
         parameters: D, the size of a model.
         data: m, the size of an observation.
+        linear: whether a model of F is that of a linear operator (`learns_linear`).
         say: takes the choice and the seconds that it follows from, in words.
 
     Raises:
@@ -95,7 +98,7 @@ def resolve(
     """
     if not isinstance(method, AutoSettings):
         return Choice(method)
-    choice = _choose(method, operator, measure, file, parameters, data, say)
+    choice = _choose(method, operator, measure, file, parameters, data, linear, say)
     unmeasured = "shift"
     if isinstance(choice.method, SurrogateSettings):
         unmeasured = "elbo_change"
@@ -111,6 +114,7 @@ def _choose(
     file: Path | None,
     parameters: int,
     data: int,
+    linear: bool,
     say: Callable[[str], None],
 ) -> Choice:
     """`resolve` for `auto`; builds settings with their defaults, which no other method's result
@@ -128,7 +132,7 @@ def _choose(
         low_fidelity=_low_fidelity_pays(method, operator, say),
         target_shift=method.target_shift,
     )
-    no_model = _why_no_model(method, parameters, data)
+    no_model = _why_no_model(method, parameters, data, linear)
     if no_model:
         say(f"no model of F: {no_model}")
     if not operator["differentiable"]:
@@ -159,13 +163,15 @@ def _choose(
     return Choice(chosen, seconds)
 
 
-def _why_no_model(method: AutoSettings, parameters: int, data: int) -> str:
+def _why_no_model(method: AutoSettings, parameters: int, data: int, linear: bool) -> str:
     """Why `surrogate` cannot be taken; empty where it can."""
     if method.sources:
         return (
             f"a point with {method.sources} random `sources` does not tell all data, which it is"
             " learnt from"
         )
+    if linear:
+        return why_range_too_large(method.evaluations, parameters, data, method.memory_gb)
     if parameters > MOST_PARAMETERS:
         return f"{parameters} parameters are more than {MOST_PARAMETERS}"
     return why_too_large(method.evaluations, parameters, data, method.memory_gb)

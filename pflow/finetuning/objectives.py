@@ -26,6 +26,9 @@ from pflow.inference.target import Target
 from pflow.objectives.batch_and_match import BatchAndMatch
 from pflow.objectives.hybrid import Hybrid
 from pflow.objectives.importance import Importance
+from pflow.objectives.linear.applies import DENSE, learns_linear, stationary_prior
+from pflow.objectives.linear.objective import STEPS, LinearSurrogate
+from pflow.objectives.linear.operator_range import why_range_too_large
 from pflow.objectives.replay.score_replay import ScoreReplay
 from pflow.objectives.reverse_kl import ReverseKL
 from pflow.objectives.stopping import Stopping
@@ -46,27 +49,49 @@ def uses_gradient(method: MethodSettings, problem: Problem) -> bool:
     return not isinstance(method, (ImportanceSettings, NoFinetuningSettings))
 
 
-def trains_given_weights(method: MethodSettings, model_shape: tuple[int, ...]) -> bool:
-    """Whether the method uses the weights that it is given; `surrogate` does in few parameters
-    only.
+def trains_given_weights(method: MethodSettings, problem: Problem) -> bool:
+    """Whether the method uses the weights that it is given; `surrogate` does in few parameters, and
+    for images under a prior that is not Gaussian.
     """
-    few = math.prod(model_shape) <= FEW_PARAMETERS
-    return few or not isinstance(method, SurrogateSettings)
+    if not isinstance(method, SurrogateSettings):
+        return True
+    if learns_linear(problem):
+        return stationary_prior(problem) is None
+    return math.prod(problem.model_shape) <= FEW_PARAMETERS
 
 
-def wrap(flow: Flow, architecture: dict, method: MethodSettings) -> tuple[Flow, dict]:
-    """The flow that the method trains: for `latent` the given one, frozen, under a Gaussian latent;
-    for `surrogate` in more than a few parameters a flow that starts as the identity, on top of an
-    affine map which carries the Gaussian of the model's posterior.
+def wrap(
+    flow: Flow, architecture: dict, method: MethodSettings, problem: Problem
+) -> tuple[Flow, dict]:
+    """The flow that the method trains.
+
+    - `latent`: the given one, frozen, under a Gaussian latent.
+    - `surrogate` with a linear F, unless the prior is Gaussian: the given flow with a Gaussian
+      latent, which is set at the end (up to 6000 parameters).
+    - `surrogate` else, in more than a few parameters: a flow that starts as the identity, on top of
+      an affine map which carries the Gaussian of the model's posterior.
+
+    Arguments:
+        flow: as given.
+        architecture: arguments of `build_flow` for it.
+        method: after `objective: auto` has been decided.
+        problem: with the prior of the posterior.
     """
     if isinstance(method, LatentGaussianSettings):
         latent = {"covariance": method.covariance, "rank": method.rank}
         return under_latent(flow, architecture, latent)
-    if not trains_given_weights(method, flow.model_shape):
-        shapes = {key: architecture[key] for key in ("model_shape", "data_shape")}
-        wrapped = {"name": "affine", **shapes, "base": architecture}
-        return build_flow(**wrapped).to(next(flow.parameters()).device), wrapped
-    return flow, architecture
+    if not isinstance(method, SurrogateSettings):
+        return flow, architecture
+    if trains_given_weights(method, problem):
+        if not learns_linear(problem) or math.prod(problem.model_shape) > DENSE:
+            return flow, architecture
+        wrapped, described = under_latent(flow, architecture, {"covariance": "dense", "rank": 0})
+        wrapped.base.requires_grad_(True)
+        wrapped.latent.requires_grad_(False)
+        return wrapped, described
+    shapes = {key: architecture[key] for key in ("model_shape", "data_shape")}
+    described = {"name": "affine", **shapes, "base": architecture}
+    return build_flow(**described).to(next(flow.parameters()).device), described
 
 
 def objective_of(
@@ -97,6 +122,8 @@ def objective_of(
             ReverseKL(target, stopping, method.batch, method.gradient, method.anneal, method.keep),
             optimiser,
         )
+    if isinstance(method, SurrogateSettings) and learns_linear(target.problem):
+        return _linear_surrogate(method, target, stopping)
     if isinstance(method, SurrogateSettings):
         optimiser = Optimiser(2e-3, schedule="cosine", clip=100.0, betas=(0.9, 0.99))
         sizes = (math.prod(target.problem.model_shape), math.prod(target.problem.data_shape))
@@ -136,6 +163,17 @@ def objective_of(
             method.learning_rate, 20, clip=10.0
         )
     raise TypeError(f"no objective for {type(method).__name__}")
+
+
+def _linear_surrogate(
+    method: SurrogateSettings, target: Target, stopping: Stopping
+) -> tuple[TargetObjective, Optimiser]:
+    sizes = (math.prod(target.problem.model_shape), math.prod(target.problem.data_shape))
+    if too_large := why_range_too_large(method.evaluations, *sizes, method.memory_gb):
+        raise PflowError(f"{too_large}: choose reverse_kl, or raise it")
+    # gradients of images are sums over pixels
+    optimiser = Optimiser(2e-3, warmup=20, clip=100.0 * sizes[0])
+    return LinearSurrogate(target, stopping, method.steps or STEPS), optimiser
 
 
 def _stopping(method: FinetuningSettings, target: Target) -> Stopping:

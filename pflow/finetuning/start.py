@@ -30,6 +30,7 @@ from pflow.finetuning.automatic import resolve, step_seconds
 from pflow.finetuning.objectives import trains_given_weights, wrap
 from pflow.flows import build_flow
 from pflow.flows.base import Flow
+from pflow.objectives.linear.applies import learns_linear
 from pflow.problems.base import Problem
 
 __all__ = ["Start", "load_start"]
@@ -102,11 +103,12 @@ def load_start(
         choice_file,
         parameters=size,
         data=math.prod(problem.data_shape),
+        linear=learns_linear(posterior_problem),
         say=say,
     )
     method, note = choice.method, ""
     trained = not isinstance(method, NoFinetuningSettings) and trains_given_weights(
-        method, problem.model_shape
+        method, posterior_problem
     )
     if method.start == "pretrained" and trained:
         note = _departure(flow, posterior_problem, summary)
@@ -114,7 +116,7 @@ def load_start(
             say(note)
             flow = _with_random_weights(settings, problem, y, architecture, cover_prior=True)
     torch.manual_seed(_weights_seed(settings))
-    flow, architecture = wrap(flow, architecture, method)
+    flow, architecture = wrap(flow, architecture, method, posterior_problem)
     return Start(flow, architecture, method, note, choice.predicted_seconds)
 
 

@@ -73,6 +73,12 @@ class LatentGaussian(Flow):
         self.latent: LowRankAffine | DenseAffine = kinds[covariance]()
         self.initialised.fill_(True)
 
+    @property
+    def dense(self) -> DenseAffine:
+        """The latent, whose covariance is dense."""
+        assert isinstance(self.latent, DenseAffine), "the latent has a dense covariance"
+        return self.latent
+
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         z, log_determinant = self.base(x, y)
         w, latent_log_determinant = self.latent.undo(z.flatten(1))
@@ -124,6 +130,12 @@ class DenseAffine(nn.Module):
         self.mean.copy_(mean)
         self.log_diagonal.copy_(factor.diagonal().log())
         self.below.copy_(factor.tril(-1))
+
+    @torch.no_grad()
+    def stretch(self, factor: float) -> None:
+        """Multiply L by a number."""
+        self.log_diagonal.add_(math.log(factor))
+        self.below.mul_(factor)
 
 
 class LowRankAffine(nn.Module):

@@ -8,15 +8,8 @@ In the latent z = T(x; y_obs), the posterior has the score
 
 The residual r(z) = g(z) + z is the part that the flow cannot express: a flow of local couplings,
 for example, has no correlations of distant pixels, and where those are strong, the reverse KL makes
-every posterior standard deviation too small. Each evaluated point gives one r(z_i), and
-
-    minimise over b and symmetric M        sum_i w_i | r(z_i) - b + M z_i |^2 + l |M|^2
-                                           (Frobenius)
-
-is linear: in the eigenbasis V of K = sum_i w_i (z_i - z-)(z_i - z-)^T, with eigenvalues k,
-
-    (V^T M V)_ab = - (V^T (B + B^T) V)_ab / (k_a + k_b + 2 l),        B = sum_i w_i (z_i - z-)
-                                                                      (r(z_i) - r-)^T.
+every posterior standard deviation too small. Its affine part b - M z is fitted to all evaluated
+points (`affine_score`).
 
 The posterior's latent is then N(P^{-1} b, P^{-1}), P = I + M. The ridge l is the smallest of those
 whose error at points left out, a tenth of the newer ones, is as good as the best; where none is
@@ -43,8 +36,16 @@ from torch import Tensor
 
 from pflow.flows.base import Flow
 from pflow.inference.evaluation import Evaluation
+from pflow.objectives.affine_score import AffineScore
 
-__all__ = ["MOST_UNKNOWNS", "TIE", "LatentCorrection", "fit_latent", "latent_scores"]
+__all__ = [
+    "MOST_UNKNOWNS",
+    "TIE",
+    "LatentCorrection",
+    "bounded_inverse",
+    "fit_latent",
+    "latent_scores",
+]
 
 MOST_UNKNOWNS = 6000  # M is dense: 0.3 GB there, in double precision
 RIDGES = tuple(10.0 ** (k / 8) for k in range(-24, 9))  # times the number of points
@@ -119,40 +120,26 @@ def fit_latent(
     out[points // 2 :: LEFT_OUT] = True
     if out.sum() < 2 or (~out).sum() < 2:
         return []
-    weight = (dimension / z.square().sum(1)).clamp(max=1.0).square()[:, None]
-    total = weight[~out].sum()
-    z_mean, r_mean = ((weight * values)[~out].sum(0) / total for values in (z, r))
-    root = weight.sqrt()
-    unit = weight[out].sum() * dimension
-    flow_error = float((root[out] * r[out]).square().sum() / unit)
-    z, r = root * (z - z_mean), root * (r - r_mean)
-    values, vectors = torch.linalg.eigh(z[~out].T @ z[~out])
-    slope = vectors.T @ (z[~out].T @ r[~out]) @ vectors
-    slope = -(slope + slope.T)
-    curvature = values.clamp(min=0)[:, None] + values.clamp(min=0)
-    z_out, r_out = z[out] @ vectors, r[out] @ vectors
+    weight = (dimension / z.square().sum(1)).clamp(max=1.0).square()
+    fit = AffineScore(z, r, weight, out)
     del z, r
 
-    def turned(ridge: float) -> Tensor:
-        """V^T M V."""
-        return slope / (curvature + 2 * ridge * total)
-
     def correction(ridge: float, error: float) -> LatentCorrection:
-        precision = vectors @ turned(ridge) @ vectors.T  # M, and I + M below
-        b = r_mean + precision @ z_mean
+        precision, b = fit.matrix(ridge)
         precision.diagonal().add_(1.0)
-        covariance = _bounded_inverse(precision)
-        return LatentCorrection(covariance @ b, covariance, error, flow_error, points)
+        covariance = bounded_inverse(precision)
+        return LatentCorrection(covariance @ b, covariance, error, fit.error_without, points)
 
-    errors = [float((r_out + z_out @ turned(ridge)).square().sum() / unit) for ridge in RIDGES]
+    errors = [fit.error(ridge) for ridge in RIDGES]
     first = next(k for k, error in enumerate(errors) if error <= tie * min(errors))
     better = itertools.takewhile(
-        lambda pair: pair[1] < GAIN * flow_error, zip(RIDGES[first:], errors[first:], strict=True)
+        lambda pair: pair[1] < GAIN * fit.error_without,
+        zip(RIDGES[first:], errors[first:], strict=True),
     )
     return [partial(correction, ridge, error) for ridge, error in better]
 
 
-def _bounded_inverse(precision: Tensor) -> Tensor:
+def bounded_inverse(precision: Tensor) -> Tensor:
     """The covariance, with no direction wider than `WIDEST`. Where none would be, which two
     Cholesky factors tell, it takes a tenth of the time.
     """

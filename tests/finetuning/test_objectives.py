@@ -53,7 +53,7 @@ def test_method_spends_its_budget_and_comes_closer(name, tmp_path):
     }
     flow = build_flow(**architecture)
     flow.initialise_inverse(8, y)
-    flow, described = wrap(flow, architecture, method)
+    flow, described = wrap(flow, architecture, method, problem)
     target, exact = (
         Target(problem, y, gradient=uses_gradient(method, problem)),
         problem.exact_posterior(y),

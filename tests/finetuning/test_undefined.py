@@ -62,7 +62,7 @@ def fine_tuned(method: FinetuningSettings, folder: Path, operator: Operator | No
         problem.high_fidelity = operator
     torch.manual_seed(0)
     architecture = {"name": "coupling", "model_shape": (4,), "data_shape": (4,), "hidden": 8}
-    flow, _ = wrap(build_flow(**architecture), architecture, method)
+    flow, _ = wrap(build_flow(**architecture), architecture, method, problem)
     target = Target(problem, y)
     fine_tune_by_settings(
         flow, method, target, folder, AccuracyMonitor(exact, target, seed=0, draws=200)

@@ -37,7 +37,7 @@ def new_flow(y):
 def run(method, problem, y, harm_after):
     """Fine-tune; every step after so many evaluations moves all weights at random."""
     flow, architecture = new_flow(y)
-    flow, _ = wrap(flow, architecture, method)
+    flow, _ = wrap(flow, architecture, method, problem)
     target = Target(problem, y, gradient=uses_gradient(method, problem))
     objective, _ = objective_of(method, target)
     generator, harm = generator_for(0, "run"), torch.Generator().manual_seed(9)

@@ -272,5 +272,5 @@ def test_no_direction_becomes_wider_than_the_widest(narrowest: float) -> None:
     ).Q
     precisions = torch.linspace(narrowest, 3.0, 12, dtype=torch.float64)
     expected = (turn / precisions.clamp(min=1 / latent_correction.WIDEST)) @ turn.T
-    found = latent_correction._bounded_inverse((turn * precisions) @ turn.T)
+    found = latent_correction.bounded_inverse((turn * precisions) @ turn.T)
     torch.testing.assert_close(found, expected)

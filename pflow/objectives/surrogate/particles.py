@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from pflow.objectives.surrogate.gaussian import PosteriorGaussian
-from pflow.objectives.surrogate.operator_model import OperatorModel
 
-__all__ = ["Particles"]
+__all__ = ["Density", "Particles"]
 
 ACCEPT = 0.8
 LONGEST = 1.6  # length of a trajectory, a quarter of the period of a standard normal
+
+
+class Density(Protocol):
+    """A density that is not normalised."""
+
+    def value_and_score(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Its logarithm, (batch,), and the gradient, (batch, D); -inf and 0 where undefined."""
 
 
 class Particles:
@@ -41,7 +47,7 @@ class Particles:
 
     def move(
         self,
-        model: OperatorModel,
+        model: Density,
         frame: PosteriorGaussian,
         transitions: int,
         generator: torch.Generator,

@@ -1,0 +1,92 @@
+r"""The affine part of what the score of a posterior differs by from -z, in the latent of a flow.
+
+    r(z) = g(z) + z             0 where the flow is the posterior
+
+Each evaluated point gives one r(z_i), and
+
+    minimise over b and symmetric M        sum_i w_i | r(z_i) - b + M z_i |^2 + l |M|^2
+                                           (Frobenius)
+
+is linear. With V the eigenvectors of K = sum_i w_i (z_i - z-)(z_i - z-)^T, k > 0 their eigenvalues,
+and C = V^T sum_i w_i (z_i - z-)(r(z_i) - r-)^T,
+
+    M = V E V^T + V N + (V N)^T,    E_ab = - (C V + (C V)^T)_ab / (k_a + k_b + 2 l),
+                                    N_a  = - (C - C V V^T)_a / (k_a + 2 l).
+
+N is there where the points are fewer than the parameters.
+
+The Gaussian with that score is N(P^{-1} b, P^{-1}), P = I + M. At draws of q, M estimates the mean
+of -grad g - I, and P is where the Gaussian that minimises KL(q || posterior) has its precision.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["AffineScore"]
+
+SMALL, TINY = 1e-12, 1e-300  # eigenvalues below: rounding
+
+
+class AffineScore:
+    """M and b of the module for any ridge, and the error of each at points left out.
+
+    Arguments:
+        z: points in the latent, (n, D).
+        r: what the score is beside -z there, (n, D).
+        weight: of the points, (n,).
+        out: those that are left out of the fit, to judge it, (n,).
+
+    Attributes:
+        error_without: mean of |r|^2 / D at the points left out.
+    """
+
+    def __init__(self, z: Tensor, r: Tensor, weight: Tensor, out: Tensor) -> None:
+        weight = weight[:, None]
+        self.total = weight[~out].sum()
+        self.z_mean, self.r_mean = ((weight * part)[~out].sum(0) / self.total for part in (z, r))
+        root = weight.sqrt()
+        self.unit = weight[out].sum() * z.shape[1]
+        self.error_without = float((root[out] * r[out]).square().sum() / self.unit)
+        z, r = root * (z - self.z_mean), root * (r - self.r_mean)
+        values, self.vectors, left = _principal(z[~out])
+        slope = values.sqrt()[:, None] * (left.T @ r[~out])  # C
+        inside = slope @ self.vectors
+        self.inside, self.beside = -(inside + inside.T), inside @ self.vectors.T - slope
+        self.values, self.z_out, self.r_out = values, z[out], r[out]
+
+    def _parts(self, ridge: float) -> tuple[Tensor, Tensor]:
+        """E and N."""
+        least = 2 * ridge * self.total
+        inside = self.inside / (self.values[:, None] + self.values + least)
+        return inside, self.beside / (self.values[:, None] + least)
+
+    def error(self, ridge: float) -> float:
+        """Mean of |r - b + M z|^2 / D at the points left out; `ridge` counts points: l is `ridge`
+        times the sum of weights.
+        """
+        inside, beside = self._parts(ridge)
+        along = self.z_out @ self.vectors
+        within = along @ inside + self.z_out @ beside.T
+        left = self.r_out + within @ self.vectors.T + along @ beside
+        return float(left.square().sum() / self.unit)
+
+    def matrix(self, ridge: float) -> tuple[Tensor, Tensor]:
+        """M, (D, D), and b, (D,)."""
+        inside, beside = self._parts(ridge)
+        half = self.vectors @ (0.5 * inside @ self.vectors.T + beside)
+        matrix = half + half.T
+        return matrix, self.r_mean + matrix @ self.z_mean
+
+
+def _principal(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of centred points z, (n, D): the k positive eigenvalues of z^T z, their eigenvectors (D, k),
+    and those of z z^T, (n, k); by the smaller of the two matrices.
+    """
+    few = len(z) < z.shape[1]
+    values, vectors = torch.linalg.eigh(z @ z.T if few else z.T @ z)
+    kept = values > SMALL * values[-1].clamp(min=TINY)
+    values, vectors = values[kept], vectors[:, kept]
+    other = (z.T if few else z) @ vectors / values.sqrt()
+    return (values, other, vectors) if few else (values, vectors, other)

@@ -1,0 +1,81 @@
+r"""p^ as the latent of a flow sees it.
+
+A flow T^{-1}(z; y) with the latent z = m + A w turns p^ into
+
+    p^(z) = p^(T^{-1}(z)) |det dT^{-1}/dz|,        p^(w) = p^(m + A w) |det A|,
+
+and where the flow is the posterior, p^(w) is N(0, I).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pflow.flows.latent import LatentGaussian
+from pflow.objectives.linear.posterior import LinearPosterior
+from pflow.objectives.surrogate.gaussian import PosteriorGaussian
+from pflow.objectives.surrogate.particles import Particles
+
+__all__ = ["LatentPosterior", "spread_of"]
+
+BATCH_ELEMENTS = 2**16  # of x in one batch: its graph is in memory
+CHAIN_ELEMENTS, TRANSITIONS = 2**16, 4  # of w in all chains; of each chain
+
+
+class LatentPosterior:
+    """p^(z) and p^(w) of the module.
+
+    Arguments:
+        flow: T under the latent N(m, A A^T).
+        summary: of y_obs, which conditions T.
+        posterior: p^(x).
+    """
+
+    def __init__(self, flow: LatentGaussian, summary: Tensor, posterior: LinearPosterior) -> None:
+        self.flow, self.summary, self.posterior = flow, summary, posterior
+
+    def at(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """log p^(z), not normalised, (n,), and its gradient, (n, D)."""
+        parts = [self._batch(part) for part in z.split(max(1, BATCH_ELEMENTS // z.shape[1]))]
+        value, score = (torch.cat(part) for part in zip(*parts, strict=True))
+        return value, score
+
+    def _batch(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            image = z.view(-1, *self.flow.model_shape)
+            x, log_determinant = self.flow.base.inverse(image, self.summary)
+            value, score = self.posterior.value_and_score(x)
+            (pulled,) = torch.autograd.grad((score * x).sum() + log_determinant.sum(), z)
+        return value + log_determinant.detach(), pulled
+
+    @torch.no_grad()
+    def value_and_score(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """log p^(w), not normalised, (n,), and its gradient, (n, D), in the dtype of w; -inf and 0
+        where they are not finite.
+        """
+        factor, mean = self.flow.dense.factor, self.flow.dense.mean
+        value, score = self.at(mean + w.to(mean) @ factor.T)
+        score = score @ factor
+        good = value.isfinite() & score.isfinite().all(1)
+        value = torch.where(good, value, -torch.inf)
+        return value.to(w), torch.where(good[:, None], score, 0.0).to(w)
+
+
+def spread_of(latent: LatentPosterior, generator: torch.Generator) -> float:
+    """The root mean square of w under p^, by Hamiltonian chains that begin at draws of the flow.
+
+    The flow that minimises KL(q || p^) is narrower than p^ wherever its shape cannot follow. This
+    number, 1 for the posterior itself, says by how much on average.
+    """
+    size = len(latent.flow.dense.mean)
+    chains = max(8, CHAIN_ELEMENTS // size)
+    w = torch.randn(chains, size, generator=generator, dtype=torch.float64)
+    device = latent.flow.dense.mean.device
+    if device.type != "cpu":
+        w = w.to(device)
+    particles = Particles(w)
+    standard = PosteriorGaussian(torch.zeros_like(w[0]), torch.eye(size).to(w))
+    particles.move(latent, standard, TRANSITIONS, generator)
+    return float(particles.points.square().mean().sqrt())
