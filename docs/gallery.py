@@ -24,12 +24,13 @@ SHOWN = {
         "calibration",
         "pretraining",
     ),
-    "traveltime": ("best_maps", "fields", "best_prediction", "moments"),
-    "seismic": ("best_maps", "fields", "best_prediction"),
+    "darcy": ("best_maps", "best_draws", "best_coverage", "best_spectra", "moments"),
+    "traveltime": ("best_maps", "fields", "best_coverage", "best_prediction", "moments"),
+    "seismic": ("best_maps", "best_draws", "best_coverage", "best_spectra", "fields"),
 }
 INTRODUCTION = """# Gallery
 
-Figures that the default run, `make run`, makes of its three experiments. [The report](report.md)
+Figures that the default run, `make run`, makes of its four experiments. [The report](report.md)
 shows them all, with the evidence for each verdict. `make gallery` writes this page.
 """
 
