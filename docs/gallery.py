@@ -26,7 +26,14 @@ SHOWN = {
     ),
     "darcy": ("best_maps", "best_draws", "best_coverage", "best_spectra", "moments"),
     "traveltime": ("best_maps", "fields", "best_coverage", "best_prediction", "moments"),
-    "seismic": ("best_maps", "best_draws", "best_coverage", "best_spectra", "fields"),
+    "seismic": (
+        "best_maps",
+        "best_draws",
+        "best_coverage",
+        "best_spectra",
+        "fields",
+        "best_prediction",
+    ),
 }
 INTRODUCTION = """# Gallery
 
