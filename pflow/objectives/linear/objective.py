@@ -84,7 +84,7 @@ class LinearSurrogate(TargetObjective):
             self._check(flow, generator)
             self.phase = "done"
         if self.phase == "done":
-            self.stop_reason = "; ".join(filter(None, (self._why_learnt, self.latent.finished)))
+            self.stop_reason = "; ".join([self._why_learnt, *self._how_converged])
         return self.phase == "done"
 
     def loss(
@@ -206,6 +206,17 @@ class LinearSurrogate(TargetObjective):
             return f"F is linear, and known after {points} evaluations ({directions})"
         budget = self.stopping.evaluations
         return f"the budget of {budget} evaluations is spent, and {directions} are known"
+
+    @property
+    def _how_converged(self) -> list[str]:
+        """How training ended, in words; nothing where nothing was trained."""
+        if not self.latent.finished:
+            return []
+        found = [
+            f"{self.latent.finished} (score error {self.latent.score_error:.2g} per parameter)"
+        ]
+        spread = self.findings.get("latent_spread", 1.0)
+        return [*found, f"the latent was widened by {spread - 1:.1%}"] if spread > 1 else found
 
     @property
     def warning(self) -> str:
