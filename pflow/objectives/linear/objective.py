@@ -164,6 +164,8 @@ class LinearSurrogate(TargetObjective):
         self, flow: Flow, posterior: LinearPosterior, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
         """KL(q || p^) by its path gradient."""
+        if isinstance(flow, LatentGaussian):
+            flow = flow.base  # the latent is N(0, I) until its steps, and its matrix large
         z = flow.draw_latent(BATCH, generator)
         x, log_determinant = flow.inverse(z, self.target.summary)
         value, score = posterior.value_and_score(x)
