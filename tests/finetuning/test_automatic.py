@@ -75,10 +75,12 @@ def test_only_very_many_parameters_are_left_to_score_replay(parameters, expected
 
 
 def test_images_under_a_linear_operator_take_a_model_of_it_at_any_size():
-    method = resolve(AUTO, measured(1.0), lambda: 0.01, parameters=128**2, linear=True)
+    method = resolve(AUTO, measured(1.0), lambda: 0.01, parameters=128**2, data=128**2, linear=True)
     assert isinstance(method, SurrogateSettings)
     small = dataclasses.replace(AUTO, memory_gb=1e-3)
-    method = resolve(small, measured(1.0), lambda: 0.01, parameters=128**2, linear=True)
+    method = resolve(
+        small, measured(1.0), lambda: 0.01, parameters=128**2, data=128**2, linear=True
+    )
     assert isinstance(method, ScoreReplaySettings)
 
 

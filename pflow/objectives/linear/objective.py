@@ -190,7 +190,6 @@ class LinearSurrogate(TargetObjective):
             return
         x, log_q = flow.sample_with_log_prob(self.target.summary, draws, generator)
         drawn = self.target.evaluate(x, len(self.batches))
-        self.stopping.record(drawn, log_q)
         valid = drawn.valid
         if self.posterior is not None and int(valid.sum()) > 1:
             predicted, _ = self.posterior.log_likelihood(x[valid])
