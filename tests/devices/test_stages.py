@@ -198,6 +198,11 @@ IMAGE = {
     "seeds": [0],
     "sample": {"draws": 100, "score_draws": 8, "prior_draws": 10},
 }
+LINEAR = {"flow": "coupling", "start": "pretrained", "objective": "surrogate", "evaluations": 64}
+IMAGE["finetune"] |= {
+    "linear": {**LINEAR, "steps": 3},
+    "linear_gaussian": {**LINEAR, "prior": {"name": "gaussian"}},
+}
 
 
 @pytest.fixture(scope="module")
@@ -209,4 +214,6 @@ def image(tmp_path_factory):
 
 @pytest.mark.parametrize("method", IMAGE["finetune"])
 def test_images_have_the_same_posterior_on_both_devices(image, method, monkeypatch):
+    monkeypatch.setattr("pflow.objectives.linear.applies.LARGE", 16)  # 64 parameters are images too
+    monkeypatch.setattr("pflow.objectives.linear.latent_steps.DRAWS", 64)
     assert_same_on_both(image, method, IMAGE["finetune"][method]["flow"], monkeypatch)

@@ -74,6 +74,16 @@ def test_only_very_many_parameters_are_left_to_score_replay(parameters, expected
     assert isinstance(method, expected)
 
 
+def test_images_under_a_linear_operator_take_a_model_of_it_at_any_size():
+    method = resolve(AUTO, measured(1.0), lambda: 0.01, parameters=128**2, data=128**2, linear=True)
+    assert isinstance(method, SurrogateSettings)
+    small = dataclasses.replace(AUTO, memory_gb=1e-3)
+    method = resolve(
+        small, measured(1.0), lambda: 0.01, parameters=128**2, data=128**2, linear=True
+    )
+    assert isinstance(method, ScoreReplaySettings)
+
+
 def test_the_choice_is_made_once(tmp_path):
     file, auto = tmp_path / "m" / "auto.json", dataclasses.replace(AUTO, evaluations=4000)
     assert isinstance(resolve(auto, measured(5e-4), lambda: 0.001, file), ReverseKLSettings)

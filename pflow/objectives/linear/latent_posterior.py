@@ -72,10 +72,7 @@ def spread_of(latent: LatentPosterior, generator: torch.Generator) -> float:
     size = len(latent.flow.dense.mean)
     chains = max(8, CHAIN_ELEMENTS // size)
     w = torch.randn(chains, size, generator=generator, dtype=torch.float64)
-    device = latent.flow.dense.mean.device
-    if device.type != "cpu":
-        w = w.to(device)
     particles = Particles(w)
-    standard = PosteriorGaussian(torch.zeros_like(w[0]), torch.eye(size).to(w))
+    standard = PosteriorGaussian(torch.zeros_like(w[0]), torch.eye(size, dtype=w.dtype))
     particles.move(latent, standard, TRANSITIONS, generator)
     return float(particles.points.square().mean().sqrt())

@@ -84,7 +84,7 @@ class LinearSurrogate(TargetObjective):
             self._check(flow, generator)
             self.phase = "done"
         if self.phase == "done":
-            self.stop_reason = "; ".join(filter(None, (self._why_learnt, self.latent.finished)))
+            self.stop_reason = "; ".join([self._why_learnt, *self._how_converged])
         return self.phase == "done"
 
     def loss(
@@ -164,6 +164,8 @@ class LinearSurrogate(TargetObjective):
         self, flow: Flow, posterior: LinearPosterior, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
         """KL(q || p^) by its path gradient."""
+        if isinstance(flow, LatentGaussian):
+            flow = flow.base  # the latent is N(0, I) until its steps, and its matrix large
         z = flow.draw_latent(BATCH, generator)
         x, log_determinant = flow.inverse(z, self.target.summary)
         value, score = posterior.value_and_score(x)
@@ -188,7 +190,6 @@ class LinearSurrogate(TargetObjective):
             return
         x, log_q = flow.sample_with_log_prob(self.target.summary, draws, generator)
         drawn = self.target.evaluate(x, len(self.batches))
-        self.stopping.record(drawn, log_q)
         valid = drawn.valid
         if self.posterior is not None and int(valid.sum()) > 1:
             predicted, _ = self.posterior.log_likelihood(x[valid])
@@ -206,6 +207,17 @@ class LinearSurrogate(TargetObjective):
             return f"F is linear, and known after {points} evaluations ({directions})"
         budget = self.stopping.evaluations
         return f"the budget of {budget} evaluations is spent, and {directions} are known"
+
+    @property
+    def _how_converged(self) -> list[str]:
+        """How training ended, in words; nothing where nothing was trained."""
+        if not self.latent.finished:
+            return []
+        found = [
+            f"{self.latent.finished} (score error {self.latent.score_error:.2g} per parameter)"
+        ]
+        spread = self.findings.get("latent_spread", 1.0)
+        return [*found, f"the latent was widened by {spread - 1:.1%}"] if spread > 1 else found
 
     @property
     def warning(self) -> str:

@@ -138,6 +138,7 @@ def test_another_prior_is_learnt_by_the_flow_and_its_latent(tmp_path):
     assert found["latent_gain_nats"] > 10  # a flow of one block, in 12 steps, is far off
     assert found["latent_score_error"] < 1.0
     assert 1.0 <= found["latent_spread"] < 1.3
+    assert "score error" in objective.stop_reason
     losses = [row["objective_nats"] for row in state.rows if "objective_nats" in row]
     assert losses[-1] < losses[0]
 
