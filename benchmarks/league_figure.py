@@ -50,7 +50,8 @@ def draw(rows: list[dict[str, Any]], file: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    found, problems = medians(rows), in_order(rows)
+    found = medians(rows)
+    problems = [name for name in in_order(rows) if any(key[0] == name for key in found)]
     height = math.ceil(len(problems) / COLUMNS)
     with style():
         figure, axes = pyplot.subplots(
