@@ -1,8 +1,8 @@
 """Kinds of models of F, fitted to the same evaluations, compete: the one with the smaller error at
 the newest evaluations, before they are fitted, is the model of F. Each kind is fitted to what F
 adds to F_low, and to F alone: the curvature of a poor F_low misleads (means of `traveltime` after
-128 evaluations are off by .15, .14 and .17 at three observations, and by .09, .06 and .06 with F
-alone).
+128 evaluations at two observations: .14 and .17 posterior standard deviations off without F alone,
+.06 and .06 with it).
 
 Errors are mean squares, in noise variances. Their average over rounds is geometric, so that a kind
 whose error falls by orders of magnitude is not held to its first attempts.

@@ -115,9 +115,16 @@ class Evaluated:
 
     def fit(self, weights: Tensor, directed: bool = False) -> AffineDelta:
         """delta over the region that the weights describe; `directed` as in `affine`."""
-        parts = self._learnt(weights)
-        known = bool(parts[2].any())  # directions
-        return AffineDelta(*parts, use_products=known, directed=directed)
+        points, values, directions, products, weights = self._learnt(weights)
+        return AffineDelta(
+            points,
+            values,
+            directions,
+            products,
+            weights,
+            use_products=bool(directions.any()),
+            directed=directed,
+        )
 
     def fit_kernel(self, weights: Tensor) -> KernelDelta:
         """The same with interactions of parameters."""

@@ -12,6 +12,8 @@ from pflow.errors import PflowError
 from pflow.execution.progress import Progress
 from pflow.inference.target import Target
 from pflow.objectives.stopping import Stopping
+from pflow.objectives.surrogate.exploration import Exploration
+from pflow.objectives.surrogate.gaussian import PosteriorGaussian
 from pflow.objectives.surrogate.objective import Surrogate
 from pflow.operators import Operator
 from pflow.operators.workers import Workers
@@ -82,8 +84,14 @@ def test_a_wrong_low_fidelity_costs_evaluations_and_no_accuracy(factor, offset, 
     assert divergence(flow, problem, y) < 0.3
 
 
-def test_a_model_that_mispredicts_leaves_the_gaussian_around_the_mode(tmp_path):
-    """exp(3.5 x): draws of the model's posterior lie where F explodes, thousands of nats away."""
+def test_a_model_that_mispredicts_leaves_the_gaussian_around_the_mode(tmp_path, monkeypatch):
+    """exp(3.5 x), and a Gaussian that lies where F explodes, thousands of nats away."""
+
+    def conclude(exploration, generator):
+        frame = exploration.frame
+        exploration.frame = PosteriorGaussian(frame.mean + 3, frame.factor)
+
+    monkeypatch.setattr(Exploration, "conclude", conclude)
     problem = build_problem("lognormal", side=6, strength=3.5)
     y = observation(problem, seed=2)
     flow, objective, _ = fine_tune(problem, y, 48, tmp_path / "state")
@@ -92,6 +100,43 @@ def test_a_model_that_mispredicts_leaves_the_gaussian_around_the_mode(tmp_path):
     x = flow.sample(y, 200, torch.Generator().manual_seed(4))
     log_density = Target(problem, y).evaluate(x).log_density
     assert log_density.median() > objective.exploration.evaluated.log_density.max() - 200
+
+
+def test_a_check_without_a_draw_for_each_candidate_is_left_out(tmp_path, monkeypatch):
+    """Where the winner turned from Gaussian to nonlinear in the last round, nothing was kept."""
+    monkeypatch.setattr(Surrogate, "_kept", lambda self: 1)
+    problem = build_problem("lognormal", side=5, strength=1.0)
+    y = observation(problem)
+    flow, target = flow_for(problem), Target(problem, y)
+    objective = Surrogate(target, Stopping(41))
+    run_surrogate(flow, objective, tmp_path / "state")
+    assert target.ledger.points == 40 and "flow_elbo_nats" not in objective.outcome
+
+
+def knows(problem, y, evaluations, low_fidelity):
+    """The ELBO of the model's Gaussian, over 400 evaluations, and the model that won."""
+    objective = Surrogate(Target(problem, y), Stopping(evaluations), low_fidelity=low_fidelity)
+    generator = torch.Generator().manual_seed(0)
+    while objective.target.ledger.points < evaluations:
+        left = evaluations - objective.target.ledger.points
+        objective.exploration.advance(left, generator)
+    objective.exploration.conclude(generator)
+    frame = objective.exploration.frame
+    u = torch.randn(400, len(frame.mean), generator=generator, dtype=torch.float64)
+    x = objective.coordinates.model(frame.place(u)).to(y)
+    log_density = Target(problem, y).evaluate(x).log_density.double()
+    volume = frame.factor.diagonal().log().sum()
+    return float((log_density + 0.5 * u.square().sum(1)).mean() - volume), objective.exploration
+
+
+@pytest.mark.slow
+def test_a_poor_low_fidelity_is_found_out_before_there_are_as_many_evaluations_as_parameters():
+    """Straight rays: what knows them is as near as what does not."""
+    problem = build_problem("traveltime", side=8, sources=4, receivers=8)
+    y = observation(problem)
+    with_low, exploration = knows(problem, y, 40, low_fidelity=True)
+    without, _ = knows(problem, y, 40, low_fidelity=False)
+    assert exploration.kind.startswith("F alone") and abs(with_low - without) < 1
 
 
 def test_points_where_f_is_not_defined_are_left_out(tmp_path):
