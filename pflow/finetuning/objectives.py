@@ -21,6 +21,7 @@ from pflow.errors import PflowError
 from pflow.finetuning.correction import kept_for_latent, under_latent
 from pflow.flows import build_flow
 from pflow.flows.base import Flow
+from pflow.flows.spline_latent import SplineLatent
 from pflow.inference.evaluation import Evaluation
 from pflow.inference.target import Target
 from pflow.objectives.batch_and_match import BatchAndMatch
@@ -57,7 +58,8 @@ def trains_given_weights(method: MethodSettings, model_shape: tuple[int, ...]) -
 def wrap(flow: Flow, architecture: dict, method: MethodSettings) -> tuple[Flow, dict]:
     """The flow that the method trains: for `latent` the given one, frozen, under a Gaussian latent;
     for `surrogate` in more than a few parameters a flow that starts as the identity, on top of an
-    affine map which carries the Gaussian of the model's posterior.
+    affine map which carries the Gaussian of the model's posterior, and in few the given one with
+    splines in its latent, which wait until they are needed.
     """
     if isinstance(method, LatentGaussianSettings):
         latent = {"covariance": method.covariance, "rank": method.rank}
@@ -66,6 +68,10 @@ def wrap(flow: Flow, architecture: dict, method: MethodSettings) -> tuple[Flow, 
         shapes = {key: architecture[key] for key in ("model_shape", "data_shape")}
         wrapped = {"name": "affine", **shapes, "base": architecture}
         return build_flow(**wrapped).to(next(flow.parameters()).device), wrapped
+    if isinstance(method, SurrogateSettings):
+        shapes = {key: architecture[key] for key in ("model_shape", "data_shape")}
+        with_splines = SplineLatent(**shapes, base=flow).to(next(flow.parameters()).device)
+        return with_splines, {"name": "spline_latent", **shapes, "base": architecture}
     return flow, architecture
 
 
@@ -98,7 +104,7 @@ def objective_of(
             optimiser,
         )
     if isinstance(method, SurrogateSettings):
-        optimiser = Optimiser(2e-3, schedule="cosine", clip=100.0, betas=(0.9, 0.99))
+        optimiser = Optimiser(2e-3, clip=100.0, betas=(0.9, 0.99))
         sizes = (math.prod(target.problem.model_shape), math.prod(target.problem.data_shape))
         if too_large := why_too_large(method.evaluations, *sizes, method.memory_gb):
             raise PflowError(f"{too_large}: choose score_replay or reverse_kl, or raise it")
