@@ -44,7 +44,7 @@ CYCLE, SPLINE_CYCLE, WARM_UP = 500, 1000, 20  # steps
 FEW = 4  # parameters
 LARGE = 20.0  # nats of |d| beyond which it counts linearly
 GOOD = 1e-4  # nats of loss that need no further cycle
-POOR = 0.05  # beyond which splines join
+POOR = 0.025  # nats a parameter, beyond which splines join
 BETTER, PATIENCE = 0.7, 2  # a cycle that leaves more of the loss has failed; failures that end all
 
 
@@ -108,7 +108,8 @@ class RatioTraining:
         if step == self.begun or (step - self.begun) % self.cycle:
             return
         self._judge(flow, posterior, generator)
-        if self.best_loss > POOR and isinstance(flow, SplineLatent) and not flow.awake:
+        poor = self.best_loss > POOR * self.pool[0].numel()
+        if poor and isinstance(flow, SplineLatent) and not flow.awake:
             self.begun, self.best_loss, self.failed = step, math.inf, 0
             self.best_weights = {}
             flow.load_state_dict(self.first_weights)
