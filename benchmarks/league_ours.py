@@ -24,6 +24,7 @@ from pflow.execution.seeds import generator_for
 from pflow.finetuning.objectives import objective_of
 from pflow.flows import build_flow
 from pflow.flows.base import Flow
+from pflow.flows.spline_latent import SplineLatent
 from pflow.inference.target import Target
 from pflow.objectives.stopping import Stopping
 from pflow.objectives.surrogate.objective import Surrogate
@@ -54,10 +55,10 @@ def surrogate(
     given: LeagueProblem, seed: int, budget: int, start: str = "random", low_fidelity: bool = True
 ) -> dict[str, Any]:
     """The model of F, on F_low unless `low_fidelity` is False."""
-    flow = _flow(given, seed, start) if given.few else _affine(given, seed)
+    flow = _with_splines(given, seed, start) if given.few else _affine(given, seed)
     target = Target(given.problem, given.y)
     objective = Surrogate(target, Stopping(budget), low_fidelity=low_fidelity, seed=seed)
-    optimiser = Optimiser(2e-3, schedule="cosine", clip=CLIP, betas=(0.9, 0.99))
+    optimiser = Optimiser(2e-3, clip=CLIP, betas=(0.9, 0.99))
     return _finetuned(given, flow, target, objective, optimiser, seed)
 
 
@@ -147,6 +148,11 @@ def _affine(given: LeagueProblem, seed: int) -> Flow:
         data_shape=base["data_shape"],
         base=base,
     )
+
+
+def _with_splines(given: LeagueProblem, seed: int, start: str) -> Flow:
+    base, shapes = _flow(given, seed, start), _base(given)
+    return SplineLatent(shapes["model_shape"], shapes["data_shape"], base)
 
 
 def _flow(given: LeagueProblem, seed: int, start: str) -> Flow:

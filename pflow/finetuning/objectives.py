@@ -21,6 +21,7 @@ from pflow.errors import PflowError
 from pflow.finetuning.correction import kept_for_latent, under_latent
 from pflow.flows import build_flow
 from pflow.flows.base import Flow
+from pflow.flows.spline_latent import SplineLatent
 from pflow.inference.evaluation import Evaluation
 from pflow.inference.target import Target
 from pflow.objectives.batch_and_match import BatchAndMatch
@@ -68,8 +69,9 @@ def wrap(
     - `latent`: the given one, frozen, under a Gaussian latent.
     - `surrogate` with a linear F, unless the prior is Gaussian: the given flow with a Gaussian
       latent, which is set at the end (up to 6000 parameters).
-    - `surrogate` else, in more than a few parameters: a flow that starts as the identity, on top of
-      an affine map which carries the Gaussian of the model's posterior.
+    - `surrogate` else, in few parameters: the given one with splines in its latent, which wait until
+      they are needed; in more a flow that starts as the identity, on top of an affine map which
+      carries the Gaussian of the model's posterior.
 
     Arguments:
         flow: as given.
@@ -82,16 +84,20 @@ def wrap(
         return under_latent(flow, architecture, latent)
     if not isinstance(method, SurrogateSettings):
         return flow, architecture
-    if trains_given_weights(method, problem):
-        if not learns_linear(problem) or math.prod(problem.model_shape) > DENSE:
-            return flow, architecture
-        wrapped, described = under_latent(flow, architecture, {"covariance": "dense", "rank": 0})
-        wrapped.base.requires_grad_(True)
-        wrapped.latent.requires_grad_(False)
-        return wrapped, described
+    device = next(flow.parameters()).device
     shapes = {key: architecture[key] for key in ("model_shape", "data_shape")}
-    described = {"name": "affine", **shapes, "base": architecture}
-    return build_flow(**described).to(next(flow.parameters()).device), described
+    if not trains_given_weights(method, problem):
+        described = {"name": "affine", **shapes, "base": architecture}
+        return build_flow(**described).to(device), described
+    if not learns_linear(problem):
+        described = {"name": "spline_latent", **shapes, "base": architecture}
+        return SplineLatent(**shapes, base=flow).to(device), described
+    if math.prod(problem.model_shape) > DENSE:
+        return flow, architecture
+    wrapped, described = under_latent(flow, architecture, {"covariance": "dense", "rank": 0})
+    wrapped.base.requires_grad_(True)
+    wrapped.latent.requires_grad_(False)
+    return wrapped, described
 
 
 def objective_of(
@@ -125,7 +131,7 @@ def objective_of(
     if isinstance(method, SurrogateSettings) and learns_linear(target.problem):
         return _linear_surrogate(method, target, stopping)
     if isinstance(method, SurrogateSettings):
-        optimiser = Optimiser(2e-3, schedule="cosine", clip=100.0, betas=(0.9, 0.99))
+        optimiser = Optimiser(2e-3, clip=100.0, betas=(0.9, 0.99))
         sizes = (math.prod(target.problem.model_shape), math.prod(target.problem.data_shape))
         if too_large := why_too_large(method.evaluations, *sizes, method.memory_gb):
             raise PflowError(f"{too_large}: choose score_replay or reverse_kl, or raise it")

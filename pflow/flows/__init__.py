@@ -15,6 +15,7 @@ from pflow.flows.image_chint import ImageConditionalHint
 from pflow.flows.image_coupling import ImageCouplingFlow
 from pflow.flows.latent import LatentGaussian
 from pflow.flows.log_data import LogData
+from pflow.flows.spline_latent import SplineLatent
 from pflow.flows.unconditional import Unconditional
 from pflow.settings.suggestion import did_you_mean
 
@@ -28,6 +29,7 @@ __all__ = [
     "ImageCouplingFlow",
     "LatentGaussian",
     "LogData",
+    "SplineLatent",
     "Unconditional",
     "build_flow",
 ]
@@ -40,6 +42,7 @@ FLOWS: dict[str, type[Flow] | dict[int, type[Flow]]] = {
     "unconditional": Unconditional,
     "affine": AffineFlow,
     "log_data": LogData,
+    "spline_latent": SplineLatent,
 }
 
 

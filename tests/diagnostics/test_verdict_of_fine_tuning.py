@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 import pflow.objectives.surrogate.objective as surrogate
+import pflow.objectives.surrogate.ratio_training as ratio_training
 from pflow.config.methods import FinetuningSettings, ScoreReplaySettings, SurrogateSettings
 from pflow.config.trust import VerdictSettings
 from pflow.diagnostics.summary import without_reference
@@ -105,6 +106,7 @@ def verdict_of(flow: Flow, target: Target, x: Tensor, log_q: Tensor) -> str:
 @pytest.fixture(autouse=True)
 def short_training(monkeypatch):
     monkeypatch.setattr(surrogate, "FEW_STEPS", 200)
+    monkeypatch.setattr(ratio_training, "CYCLE", 200)
 
 
 def cases(names, short):

@@ -75,3 +75,14 @@ def test_data_too_large_for_a_model_of_f_are_refused():
     method = SurrogateSettings(**SHARED, memory_gb=1e-4)
     with pytest.raises(PflowError, match="`memory_gb` is 0.0001: choose score_replay"):
         objective_of(method, target)
+
+
+def test_a_model_of_f_in_few_parameters_trains_the_given_flow_under_splines():
+    architecture = {"name": "coupling", "model_shape": [4], "data_shape": [4], "depth": 2}
+    flow, x, y = build_flow(**architecture), torch.randn(5, 4), torch.zeros(1, 4)
+    wrapped, described = wrap(flow, architecture, SurrogateSettings(**SHARED))
+    assert torch.equal(wrapped.log_prob(x, y), flow.log_prob(x, y))
+    again = build_flow(**described)
+    wrapped.wake()
+    again.load_state_dict(wrapped.state_dict())
+    assert torch.equal(again.log_prob(x, y), wrapped.log_prob(x, y))

@@ -17,6 +17,7 @@ from pflow.flows import build_flow
 from pflow.flows.base import Flow
 
 DEPTH, HIDDEN, BATCH = 3, 12, 5
+BASE = {"name": "coupling", "model_shape": (2,), "data_shape": (2,), "depth": 2, "hidden": 8}
 
 CASES = {
     "coupling": ("coupling", (2,), (2,), {}),
@@ -41,6 +42,9 @@ CASES = {
     "coupling, 5-D, orthogonal": ("coupling", (5,), (4,), {"mixing": "orthogonal"}),
     "chint": ("chint", (2,), (2,), {}),
     "chint, 8-D": ("chint", (8,), (2, 4), {}),
+    "splines": ("spline_latent", (2,), (2,), {"base": BASE}),
+    "splines, 1-D": ("spline_latent", (1,), (2,), {"base": {**BASE, "model_shape": (1,)}}),
+    "splines, 5-D": ("spline_latent", (5,), (2,), {"base": {**BASE, "model_shape": (5,)}}),
     "coupling, images": ("coupling", (1, 4, 8), (2, 4, 8), {"levels": 2}),
     "coupling, images, checkpoint": (
         "coupling",
@@ -80,9 +84,12 @@ def fresh(case: str, **settings: object) -> Flow:
     """A flow with initial weights in float64."""
     name, model_shape, data_shape, given = CASES[case]
     torch.manual_seed(0)
-    return build_flow(
+    flow = build_flow(
         name, model_shape, data_shape, **{"depth": DEPTH, "hidden": HIDDEN, **given, **settings}
-    ).double()
+    )
+    if name == "spline_latent":
+        flow.wake()
+    return flow.double()
 
 
 def randomised(case: str, seed: int = 1, spread: float = 0.2, **settings: object) -> Flow:

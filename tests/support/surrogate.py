@@ -12,6 +12,7 @@ from torch import Tensor
 from pflow.execution.progress import Progress
 from pflow.flows import build_flow
 from pflow.flows.base import Flow
+from pflow.flows.spline_latent import SplineLatent
 from pflow.objectives.surrogate.objective import Surrogate
 from pflow.problems.base import Problem
 from pflow.storage.checkpoint import Checkpoint
@@ -20,11 +21,13 @@ from tests.support.fine_tuning import NoMonitor
 
 __all__ = ["OPTIMISER", "flow_for", "observation", "run_surrogate"]
 
-OPTIMISER = Optimiser(2e-3, schedule="cosine", clip=100.0, betas=(0.9, 0.99))
+OPTIMISER = Optimiser(2e-3, clip=100.0, betas=(0.9, 0.99))
 
 
 def flow_for(problem: Problem, seed: int = 0) -> Flow:
-    """A small coupling flow that covers the prior, on an affine layer in many parameters."""
+    """A small coupling flow that covers the prior; on an affine layer in many parameters, with
+    splines in its latent in few.
+    """
     torch.manual_seed(seed)
     size = problem.model_shape
     base = {"name": "coupling", "model_shape": size, "data_shape": problem.summary_shape}
@@ -38,7 +41,7 @@ def flow_for(problem: Problem, seed: int = 0) -> Flow:
         torch.Generator().manual_seed(1),
         problem.sample_prior(256, torch.Generator().manual_seed(2)),
     )
-    return flow
+    return SplineLatent(size, problem.summary_shape, flow)
 
 
 def observation(problem: Problem, seed: int = 1) -> Tensor:

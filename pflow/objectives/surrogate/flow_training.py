@@ -24,7 +24,7 @@ from pflow.flows.base import Flow, standard_normal_log_density
 from pflow.objectives.reverse_kl import log_prob_through_x
 from pflow.objectives.surrogate.operator_model import OperatorModel
 
-__all__ = ["FlowTraining"]
+__all__ = ["FlowTraining", "path_loss"]
 
 BATCH, LIKELIHOOD_BATCH = 64, 256
 HELD_OUT, CHECK_EVERY = 8, 50  # an eighth of the draws judges the weights, every 50 steps
@@ -45,9 +45,27 @@ class FlowTraining:
         self.best_weights: dict[str, Tensor] = {}
 
     @property
-    def exhausted(self) -> bool:
+    def ended(self) -> bool:
         """Whether the draws have nothing more to teach."""
         return self.stale >= PATIENCE
+
+    @staticmethod
+    def learning_rate_factor(step: int, fraction: float) -> float:
+        """A cosine; with this fraction of the steps behind."""
+        return 0.5 * (1 + math.cos(math.pi * fraction))
+
+    def start(self, pool: Tensor, posterior: OperatorModel, flow: Flow) -> None:
+        """Learn from draws of p^, (n, *model), by maximum likelihood."""
+        self.pool = pool
+
+    def loss(
+        self, flow: Flow, posterior: OperatorModel, step: int, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        """That of step 1, 2, ... and numbers for the history."""
+        if self.pool is not None:
+            return self.likelihood_loss(flow, step, generator), {}
+        loss, elbo = path_loss(flow, self.summary, posterior, generator)
+        return loss, {"objective_nats": -elbo}
 
     def likelihood_loss(self, flow: Flow, step: int, generator: torch.Generator) -> Tensor:
         """-E_p^[log q] over a batch of the draws."""
@@ -57,22 +75,6 @@ class FlowTraining:
         learnt = self.pool[len(self.pool) // HELD_OUT :]
         chosen = torch.randint(len(learnt), (LIKELIHOOD_BATCH,), generator=generator)
         return -flow.log_prob(learnt[chosen.to(learnt.device)], self.summary).mean()
-
-    def path_loss(
-        self, flow: Flow, posterior: OperatorModel, generator: torch.Generator
-    ) -> tuple[Tensor, float]:
-        """KL(q || p^) by its path gradient, and the ELBO under the model."""
-        z = flow.draw_latent(BATCH, generator)
-        x, log_determinant = flow.inverse(z, self.summary)
-        coordinates = posterior.model
-        value, score = posterior.value_and_score(coordinates.whiten(x.detach()))
-        finite = value.isfinite()
-        score = coordinates.push(score).to(x).reshape(x.shape)
-        log_q = log_prob_through_x(flow, x, self.summary)
-        difference = (log_q - (x * score).flatten(1).sum(1))[finite].mean()
-        log_density = value - coordinates.log_determinant
-        drawn = (standard_normal_log_density(z) - log_determinant).detach()
-        return difference, float((log_density.to(drawn) - drawn)[finite].mean())
 
     def keep_best(self, flow: Flow) -> None:
         """Put the weights back that the held-out draws liked best."""
@@ -103,3 +105,20 @@ class FlowTraining:
         self.pool = state["pool"]
         self.best_loss, self.stale = state["loss"][0], int(state["loss"][1])
         self.best_weights = dict(state["weights"])
+
+
+def path_loss(
+    flow: Flow, summary: Tensor, posterior: OperatorModel, generator: torch.Generator
+) -> tuple[Tensor, float]:
+    """KL(q || p^) by its path gradient, and the ELBO under the model."""
+    z = flow.draw_latent(BATCH, generator)
+    x, log_determinant = flow.inverse(z, summary)
+    coordinates = posterior.model
+    value, score = posterior.value_and_score(coordinates.whiten(x.detach()))
+    finite = value.isfinite()
+    score = coordinates.push(score).to(x).reshape(x.shape)
+    log_q = log_prob_through_x(flow, x, summary)
+    difference = (log_q - (x * score).flatten(1).sum(1))[finite].mean()
+    log_density = value - coordinates.log_determinant
+    drawn = (standard_normal_log_density(z) - log_determinant).detach()
+    return difference, float((log_density.to(drawn) - drawn)[finite].mean())

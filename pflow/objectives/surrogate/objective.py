@@ -3,7 +3,7 @@ flow.
 
     F^ = F_low + delta      learnt from predicted data and adjoint products (`operator_model`)
     p^(x) ~ p(x) L^(x)      the posterior of the model; no evaluation is needed for it
-    q_theta                 learns p^, as long as it takes (`flow_training`)
+    q_theta                 learns p^ (`flow_training`; in few parameters `ratio_training`)
 
 1. Explore (`exploration`): the mode first, then rounds of draws of p^.
 2. Train. In more than a few parameters the flow starts as the Gaussian of p^, an affine layer; in
@@ -38,6 +38,7 @@ from pflow.objectives.surrogate.flow_training import FlowTraining
 from pflow.objectives.surrogate.forecast import in_words
 from pflow.objectives.surrogate.gaussian import PosteriorGaussian
 from pflow.objectives.surrogate.operator_model import LowFidelity, why_unusable
+from pflow.objectives.surrogate.ratio_training import RatioTraining
 from pflow.objectives.surrogate.targets import Targets
 from pflow.objectives.surrogate.tempering import tempered_draws
 from pflow.objectives.target_objective import TargetObjective
@@ -45,7 +46,7 @@ from pflow.objectives.target_objective import TargetObjective
 __all__ = ["Surrogate", "steps_of"]
 
 STEPS_PER_EVALUATION, FEWEST_STEPS, MOST_STEPS = 6, 600, 3000
-FEW_STEPS = 3000  # in few dimensions, where a step takes a millisecond
+FEW_STEPS = 2500  # in few dimensions at most, where a step takes a few milliseconds
 LARGE = 256  # parameters beyond which a posterior that a Gaussian describes is left to it
 POOL, SETTLED = 4096, 2560  # draws of p^ to learn from, in few dimensions and in more
 CHECKED, SMALLEST_CHECK = 8, 16  # an eighth of the budget for the check; the fewest draws for one
@@ -106,7 +107,8 @@ class Surrogate(TargetObjective):
         low = LowFidelity(operator, self.coordinates, self.data)
         self.targets = Targets(stopping, shift)
         self.exploration = Exploration(low, self._evaluate, self.targets.record)
-        self.training = FlowTraining(target.summary)
+        learning = RatioTraining if self.exploration.few else FlowTraining
+        self.training: RatioTraining | FlowTraining = learning(target.summary)
         self.phase, self.step, self.steps, self.round = "explore", 0, 0, 0
         self.most, self.reached = stopping.points, ""
         self.gaussian: dict[str, Tensor] = {}
@@ -125,8 +127,9 @@ class Surrogate(TargetObjective):
         elif self.phase == "explore" and self.targets.reached:
             self._end_early()
             self._start_training(flow, generator)
-        learnt = self.training.exhausted and not self.exploration.few
-        if self.phase == "train" and (learnt or self.step >= self.steps):
+        if self.phase == "train" and isinstance(self.training, RatioTraining):
+            self.training.close_cycle(flow, self.exploration.posterior, self.step, generator)
+        if self.phase == "train" and (self.training.ended or self.step >= self.steps):
             self._finish(flow, generator)
         if self.phase == "done":
             why = self.reached or self.stopping.reason(self.target.ledger.points)
@@ -148,15 +151,15 @@ class Surrogate(TargetObjective):
                 self._carry_gaussian(flow)
             return None, {}
         self.step += 1
-        likelihood = self.training.pool is not None
-        if likelihood and not (self.exploration.few and self.step > self.steps // 2):
-            return self.training.likelihood_loss(flow, self.step, generator), {}
-        loss, elbo = self.training.path_loss(flow, self.exploration.posterior, generator)
-        return loss, {"objective_nats": -elbo}
+        return self.training.loss(flow, self.exploration.posterior, self.step, generator)
 
     def fraction(self) -> float:
-        """Of the training steps, whose schedule it drives."""
+        """Of the training steps."""
         return self.step / self.steps if self.steps else 0.0
+
+    @property
+    def learning_rate_factor(self) -> float:
+        return self.training.learning_rate_factor(self.step, self.fraction())
 
     # --- evaluations ---
 
@@ -201,7 +204,8 @@ class Surrogate(TargetObjective):
             near = pool is None and self.coordinates.size > LARGE
             self.steps = 0 if near else steps_of(self.stopping.points, self.coordinates.size)
         if pool is not None:
-            self.training.pool = self.coordinates.model(pool).to(self.target.y)
+            pool = self.coordinates.model(pool).to(self.target.y)
+            self.training.start(pool, exploration.posterior, flow)
         self._carry_gaussian(flow)
         self.gaussian = copy.deepcopy(flow.state_dict()) if isinstance(flow, AffineFlow) else {}
         self.phase = "train"
@@ -214,7 +218,7 @@ class Surrogate(TargetObjective):
     def _finish(self, flow: Flow, generator: torch.Generator) -> None:
         """The candidate with the highest ELBO stays in `flow`."""
         self.phase = "done"
-        if not self.exploration.few and self.steps:
+        if self.steps:
             self.training.keep_best(flow)
         if self._left < 1:
             return
@@ -243,7 +247,6 @@ class Surrogate(TargetObjective):
         """
         x, log_q = flow.sample_with_log_prob(self.target.summary, draws, generator)
         drawn = self.target.evaluate(x, self.round + 1)
-        self.stopping.record(drawn, log_q)
         if drawn.valid.any():
             v = self.coordinates.whiten(x[drawn.valid])
             predicted = self.exploration.posterior.log_likelihood(v)

@@ -138,12 +138,12 @@ def test_training_ends_when_held_out_draws_like_no_newer_weights():
     training.likelihood_loss(flow, 1, generator)
     first = {name: weight.clone() for name, weight in flow.state_dict().items()}
     for _ in range(PATIENCE):
-        assert not training.exhausted
+        assert not training.ended
         with torch.no_grad():
             flow.actnorm.shift += 1.0
         training.likelihood_loss(flow, 1, generator)
     resumed = FlowTraining(y)
     resumed.load_state_dict(training.state_dict())
-    assert training.exhausted and resumed.exhausted
+    assert training.ended and resumed.ended
     resumed.keep_best(flow)
     assert all(torch.equal(weight, first[name]) for name, weight in flow.state_dict().items())
