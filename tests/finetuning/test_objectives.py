@@ -80,7 +80,8 @@ def test_data_too_large_for_a_model_of_f_are_refused():
 def test_a_model_of_f_in_few_parameters_trains_the_given_flow_under_splines():
     architecture = {"name": "coupling", "model_shape": [4], "data_shape": [4], "depth": 2}
     flow, x, y = build_flow(**architecture), torch.randn(5, 4), torch.zeros(1, 4)
-    wrapped, described = wrap(flow, architecture, SurrogateSettings(**SHARED))
+    problem = build_problem("gaussian", side=2)
+    wrapped, described = wrap(flow, architecture, SurrogateSettings(**SHARED), problem)
     assert torch.equal(wrapped.log_prob(x, y), flow.log_prob(x, y))
     again = build_flow(**described)
     wrapped.wake()
