@@ -6,9 +6,9 @@ r"""How a flow learns the posterior of a model in few parameters, where it may h
 The gradient of a path cannot tell how much mass a mode has: it sees scores, which are right in each
 mode whatever its mass. d is not: it differs between modes of wrong mass, is negative where q lacks
 one, and large on a bridge between two. The loss, its gradient and their noise vanish where q is p^,
-and near there the loss is KL(q || p^). Large |d| count linearly. In more than a few parameters a
-single number of each draw teaches less than its score, and a flow without splines, which are for
-several modes, takes path gradients.
+and near there the loss is KL(q || p^). Large |d| count linearly. Where there is one mode a score
+teaches more than a single number: a flow takes path gradients until splines, which are for several
+modes, join.
 
 Training goes in cycles, each with a step size that falls to zero. After a cycle draws that were
 held out, and fresh ones of q, judge the weights, and the best ones go on. It ends once they are
@@ -41,9 +41,8 @@ __all__ = ["RatioTraining"]
 
 BATCH, HELD_OUT = 128, 512  # draws of p^, and as many of q
 CYCLE, SPLINE_CYCLE, WARM_UP = 500, 1000, 20  # steps
-FEW = 4  # parameters
 LARGE = 20.0  # nats of |d| beyond which it counts linearly
-GOOD = 1e-4  # nats of loss that need no further cycle
+GOOD = 5e-5  # nats of loss that need no further cycle
 POOR = 0.025  # nats a parameter, beyond which splines join
 BETTER, PATIENCE = 0.7, 2  # a cycle that leaves more of the loss has failed; failures that end all
 
@@ -94,7 +93,7 @@ class RatioTraining:
         chosen = chosen.to(self.pool.device)
         if opening:
             return -flow.log_prob(self.pool[chosen], self.summary).mean(), {}
-        if self.pool[0].numel() > FEW and not self.begun:
+        if not self.begun:
             loss, elbo = path_loss(flow, self.summary, posterior, generator)
             return loss, {"objective_nats": -elbo}
         return self._log_variance(flow, posterior, chosen, generator), {}
