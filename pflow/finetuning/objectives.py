@@ -69,9 +69,9 @@ def wrap(
     - `latent`: the given one, frozen, under a Gaussian latent.
     - `surrogate` with a linear F, unless the prior is Gaussian: the given flow with a Gaussian
       latent, which is set at the end (up to 6000 parameters).
-    - `surrogate` else, in few parameters: the given one with splines in its latent, which wait until
-      they are needed; in more a flow that starts as the identity, on top of an affine map which
-      carries the Gaussian of the model's posterior.
+    - `surrogate` else, in few parameters: the given one with splines in its latent, which wait
+      until they are needed; in more a flow that starts as the identity, on top of an affine map
+      which carries the Gaussian of the model's posterior.
 
     Arguments:
         flow: as given.

@@ -36,7 +36,7 @@ from pflow.objectives.surrogate.exploration import Exploration
 from pflow.objectives.surrogate.findings import findings_of, shift_of, warning_of
 from pflow.objectives.surrogate.flow_training import FlowTraining
 from pflow.objectives.surrogate.forecast import in_words
-from pflow.objectives.surrogate.gaussian import PosteriorGaussian
+from pflow.objectives.surrogate.gaussian import PosteriorGaussian, centred
 from pflow.objectives.surrogate.operator_model import LowFidelity, why_unusable
 from pflow.objectives.surrogate.ratio_training import RatioTraining
 from pflow.objectives.surrogate.targets import Targets
@@ -203,6 +203,8 @@ class Surrogate(TargetObjective):
             pool = exploration.settle(SETTLED, generator)
             near = pool is None and self.coordinates.size > LARGE
             self.steps = 0 if near else steps_of(self.stopping.points, self.coordinates.size)
+            if near:
+                exploration.frame = centred(exploration.posterior, exploration.frame, generator)
         if pool is not None:
             pool = self.coordinates.model(pool).to(self.target.y)
             self.training.start(pool, exploration.posterior, flow)
