@@ -23,6 +23,7 @@ from pflow.storage.kept_points import KeptPoints
 __all__ = ["ChainDensity", "ChainSpace", "PointAnswer", "point_function"]
 
 MANY = 32  # unknowns from which finding good coordinates pays
+WIDENED = 1.5  # standard deviations of Laplace's approximation, where chains begin
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,17 @@ class ChainSpace:
         random = torch.Generator().manual_seed(seed)
         return cls(shape, laplace_coordinates(target, random) if wanted else None)
 
-    def of_models(self, x: torch.Tensor) -> np.ndarray:
-        """Points of the chains, (several, unknowns), for models (several, *model)."""
-        flat = x.flatten(1) if self.coordinates is None else self.coordinates.of_model(x)
-        return flat.contiguous().numpy()
+    def starts(self, models: np.ndarray, seed: int) -> np.ndarray:
+        """Points where chains may begin, (several, D).
+
+        Flattened models, or draws of Laplace's approximation that is widened: wider than the
+        posterior, as R-hat wants them, and not so far away that tuning is spent on the way.
+        """
+        if self.coordinates is None:
+            return models.reshape(len(models), -1)
+        random = torch.Generator().manual_seed(seed)
+        size = (len(models), math.prod(self.shape))
+        return WIDENED * torch.randn(size, generator=random, dtype=torch.float64).numpy()
 
     def model(self, flat: np.ndarray) -> torch.Tensor:
         """The model (1, *model) at one point of a chain."""

@@ -17,7 +17,6 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import torch
 
 from pflow.errors import PflowError
 from pflow.execution.forked import ForkedCalls
@@ -70,7 +69,7 @@ def run_nuts(
     infinite, is rejected and counted.
 
     With many unknowns they run in the coordinates of `pflow.inference.laplace`, where steps can be
-    long in all directions.
+    long in all directions, and begin there.
 
     Arguments:
         target: the unnormalised posterior.
@@ -78,8 +77,8 @@ def run_nuts(
         tune: steps of each chain that adapt and are thrown away.
         chains: number of chains.
         seed: of the starts, the momenta and the trajectories.
-        start: where to begin, (several, *model), one of them for each chain at random; draws of the
-            prior are good.
+        start: where to begin with few unknowns, (several, *model), one of them for each chain at
+            random; draws of the prior are good.
         tell: called after each step of a chain with the steps so far and those of all chains.
         processes: that evaluate the operator.
         kept: answers of a killed run, from which this one continues.
@@ -89,7 +88,7 @@ def run_nuts(
     """
     nutpie = _require_nutpie()  # before anything is spent
     space = ChainSpace.of(target, seed)
-    places = space.of_models(torch.from_numpy(np.asarray(start, dtype=np.float64)))
+    places = space.starts(np.asarray(start, dtype=np.float64), seed)
     processes = min(processes, chains)
     ask = point_function(target, space)
     with ForkedCalls(ask, processes) if processes > 1 else nullcontext(ask) as answers:

@@ -20,7 +20,7 @@ from pflow.objectives.surrogate.particles import Particles
 __all__ = ["LatentPosterior", "spread_of"]
 
 BATCH_ELEMENTS = 2**16  # of x in one batch: its graph is in memory
-CHAIN_ELEMENTS, TRANSITIONS = 2**16, 4  # of w in all chains; of each chain
+CHAIN_ELEMENTS, TRANSITIONS = 2**15, 4  # of w in all chains; of each chain
 
 
 class LatentPosterior:
