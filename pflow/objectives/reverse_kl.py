@@ -18,6 +18,7 @@ the last state.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ from pflow.objectives.stopping import Stopping
 from pflow.objectives.target_objective import TargetObjective
 from pflow.objectives.valid_draws import require_valid
 
-__all__ = ["ReverseKL", "log_prob_through_x"]
+__all__ = ["ReverseKL", "log_prob_through_x", "path_loss"]
 
 
 class ReverseKL(TargetObjective):
@@ -142,3 +143,29 @@ def log_prob_through_x(flow: Flow, x: Tensor, summary: Tensor) -> Tensor:
     frozen = {name: parameter.detach() for name, parameter in flow.named_parameters()}
     z, log_determinant = functional_call(flow, frozen, (x, summary))
     return standard_normal_log_density(z) + log_determinant
+
+
+def path_loss(
+    flow: Flow,
+    summary: Tensor,
+    value_and_score: Callable[[Tensor], tuple[Tensor, Tensor]],
+    draws: int,
+    generator: torch.Generator,
+) -> tuple[Tensor, float]:
+    """KL(q || p) by its path gradient, for a density p that costs no evaluation, and the ELBO.
+
+    Arguments:
+        flow: q.
+        summary: what the flow sees of the observation.
+        value_and_score: log p(x), (batch,), and its gradient, (batch, *model), at models x.
+        draws: of q.
+        generator: of the draws.
+    """
+    z = flow.draw_latent(draws, generator)
+    x, log_determinant = flow.inverse(z, summary)
+    value, score = value_and_score(x.detach())
+    finite = value.isfinite() & score.flatten(1).isfinite().all(1)
+    log_q = log_prob_through_x(flow, x, summary)
+    difference = (log_q - (x * score).flatten(1).sum(1))[finite].mean()
+    drawn = (standard_normal_log_density(z) - log_determinant).detach()
+    return difference, float((value - drawn)[finite].mean())

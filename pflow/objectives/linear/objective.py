@@ -22,7 +22,7 @@ from torch import Tensor
 
 from pflow.errors import PflowError
 from pflow.flows.affine import AffineFlow
-from pflow.flows.base import Flow, standard_normal_log_density
+from pflow.flows.base import Flow
 from pflow.flows.latent import LatentGaussian
 from pflow.inference.evaluation import Evaluation
 from pflow.inference.target import Target
@@ -31,7 +31,7 @@ from pflow.objectives.linear.latent_posterior import LatentPosterior, spread_of
 from pflow.objectives.linear.latent_steps import LatentSteps
 from pflow.objectives.linear.operator_range import OperatorRange
 from pflow.objectives.linear.posterior import LinearPosterior, gaussian_posterior, prior_and_score
-from pflow.objectives.reverse_kl import log_prob_through_x
+from pflow.objectives.reverse_kl import path_loss
 from pflow.objectives.stopping import Stopping
 from pflow.objectives.surrogate.coordinates import WhitenedData
 from pflow.objectives.target_objective import TargetObjective
@@ -166,14 +166,10 @@ class LinearSurrogate(TargetObjective):
         """KL(q || p^) by its path gradient."""
         if isinstance(flow, LatentGaussian):
             flow = flow.base  # the latent is N(0, I) until its steps, and its matrix large
-        z = flow.draw_latent(BATCH, generator)
-        x, log_determinant = flow.inverse(z, self.target.summary)
-        value, score = posterior.value_and_score(x)
-        log_q = log_prob_through_x(flow, x, self.target.summary)
-        drawn = (standard_normal_log_density(z) - log_determinant).detach()
-        finite = value.isfinite() & score.flatten(1).isfinite().all(1)
-        difference = (log_q - (x * score).flatten(1).sum(1))[finite].mean()
-        return difference, {"objective_nats": float((drawn - value)[finite].mean())}
+        loss, elbo = path_loss(
+            flow, self.target.summary, posterior.value_and_score, BATCH, generator
+        )
+        return loss, {"objective_nats": -elbo}
 
     def _widen(self, flow: Flow, generator: torch.Generator) -> None:
         """Give the latent the spread that the posterior has in it."""

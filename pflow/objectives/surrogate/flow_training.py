@@ -20,11 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pflow.flows.base import Flow, standard_normal_log_density
-from pflow.objectives.reverse_kl import log_prob_through_x
+from pflow.flows.base import Flow
+from pflow.objectives.reverse_kl import path_loss
 from pflow.objectives.surrogate.operator_model import OperatorModel
 
-__all__ = ["FlowTraining", "path_loss"]
+__all__ = ["BATCH", "FlowTraining"]
 
 BATCH, LIKELIHOOD_BATCH = 64, 256
 HELD_OUT, CHECK_EVERY = 8, 50  # an eighth of the draws judges the weights, every 50 steps
@@ -64,7 +64,7 @@ class FlowTraining:
         """That of step 1, 2, ... and numbers for the history."""
         if self.pool is not None:
             return self.likelihood_loss(flow, step, generator), {}
-        loss, elbo = path_loss(flow, self.summary, posterior, generator)
+        loss, elbo = path_loss(flow, self.summary, posterior.at_models, BATCH, generator)
         return loss, {"objective_nats": -elbo}
 
     def likelihood_loss(self, flow: Flow, step: int, generator: torch.Generator) -> Tensor:
@@ -105,20 +105,3 @@ class FlowTraining:
         self.pool = state["pool"]
         self.best_loss, self.stale = state["loss"][0], int(state["loss"][1])
         self.best_weights = dict(state["weights"])
-
-
-def path_loss(
-    flow: Flow, summary: Tensor, posterior: OperatorModel, generator: torch.Generator
-) -> tuple[Tensor, float]:
-    """KL(q || p^) by its path gradient, and the ELBO under the model."""
-    z = flow.draw_latent(BATCH, generator)
-    x, log_determinant = flow.inverse(z, summary)
-    coordinates = posterior.model
-    value, score = posterior.value_and_score(coordinates.whiten(x.detach()))
-    finite = value.isfinite()
-    score = coordinates.push(score).to(x).reshape(x.shape)
-    log_q = log_prob_through_x(flow, x, summary)
-    difference = (log_q - (x * score).flatten(1).sum(1))[finite].mean()
-    log_density = value - coordinates.log_determinant
-    drawn = (standard_normal_log_density(z) - log_determinant).detach()
-    return difference, float((log_density.to(drawn) - drawn)[finite].mean())

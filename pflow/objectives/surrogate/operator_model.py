@@ -192,3 +192,11 @@ class OperatorModel:
             (score,) = torch.autograd.grad(value.sum(), v)
         good = value.isfinite() & score.isfinite().all(1)
         return torch.where(good, value.detach(), -torch.inf), torch.where(good[:, None], score, 0.0)
+
+    def at_models(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """log p^ as a density of models x, (batch,), and its gradient, (batch, *model), where and
+        in what precision x is.
+        """
+        value, score = self.value_and_score(self.model.whiten(x))
+        score = self.model.push(score).to(x).reshape(x.shape)
+        return (value - self.model.log_determinant).to(x), score

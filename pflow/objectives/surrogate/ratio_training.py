@@ -34,7 +34,8 @@ from torch.nn import functional as F
 
 from pflow.flows.base import Flow
 from pflow.flows.spline_latent import SplineLatent
-from pflow.objectives.surrogate.flow_training import path_loss
+from pflow.objectives.reverse_kl import path_loss
+from pflow.objectives.surrogate.flow_training import BATCH as PATH_BATCH
 from pflow.objectives.surrogate.operator_model import OperatorModel
 
 __all__ = ["RatioTraining"]
@@ -94,7 +95,7 @@ class RatioTraining:
         if opening:
             return -flow.log_prob(self.pool[chosen], self.summary).mean(), {}
         if not self.begun:
-            loss, elbo = path_loss(flow, self.summary, posterior, generator)
+            loss, elbo = path_loss(flow, self.summary, posterior.at_models, PATH_BATCH, generator)
             return loss, {"objective_nats": -elbo}
         return self._log_variance(flow, posterior, chosen, generator), {}
 
