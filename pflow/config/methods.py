@@ -151,7 +151,8 @@ class SurrogateSettings(FinetuningSettings):
     target_shift: float | None = setting(SHIFT, None, above=0)
     memory_gb: float = setting(MEMORY, 16.0, above=0)
     steps: int | None = setting(
-        "Operator-free training steps of the flow where F is linear and x an image; absent: 240.",
+        "Operator-free training steps of the flow where F is linear and x an image, at most;"
+        " absent: until the ELBO no longer grows.",
         None,
         minimum=1,
     )

@@ -28,8 +28,9 @@ from pflow.objectives.batch_and_match import BatchAndMatch
 from pflow.objectives.hybrid import Hybrid
 from pflow.objectives.importance import Importance
 from pflow.objectives.linear.applies import DENSE, learns_linear, stationary_prior
-from pflow.objectives.linear.objective import STEPS, LinearSurrogate
+from pflow.objectives.linear.objective import LinearSurrogate
 from pflow.objectives.linear.operator_range import why_range_too_large
+from pflow.objectives.linear.schedule import MOST_STEPS
 from pflow.objectives.replay.score_replay import ScoreReplay
 from pflow.objectives.reverse_kl import ReverseKL
 from pflow.objectives.stopping import Stopping
@@ -67,8 +68,9 @@ def wrap(
     """The flow that the method trains.
 
     - `latent`: the given one, frozen, under a Gaussian latent.
-    - `surrogate` with a linear F, unless the prior is Gaussian: the given flow with a Gaussian
-      latent, which is set at the end (up to 6000 parameters).
+    - `surrogate` with a linear F: a Gaussian in closed form where the prior is a stationary
+      Gaussian, and else the given flow with a Gaussian latent, which is set at the end (a dense one
+      up to 6000 parameters).
     - `surrogate` else, in few parameters: the given one with splines in its latent, which wait
       until they are needed; in more a flow that starts as the identity, on top of an affine map
       which carries the Gaussian of the model's posterior.
@@ -86,15 +88,17 @@ def wrap(
         return flow, architecture
     device = next(flow.parameters()).device
     shapes = {key: architecture[key] for key in ("model_shape", "data_shape")}
+    linear = learns_linear(problem)
     if not trains_given_weights(method, problem):
         described = {"name": "affine", **shapes, "base": architecture}
+        if linear:
+            described = {"name": "stationary", **shapes}
         return build_flow(**described).to(device), described
-    if not learns_linear(problem):
+    if not linear:
         described = {"name": "spline_latent", **shapes, "base": architecture}
         return SplineLatent(**shapes, base=flow).to(device), described
-    if math.prod(problem.model_shape) > DENSE:
-        return flow, architecture
-    wrapped, described = under_latent(flow, architecture, {"covariance": "dense", "rank": 0})
+    kind = "dense" if math.prod(problem.model_shape) <= DENSE else "principal"
+    wrapped, described = under_latent(flow, architecture, {"covariance": kind, "rank": 0})
     wrapped.base.requires_grad_(True)
     wrapped.latent.requires_grad_(False)
     return wrapped, described
@@ -179,7 +183,7 @@ def _linear_surrogate(
         raise PflowError(f"{too_large}: choose reverse_kl, or raise it")
     # gradients of images are sums over pixels
     optimiser = Optimiser(2e-3, warmup=20, clip=100.0 * sizes[0])
-    return LinearSurrogate(target, stopping, method.steps or STEPS), optimiser
+    return LinearSurrogate(target, stopping, method.steps or MOST_STEPS), optimiser
 
 
 def _stopping(method: FinetuningSettings, target: Target) -> Stopping:

@@ -16,6 +16,7 @@ from pflow.flows.image_coupling import ImageCouplingFlow
 from pflow.flows.latent import LatentGaussian
 from pflow.flows.log_data import LogData
 from pflow.flows.spline_latent import SplineLatent
+from pflow.flows.stationary import StationaryFlow
 from pflow.flows.unconditional import Unconditional
 from pflow.settings.suggestion import did_you_mean
 
@@ -30,6 +31,7 @@ __all__ = [
     "LatentGaussian",
     "LogData",
     "SplineLatent",
+    "StationaryFlow",
     "Unconditional",
     "build_flow",
 ]
@@ -43,6 +45,7 @@ FLOWS: dict[str, type[Flow] | dict[int, type[Flow]]] = {
     "affine": AffineFlow,
     "log_data": LogData,
     "spline_latent": SplineLatent,
+    "stationary": StationaryFlow,
 }
 
 

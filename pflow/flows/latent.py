@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pflow.errors import PflowError
 from pflow.flows.base import Flow
+from pflow.flows.principal import PrincipalAffine
 
 __all__ = ["DenseAffine", "LatentGaussian", "LowRankAffine"]
 
@@ -24,7 +25,8 @@ class LatentGaussian(Flow):
 
     Arguments:
         base: the flow T, as arguments of `build_flow`, or built.
-        covariance: "diagonal", "low_rank" (diagonal plus rank `rank`) or "dense".
+        covariance: "diagonal", "low_rank" (diagonal plus rank `rank`), "dense", or "principal", the
+            identity but for directions that are set in closed form (`PrincipalAffine`).
         rank: directions of the low-rank part.
 
     References:
@@ -54,10 +56,11 @@ class LatentGaussian(Flow):
 
             base = build_flow(**base)
         size = math.prod(self.model_shape)
-        kinds: dict[str, Callable[[], LowRankAffine | DenseAffine]] = {
+        kinds: dict[str, Callable[[], LowRankAffine | DenseAffine | PrincipalAffine]] = {
             "diagonal": lambda: LowRankAffine(size, 0),
             "low_rank": lambda: LowRankAffine(size, min(rank, size)),
             "dense": lambda: DenseAffine(size),
+            "principal": lambda: PrincipalAffine(size),
         }
         if covariance not in kinds:
             raise PflowError(
@@ -70,13 +73,13 @@ class LatentGaussian(Flow):
                 " directions"
             )
         self.base = base.requires_grad_(False)
-        self.latent: LowRankAffine | DenseAffine = kinds[covariance]()
+        self.latent: LowRankAffine | DenseAffine | PrincipalAffine = kinds[covariance]()
         self.initialised.fill_(True)
 
     @property
-    def dense(self) -> DenseAffine:
-        """The latent, whose covariance is dense."""
-        assert isinstance(self.latent, DenseAffine), "the latent has a dense covariance"
+    def closed(self) -> DenseAffine | PrincipalAffine:
+        """The latent, which is set in closed form."""
+        assert not isinstance(self.latent, LowRankAffine), "the latent is not learnt by gradients"
         return self.latent
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,9 +122,13 @@ class DenseAffine(nn.Module):
     def undo(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """L^{-1} (z - m) and log det L."""
         return (
-            torch.linalg.solve_triangular(self.factor, (z - self.mean).T, upper=False).T,
+            torch.linalg.solve_triangular(self.factor.to(z), (z - self.mean).T, upper=False).T,
             self.log_diagonal.sum(),
         )
+
+    def pull(self, gradient: Tensor) -> Tensor:
+        """A gradient by the image of the map as one by w."""
+        return gradient @ self.factor.to(gradient)
 
     @torch.no_grad()
     def set_moments(self, mean: Tensor, covariance: Tensor) -> None:

@@ -79,6 +79,18 @@ class AffineScore:
         matrix = half + half.T
         return matrix, self.r_mean + matrix @ self.z_mean
 
+    def eigenvectors(self, ridge: float) -> tuple[Tensor, Tensor, Tensor]:
+        """M by its eigenvalues other than 0, at most 2k, and their eigenvectors, (D, 2k), and b;
+        without a matrix of D^2 numbers.
+        """
+        inside, beside = self._parts(ridge)
+        basis = torch.linalg.qr(torch.cat([self.vectors, beside.T], 1)).Q
+        along = basis.T @ self.vectors
+        half = along @ (0.5 * inside @ along.T + beside @ basis)
+        values, vectors = torch.linalg.eigh(half + half.T)
+        vectors = basis @ vectors
+        return values, vectors, self.r_mean + vectors @ (values * (vectors.T @ self.z_mean))
+
 
 def _principal(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Of centred points z, (n, D): the k positive eigenvalues of z^T z, their eigenvectors (D, k),

@@ -89,15 +89,11 @@ class StationaryGaussian:
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n *model"]:
         """Independent draws in float64, on the generator's device."""
-        white = standard_normal((n, *self.shape), generator)
-        return torch.fft.ifft2(self._amplitude.like(white) * torch.fft.fft2(white)).real
+        return self.root_times(standard_normal((n, *self.shape), generator))
 
-    def root(self) -> Float[Tensor, "size size"]:
-        """The symmetric square root of Sigma, for flattened images, in float64."""
-        identity = torch.eye(math.prod(self.shape), dtype=torch.float64)
-        images = identity.reshape(-1, *self.shape)
-        amplitude = self._amplitude.like(images)
-        return torch.fft.ifft2(amplitude * torch.fft.fft2(images)).real.flatten(1)
+    def root_times(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, "batch *model"]:
+        """The symmetric square root of Sigma times x."""
+        return torch.fft.ifft2(self._amplitude.like(x) * torch.fft.fft2(x)).real
 
     def covariance_times(self, x: Float[Tensor, "batch *model"]) -> Float[Tensor, "batch *model"]:
         """Sigma x."""

@@ -50,6 +50,16 @@ def test_matrix_and_shift_are_those_of_penalised_least_squares(count):
     torch.testing.assert_close(b, shift, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("count", [3, 5, 40])
+def test_eigenvectors_are_those_of_the_matrix(count):
+    fit = AffineScore(*points(count))
+    matrix, b = fit.matrix(0.1)
+    values, vectors, again = fit.eigenvectors(0.1)
+    torch.testing.assert_close((vectors * values) @ vectors.T, matrix)
+    torch.testing.assert_close(vectors.T @ vectors, torch.eye(len(values)).double())
+    torch.testing.assert_close(again, b)
+
+
 @pytest.mark.parametrize("count", [5, 40])
 def test_errors_are_those_at_the_points_left_out(count):
     z, r, weight, out = points(count)

@@ -32,7 +32,6 @@ def learns_linear(problem: Problem) -> bool:
 
 
 def stationary_prior(problem: Problem) -> StationaryGaussian | None:
-    """The prior, where it is a stationary Gaussian whose covariance fits into a matrix."""
+    """The prior, where it is a stationary Gaussian."""
     prior = getattr(problem, "prior", None)
-    small = math.prod(problem.model_shape) <= DENSE
-    return prior if small and isinstance(prior, StationaryGaussian) else None
+    return prior if isinstance(prior, StationaryGaussian) else None

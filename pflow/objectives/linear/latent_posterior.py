@@ -14,7 +14,6 @@ from torch import Tensor
 
 from pflow.flows.latent import LatentGaussian
 from pflow.objectives.linear.posterior import LinearPosterior
-from pflow.objectives.surrogate.gaussian import PosteriorGaussian
 from pflow.objectives.surrogate.particles import Particles
 
 __all__ = ["LatentPosterior", "spread_of"]
@@ -55,9 +54,9 @@ class LatentPosterior:
         """log p^(w), not normalised, (n,), and its gradient, (n, D), in the dtype of w; -inf and 0
         where they are not finite.
         """
-        factor, mean = self.flow.dense.factor, self.flow.dense.mean
-        value, score = self.at(mean + w.to(mean) @ factor.T)
-        score = score @ factor
+        latent = self.flow.closed
+        value, score = self.at(latent(w.to(latent.mean))[0])
+        score = latent.pull(score)
         good = value.isfinite() & score.isfinite().all(1)
         value = torch.where(good, value, -torch.inf)
         return value.to(w), torch.where(good[:, None], score, 0.0).to(w)
@@ -69,10 +68,19 @@ def spread_of(latent: LatentPosterior, generator: torch.Generator) -> float:
     The flow that minimises KL(q || p^) is narrower than p^ wherever its shape cannot follow. This
     number, 1 for the posterior itself, says by how much on average.
     """
-    size = len(latent.flow.dense.mean)
+    size = len(latent.flow.closed.mean)
     chains = max(8, CHAIN_ELEMENTS // size)
     w = torch.randn(chains, size, generator=generator, dtype=torch.float64)
     particles = Particles(w)
-    standard = PosteriorGaussian(torch.zeros_like(w[0]), torch.eye(size, dtype=w.dtype))
-    particles.move(latent, standard, TRANSITIONS, generator)
+    particles.move(latent, _StandardNormal(), TRANSITIONS, generator)
     return float(particles.points.square().mean().sqrt())
+
+
+class _StandardNormal:
+    """The frame of particles that need none: w is N(0, I) already."""
+
+    def place(self, u: Tensor) -> Tensor:
+        """w."""
+        return u
+
+    whiten = pull = place

@@ -1,17 +1,10 @@
 r"""A Gaussian of the latent that minimises KL(q || p^), by natural gradients.
 
 q is a frozen flow T^{-1}(z; y) whose latent is N(m, A A^T), z = m + A w. At draws of it the
-regression of g_w(w) + w on w (`affine_score`; g_w the score of p^ seen in w) gives b and M, and
-
-    P = I + rho M,    w ~ N(rho P^{-1} b, P^{-1})
-
-is a step of size rho of the natural gradient: at its end b and M vanish. Draws of the rounds before
-say something as well; they are seen in the newest w. Steps end when one gains less ELBO than
-matters. A step that lost some is taken back and taken again at half its size.
-
-References:
-    | Fast and simple natural-gradient variational inference (Lin, Khan, Schmidt, ICML 2019)
-    | https://arxiv.org/abs/1906.02914
+regression of the residuals g_w(w) + w on w gives a step of the natural gradient (`natural_step`;
+g_w the score of p^ seen in w). Draws of the rounds before say something as well; they are seen in
+the newest w. Steps end when one gains less ELBO than matters. A step that lost some is taken back
+and taken again at half its size.
 """
 
 from __future__ import annotations
@@ -25,17 +18,15 @@ from torch import Tensor
 
 from pflow.flows.base import standard_normal_log_density
 from pflow.flows.latent import LatentGaussian
-from pflow.objectives.affine_score import AffineScore
-from pflow.objectives.latent_correction import bounded_inverse
 from pflow.objectives.linear.latent_posterior import LatentPosterior
+from pflow.objectives.linear.natural_step import natural_step
 from pflow.objectives.linear.posterior import LinearPosterior
 
 __all__ = ["LatentSteps"]
 
-DRAWS, KEPT = 1024, 3  # in a round, and rounds whose draws are kept
+DRAWS, KEPT = 512, 4  # in a round, and rounds whose draws are kept
+LEAST_DRAWS, DRAWN_ELEMENTS = 64, 2**22  # in a round of many parameters: so many elements of z
 STEP, SMALLEST_STEP = 0.7, 0.1  # rho at first, and where it is no longer halved
-RIDGES = tuple(0.0125 * 2.0**k for k in range(11))  # times the number of points
-LEFT_OUT = 8  # every eighth point chooses the ridge
 MOST_ROUNDS = 8
 SMALL_GAIN = 0.002  # nats for each parameter; a step that gains less is the last one
 
@@ -66,8 +57,9 @@ class LatentSteps:
         generator: torch.Generator,
     ) -> None:
         """Draw, judge the last step, and take another one."""
-        w = flow.draw_latent(DRAWS, generator)
-        z, stretched = flow.dense(w.flatten(1))
+        affordable = max(LEAST_DRAWS, DRAWN_ELEMENTS // len(flow.closed.mean))
+        w = flow.draw_latent(min(DRAWS, affordable), generator)
+        z, stretched = flow.closed(w.flatten(1))
         value, score = LatentPosterior(flow, summary, posterior).at(z)
         log_weight = value + stretched - standard_normal_log_density(w)
         valid = score.isfinite().all(1) & log_weight.isfinite()
@@ -76,12 +68,12 @@ class LatentSteps:
         elbo = -math.inf if lost else float(log_weight.mean())
         error = 0.0 if lost else float(log_weight.std() / math.sqrt(len(log_weight)))
         if self.elbo and elbo < self.elbo[-1] - 2 * error:
-            flow.dense.load_state_dict(self.before)
+            flow.closed.load_state_dict(self.before)
             self.step /= 2
             if self.step < SMALLEST_STEP:
                 self.finished = "the last step of the latent was taken back, because it lost ELBO"
             else:
-                _step(flow, *self._residuals(flow), self.step)
+                natural_step(flow.closed, *self._residuals(flow), self.step)
             return
         gain = elbo - self.elbo[-1] if self.elbo else math.inf
         self.elbo.append(elbo)
@@ -98,16 +90,14 @@ class LatentSteps:
                 f"the latent took {MOST_ROUNDS} steps, of which the last gained {gain:.2g} nats"
             )
         else:
-            self.before = {name: part.clone() for name, part in flow.dense.state_dict().items()}
-            _step(flow, w, r, self.step)
+            self.before = {name: part.clone() for name, part in flow.closed.state_dict().items()}
+            natural_step(flow.closed, w, r, self.step)
 
     def _residuals(self, flow: LatentGaussian) -> tuple[Tensor, Tensor]:
         """w and r of all draws kept, (n, D) each, in float64."""
         z, score = (torch.cat(part).double() for part in zip(*self.points, strict=True))
-        factor = flow.dense.factor.double()
-        centred = (z - flow.dense.mean).T
-        w = torch.linalg.solve_triangular(factor, centred, upper=False).T
-        return w, score @ factor + w
+        w = flow.closed.undo(z)[0]
+        return w, flow.closed.pull(score) + w
 
     def state_dict(self) -> dict[str, Any]:
         """Draws, and how the steps went."""
@@ -124,21 +114,3 @@ class LatentSteps:
         self.points = list(zip(points[::2], points[1::2], strict=True))
         *self.elbo, self.score_error, self.step = state["course"]
         self.before, self.finished = dict(state["before"]), state["finished"]
-
-
-@torch.no_grad()
-def _step(flow: LatentGaussian, w: Tensor, r: Tensor, size: float) -> None:
-    """The step of the module, from the residuals r at w."""
-    usual = r.square().sum(1)
-    kept = usual < 20 * usual.median()  # a few draws far out would decide alone
-    w, r = w[kept], r[kept]
-    out = torch.arange(len(w), device=w.device) % LEFT_OUT == 0
-    fit = AffineScore(w, r, torch.ones_like(w[:, 0]), out)
-    matrix, b = fit.matrix(min(RIDGES, key=fit.error))
-    precision = size * matrix
-    precision.diagonal().add_(1.0)
-    covariance = bounded_inverse(precision)
-    factor = flow.dense.factor.double()
-    mean = flow.dense.mean + factor @ (covariance @ (size * b))
-    covariance = factor @ covariance @ factor.T
-    flow.dense.set_moments(mean, (covariance + covariance.T) / 2)

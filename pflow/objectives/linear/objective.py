@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from pflow.errors import PflowError
-from pflow.flows.affine import AffineFlow
 from pflow.flows.base import Flow
 from pflow.flows.latent import LatentGaussian
+from pflow.flows.stationary import StationaryFlow
 from pflow.inference.evaluation import Evaluation
 from pflow.inference.target import Target
 from pflow.objectives.linear.applies import stationary_prior
@@ -31,17 +31,18 @@ from pflow.objectives.linear.latent_posterior import LatentPosterior, spread_of
 from pflow.objectives.linear.latent_steps import LatentSteps
 from pflow.objectives.linear.operator_range import OperatorRange
 from pflow.objectives.linear.posterior import LinearPosterior, gaussian_posterior, prior_and_score
+from pflow.objectives.linear.schedule import MOST_STEPS, Schedule
 from pflow.objectives.reverse_kl import path_loss
 from pflow.objectives.stopping import Stopping
 from pflow.objectives.surrogate.coordinates import WhitenedData
 from pflow.objectives.target_objective import TargetObjective
 
-__all__ = ["STEPS", "LinearSurrogate"]
+__all__ = ["LinearSurrogate"]
 
 FIRST, GROWTH = 32, 8  # evaluations in the first batch; later an eighth of those known
 KNOWN = 0.05  # nats of error of the log-likelihood of a draw, below which F is known
 CHECK, LEAST_CHECK = 32, 2  # draws evaluated at the end
-STEPS, BATCH = 240, 8  # of path gradients
+BATCH = 8  # of path gradients
 WIDEST = 1.3  # factor by which the latent may be widened at the end
 PRIOR_BATCH = 2**16  # elements of x in a batch of the prior's scores
 MISPREDICTED = 1.0  # nats of error of the log-likelihood beyond which there is a warning
@@ -51,23 +52,24 @@ LEARNING, TRAINING = 0.1, 0.65  # parts of the whole, for the progress shown
 class LinearSurrogate(TargetObjective):
     """The three steps of the module.
 
-    The flow is an `AffineFlow` under a Gaussian prior, and otherwise any flow or, for the last part
-    of the second step, a `LatentGaussian` with a dense covariance over one.
+    The flow is a `StationaryFlow` under a stationary Gaussian prior, and otherwise a
+    `LatentGaussian` over any flow, or any flow, which then has no latent to learn.
 
     Arguments:
         target: p~ and its ledger; F is linear and the noise Gaussian.
         stopping: the budget. Its targets stop nothing: evaluations end once F is known.
-        steps: of path gradients.
+        steps: of path gradients, at most.
     """
 
-    def __init__(self, target: Target, stopping: Stopping, steps: int = STEPS) -> None:
+    def __init__(self, target: Target, stopping: Stopping, steps: int = MOST_STEPS) -> None:
         super().__init__(target, stopping)
         self.data = WhitenedData(target.problem, target.y)
-        self.known = OperatorRange()
+        self.known = OperatorRange(self.data.observed)
         self.latent = LatentSteps()
         self.batches: list[int] = []
         self.posterior: LinearPosterior | None = None
-        self.phase, self.step, self.steps = "learn", 0, steps
+        self.phase = "learn"
+        self.schedule = Schedule(math.prod(target.problem.model_shape), steps)
         self.findings: dict[str, float] = {}
 
     # --- the calls of the loop ---
@@ -75,7 +77,7 @@ class LinearSurrogate(TargetObjective):
     def begin(self, flow: Flow, generator: torch.Generator) -> bool:
         if self.phase == "learn" and (self.known.error_nats < KNOWN or self._left < 1):
             self._end_learning(flow)
-        if self.phase == "train" and self.step >= self.steps:
+        if self.phase == "train" and self.schedule.finished:
             self.phase = "latent" if isinstance(flow, LatentGaussian) else "check"
         if self.phase == "latent" and self.latent.finished:
             self._widen(flow, generator)
@@ -98,27 +100,27 @@ class LinearSurrogate(TargetObjective):
             assert isinstance(flow, LatentGaussian), "there is a latent to learn"
             self.latent.advance(flow, self.target.summary, self.posterior, generator)
             return None, {"objective_nats": -self.latent.elbo[-1]}
-        self.step += 1
         return self._path_loss(flow, self.posterior, generator)
 
     def fraction(self) -> float:
         if self.phase == "learn":
             return LEARNING * self.target.ledger.points / self.stopping.points
-        trained = self.step / self.steps
         rounds = len(self.latent.elbo) / (len(self.latent.elbo) + 2)
-        return LEARNING + TRAINING * trained + (1 - LEARNING - TRAINING) * rounds
+        trained = LEARNING + TRAINING * self.schedule.fraction
+        return trained + (1 - LEARNING - TRAINING) * rounds
 
     @property
     def learning_rate_factor(self) -> float:
-        """A cosine over the steps of path gradients."""
-        return 0.5 * (1 + math.cos(math.pi * self.step / self.steps))
+        """That of the schedule."""
+        return self.schedule.factor
 
     # --- what F tells ---
 
     @property
     def _left(self) -> int:
         """Points that the budget pays besides those of the check."""
-        kept = min(CHECK, max(LEAST_CHECK, self.stopping.points // 8))
+        kept = min(CHECK, self.stopping.points // 8)
+        kept = kept if kept >= LEAST_CHECK else 0
         return self.stopping.points - kept - self.target.ledger.points
 
     def _evaluate(self, generator: torch.Generator) -> None:
@@ -149,11 +151,11 @@ class LinearSurrogate(TargetObjective):
                 "F or its density is NaN or infinite at every draw of the prior that was evaluated:"
                 " check the operator and the prior"
             )
-        if isinstance(flow, AffineFlow):
+        if isinstance(flow, StationaryFlow):
             prior = stationary_prior(self.target.problem)
-            assert prior is not None, "an affine flow stands for a Gaussian prior"
-            root = prior.root()
-            flow.set_gaussian(*gaussian_posterior(self.known, torch.zeros_like(root[0]), root))
+            assert prior is not None, "the flow stands for a stationary prior"
+            flow.set_prior(prior.spectrum)
+            flow.principal.set_covariance(*gaussian_posterior(self.known, prior))
             self.phase = "check"
         else:
             self.phase = "train"
@@ -169,6 +171,7 @@ class LinearSurrogate(TargetObjective):
         loss, elbo = path_loss(
             flow, self.target.summary, posterior.value_and_score, BATCH, generator
         )
+        self.schedule.record(elbo)
         return loss, {"objective_nats": -elbo}
 
     def _widen(self, flow: Flow, generator: torch.Generator) -> None:
@@ -176,7 +179,7 @@ class LinearSurrogate(TargetObjective):
         assert isinstance(flow, LatentGaussian) and self.posterior is not None, "after its steps"
         latent = LatentPosterior(flow, self.target.summary, self.posterior)
         spread = min(WIDEST, max(1.0, spread_of(latent, generator)))
-        flow.dense.stretch(spread)
+        flow.closed.stretch(spread)
         self.findings["latent_spread"] = spread
 
     @torch.no_grad()
@@ -247,7 +250,7 @@ class LinearSurrogate(TargetObjective):
         """Plain numbers and tensors."""
         return {
             "phase": self.phase,
-            "counters": [self.step, self.steps],
+            "schedule": self.schedule.state_dict(),
             "batches": list(self.batches),
             "known": self.known.state_dict(),
             "peak": None if self.posterior is None else self.posterior.peak,
@@ -260,7 +263,7 @@ class LinearSurrogate(TargetObjective):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken."""
         self.phase = state["phase"]
-        self.step, self.steps = (int(count) for count in state["counters"])
+        self.schedule.load_state_dict(state["schedule"])
         self.latent.load_state_dict(state["latent"])
         self.findings = dict(state["findings"])
         self.target.ledger.load_state_dict(state["ledger"])

@@ -37,18 +37,24 @@ SMALL = 1e-5  # of the largest singular value of the data, below which a directi
 class OperatorRange:
     """Q and J^T Q of the module, in float64; each batch of evaluations extends them.
 
+    Arguments:
+        observed: the whitened observation, (m,).
+
     Attributes:
         point, data, gradient: x_0 (D,), w_0 (m,) and g_0 (D,); empty before the first evaluation.
         basis: Q, (m, k).
         adjoint: J^T Q, (D, k).
+        residual: Q^T (observed - w_0), (k,).
         error: of the newest batch before it was learnt, in noise standard deviations (root mean
             square); None before the second batch.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, observed: Tensor) -> None:
+        self.observed = observed
         nothing = torch.empty(0, dtype=torch.float64)
         self.point = self.data = self.gradient = nothing
         self.basis = self.adjoint = nothing[:, None]
+        self.residual = nothing
         self.error: float | None = None
         self._largest = 0.0
 
@@ -86,7 +92,9 @@ class OperatorRange:
         self._largest = max(self._largest, float(squares[-1]))
         seen = squares > SMALL**2 * self._largest
         turned = vectors[:, seen] / squares[seen].sqrt()
-        self.basis = torch.cat([self.basis, rest @ turned], 1)
+        new = rest @ turned
+        self.residual = torch.cat([self.residual, new.T @ (self.observed - self.data)])
+        self.basis = torch.cat([self.basis, new], 1)
         self.adjoint = torch.cat([self.adjoint, products @ turned], 1)
 
     @property

@@ -1,14 +1,16 @@
 r"""The posterior under a linear F that was learnt, without evaluations.
 
-With x_0, g_0 and W = J^T Q of `operator_range`, the Gaussian log-likelihood is
+With x_0, W = J^T Q and the residual a = Q^T (w_obs - w_0) of `operator_range`, the Gaussian
+log-likelihood of the directions Q of the data is
 
-    log L^(x) = log L(x_0) + g_0 . (x - x_0) - |W^T (x - x_0)|^2 / 2.
+    log L^(x) = log L(x_0) + a . W^T (x - x_0) - |W^T (x - x_0)|^2 / 2.
 
-Directions of the data that were not seen are missing from the square: with few evaluations the
-posterior is too wide, never too narrow.
+Directions of the data that were not seen are left out: with few evaluations the posterior is that
+of a part of the data, too wide and never too narrow.
 
-Under a Gaussian prior N(mu, L L^T) the posterior is Gaussian: in v = L^{-1} (x - mu) it has the
-precision P = I + (L^T W) (L^T W)^T, and the mean P^{-1} L^T (g_0 - W W^T (mu - x_0)).
+Under a stationary Gaussian prior N(0, S^2) the posterior is Gaussian: with A = S W, in v = S^{-1} x
+it has the precision I + A A^T and the mean (I + A A^T)^{-1} A (a + W^T x_0). The eigenvectors of
+A A^T, which those of the smaller A^T A tell, make it the identity but for rank(F) directions.
 """
 
 from __future__ import annotations
@@ -18,8 +20,12 @@ from torch import Tensor
 
 from pflow.objectives.linear.operator_range import OperatorRange
 from pflow.problems.base import Problem
+from pflow.problems.stationary import StationaryGaussian
 
-__all__ = ["LinearPosterior", "gaussian_posterior"]
+__all__ = ["LinearPosterior", "gaussian_posterior", "prior_and_score"]
+
+SMALL = 1e-10  # of the largest eigenvalue of A A^T: rounding
+AT_ONCE = 256  # images filtered together
 
 
 class LinearPosterior:
@@ -39,8 +45,8 @@ class LinearPosterior:
         known = self.known
         step = x.detach().to(known.point).flatten(1) - known.point
         along = step @ known.adjoint
-        value = self.peak + step @ known.gradient - 0.5 * along.square().sum(1)
-        gradient = known.gradient - along @ known.adjoint.T
+        value = self.peak + along @ known.residual - 0.5 * along.square().sum(1)
+        gradient = (known.residual - along) @ known.adjoint.T
         return value.to(x), gradient.to(x).reshape(x.shape)
 
     def value_and_score(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,15 +65,26 @@ def prior_and_score(problem: Problem, x: Tensor) -> tuple[Tensor, Tensor]:
     return value.detach(), score
 
 
-def gaussian_posterior(known: OperatorRange, mean: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean, (D,), and a root of the covariance, (D, D), of the posterior under the prior N(mean,
-    root root^T).
+def gaussian_posterior(
+    known: OperatorRange, prior: StationaryGaussian
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of v = S^{-1} x under the posterior: its mean, (D,), and the directions, (D, r) and
+    orthonormal, in which its variances, (r,), are not 1.
     """
-    adjoint = root.T @ known.adjoint  # L^T W
-    precision = adjoint @ adjoint.T
-    precision.diagonal().add_(1.0)
-    factor = torch.linalg.cholesky(precision)
-    slope = known.gradient - known.adjoint @ (known.adjoint.T @ (mean - known.point))
-    v = torch.cholesky_solve((root.T @ slope)[:, None], factor)[:, 0]
-    # R^{-T} is a root of P^{-1}
-    return mean + root @ v, torch.linalg.solve_triangular(factor.T, root, upper=True, left=False)
+    slope = known.adjoint @ (known.residual + known.adjoint.T @ known.point)
+    white = _filtered(prior, slope[None])[0]
+    if not known.rank:
+        return white, known.adjoint, known.residual
+    parts = known.adjoint.T.split(AT_ONCE)
+    rows = torch.cat([_filtered(prior, part) for part in parts])  # A^T
+    squares, vectors = torch.linalg.eigh(rows @ rows.T)
+    seen = squares > SMALL * squares[-1]
+    directions = (rows.T @ vectors[:, seen]) / squares[seen].sqrt()
+    variances = 1 / (1 + squares[seen])
+    mean = white + directions @ ((variances - 1) * (directions.T @ white))
+    return mean, directions, variances
+
+
+def _filtered(prior: StationaryGaussian, rows: Tensor) -> Tensor:
+    """S times each row."""
+    return prior.root_times(rows.view(-1, *prior.shape)).flatten(1)

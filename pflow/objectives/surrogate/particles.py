@@ -14,9 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from pflow.objectives.surrogate.gaussian import PosteriorGaussian
-
-__all__ = ["Density", "Particles"]
+__all__ = ["Density", "Frame", "Particles"]
 
 ACCEPT = 0.8
 LONGEST = 1.6  # length of a trajectory, a quarter of the period of a standard normal
@@ -27,6 +25,19 @@ class Density(Protocol):
 
     def value_and_score(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """Its logarithm, (batch,), and the gradient, (batch, D); -inf and 0 where undefined."""
+
+
+class Frame(Protocol):
+    """Coordinates u of v, affine, in which the density is nearly N(0, I) (`PosteriorGaussian`)."""
+
+    def place(self, u: Tensor) -> Tensor:
+        """v."""
+
+    def whiten(self, v: Tensor) -> Tensor:
+        """u."""
+
+    def pull(self, score: Tensor) -> Tensor:
+        """A gradient by v as one by u."""
 
 
 class Particles:
@@ -48,7 +59,7 @@ class Particles:
     def move(
         self,
         model: Density,
-        frame: PosteriorGaussian,
+        frame: Frame,
         transitions: int,
         generator: torch.Generator,
     ) -> None:

@@ -14,10 +14,9 @@ from pflow.errors import PflowError
 from pflow.execution.progress import Progress
 from pflow.finetuning.objectives import objective_of, trains_given_weights, wrap
 from pflow.flows import build_flow
-from pflow.flows.affine import AffineFlow
 from pflow.flows.latent import LatentGaussian
+from pflow.flows.stationary import StationaryFlow
 from pflow.inference.target import Target
-from pflow.objectives.linear import objective as module
 from pflow.objectives.linear.applies import learns_linear
 from pflow.objectives.linear.objective import LinearSurrogate
 from pflow.problems import build_problem
@@ -105,7 +104,7 @@ def test_a_gaussian_prior_leaves_nothing_to_train(tmp_path):
     problem = gaussian_images()
     y = observation(problem)
     flow, objective, _ = run(problem, y, tmp_path)
-    assert isinstance(flow, AffineFlow)
+    assert isinstance(flow, StationaryFlow)
     assert divergence(flow, problem.exact_posterior(y), y, 500) < 1e-2
     spent = objective.target.ledger.evaluations
     assert SIZE // 2 < spent < METHOD.evaluations  # half of the entries are recorded
@@ -126,6 +125,18 @@ def test_too_few_evaluations_leave_a_wide_posterior_and_a_warning(tmp_path):
     x = flow.sample(y, 300, torch.Generator().manual_seed(0))
     truth = exact.sample(300, torch.Generator().manual_seed(0))
     assert x.std(0).mean() > 1.05 * truth.std(0).mean()
+
+
+def test_one_evaluation_leaves_the_prior_and_says_so(tmp_path):
+    problem = gaussian_images()
+    y = observation(problem)
+    flow, objective, _ = run(problem, y, tmp_path, dataclasses.replace(METHOD, evaluations=1))
+    assert objective.target.ledger.evaluations == 1 and objective.outcome["operator_rank"] == 0
+    assert "the budget of 1 evaluations is spent" in objective.stop_reason
+    x = flow.sample(y, 500, torch.Generator().manual_seed(0)).detach()
+    expected = problem.prior.sample(500, torch.Generator().manual_seed(0))
+    assert float(x.std()) == pytest.approx(float(expected.std()), rel=0.02)
+    assert x.mean(0).abs().max() < 0.3 * expected.std()
 
 
 def test_another_prior_is_learnt_by_the_flow_and_its_latent(tmp_path):
@@ -152,7 +163,7 @@ def test_an_interrupted_run_ends_in_the_same_weights(tmp_path, monkeypatch):
 
         def stop(self, flow, generator, phase=phase, began=began):
             done = began(self, flow, generator)
-            deep = len(self.batches) > 2 if phase == "learn" else self.step > 3
+            deep = len(self.batches) > 2 if phase == "learn" else self.schedule.step > 3
             deep = len(self.latent.elbo) > 1 if phase == "latent" else deep
             if self.phase == phase and deep:
                 raise KeyboardInterrupt
@@ -182,11 +193,15 @@ def test_progress_and_step_size_follow_the_phases():
     problem = gaussian_images()
     objective, _ = objective_of(METHOD, Target(problem, observation(problem)))
     assert objective.fraction() == 0 and objective.learning_rate_factor == 1
-    objective.phase, objective.step = "train", METHOD.steps // 2
+    objective.phase = "train"
+    for _ in range(METHOD.steps - 2):  # the last third of the steps falls
+        objective.schedule.record(0.0)
     assert objective.learning_rate_factor == pytest.approx(0.5)
     trained = objective.fraction()
-    objective.phase, objective.step = "latent", METHOD.steps
-    assert trained < objective.fraction() < 1 and math.isclose(objective.learning_rate_factor, 0)
+    objective.phase = "latent"
+    for _ in range(2):
+        objective.schedule.record(0.0)
+    assert trained < objective.fraction() < 1 and objective.learning_rate_factor < 1e-12
 
 
 def test_matrices_that_do_not_fit_are_refused_before_any_evaluation():
@@ -204,4 +219,3 @@ def test_a_density_that_is_never_finite_is_told(tmp_path):
     problem.prior.log_density = lambda x: x.flatten(1).sum(1) * math.nan
     with pytest.raises(PflowError, match="NaN or infinite at every draw of the prior"):
         run(problem, y, tmp_path)
-    assert module.STEPS == 240

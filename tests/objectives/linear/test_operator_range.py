@@ -10,6 +10,7 @@ import torch
 from pflow.objectives.linear.operator_range import OperatorRange, why_range_too_large
 
 SIZE, DATA, RANK = 12, 9, 4
+OBSERVED = torch.arange(DATA, dtype=torch.float64)
 
 
 def operator(seed=0):
@@ -23,14 +24,13 @@ def operator(seed=0):
 def evaluations(matrix, count, seed=1):
     """x, w = J x + c and the gradient of -|w_obs - w|^2 / 2."""
     generator = torch.Generator().manual_seed(seed)
-    observed = torch.arange(DATA, dtype=torch.float64)
     x = torch.randn(count, SIZE, generator=generator, dtype=torch.float64)
     w = x @ matrix.T + 0.5
-    return x, w, (observed - w) @ matrix
+    return x, w, (OBSERVED - w) @ matrix
 
 
 def learnt(matrix, *counts):
-    known = OperatorRange()
+    known = OperatorRange(OBSERVED)
     for k, count in enumerate(counts):
         known.learn(*evaluations(matrix, count, seed=k))
     return known
@@ -54,6 +54,7 @@ def test_few_evaluations_tell_the_directions_that_were_seen():
     basis = known.basis
     torch.testing.assert_close(basis.T @ basis, torch.eye(2, dtype=torch.float64))
     torch.testing.assert_close(known.adjoint, matrix.T @ basis)
+    torch.testing.assert_close(known.residual, basis.T @ (OBSERVED - known.data))
     _, w, _ = new = evaluations(matrix, 5, seed=9)
     beside = (w - known.data) @ (torch.eye(DATA, dtype=torch.float64) - basis @ basis.T)
     known.learn(*new)
@@ -63,7 +64,7 @@ def test_few_evaluations_tell_the_directions_that_were_seen():
 
 def test_one_evaluation_at_a_time_is_the_same_as_all_at_once():
     matrix = operator()
-    single, at_once = OperatorRange(), learnt(matrix, 8)
+    single, at_once = OperatorRange(OBSERVED), learnt(matrix, 8)
     x, w, gradient = evaluations(matrix, 8, seed=0)
     for k in range(8):
         single.learn(x[k : k + 1], w[k : k + 1], gradient[k : k + 1])
@@ -73,7 +74,7 @@ def test_one_evaluation_at_a_time_is_the_same_as_all_at_once():
 
 def test_rounding_of_single_precision_is_no_new_direction():
     matrix = operator()
-    known = OperatorRange()
+    known = OperatorRange(OBSERVED)
     for k in range(4):
         x, w, gradient = (part.float().double() for part in evaluations(matrix, 4, seed=k))
         known.learn(x, w, gradient)
@@ -83,7 +84,7 @@ def test_rounding_of_single_precision_is_no_new_direction():
 
 def test_a_saved_state_goes_on():
     matrix = operator()
-    whole, first, second = learnt(matrix, 3, 4), learnt(matrix, 3), OperatorRange()
+    whole, first, second = learnt(matrix, 3, 4), learnt(matrix, 3), OperatorRange(OBSERVED)
     second.load_state_dict(first.state_dict())
     second.learn(*evaluations(matrix, 4, seed=1))
     assert torch.equal(second.adjoint, whole.adjoint) and second.error == whole.error

@@ -33,7 +33,7 @@ def learnt(problem, y, count):
     prediction = problem.high_fidelity(x)
     value = problem.log_likelihood(y, prediction)
     (gradient,) = torch.autograd.grad(value.sum(), x)
-    known = OperatorRange()
+    known = OperatorRange(y.flatten() / problem.noise_std)
     w = prediction.detach().flatten(1) / problem.noise_std
     known.learn(x.detach().flatten(1), w, gradient.flatten(1))
     return known, float(value[0].detach())
@@ -49,35 +49,54 @@ def test_value_and_score_are_those_of_the_posterior(problem, y):
     torch.testing.assert_close(score, torch.autograd.grad(expected.sum(), x)[0])
 
 
+def covariance_and_root(problem, directions, variances):
+    root = problem.prior.root_times(torch.eye(64, dtype=torch.float64).view(-1, *SHAPE)).flatten(1)
+    white = torch.eye(64, dtype=torch.float64) + (directions * (variances - 1)) @ directions.T
+    return root @ white @ root, root
+
+
 def test_the_gaussian_posterior_is_exact(problem, y):
     known, _ = learnt(problem, y, 40)
-    root = problem.prior.root()
-    mean, posterior_root = gaussian_posterior(known, torch.zeros_like(root[0]), root)
+    mean, *spread = gaussian_posterior(known, problem.prior)
+    covariance, root = covariance_and_root(problem, *spread)
     operator = problem.high_fidelity(torch.eye(64, dtype=torch.float64).view(-1, *SHAPE))
     operator = operator.flatten(1).T
-    precision = torch.linalg.inv(root @ root.T) + operator.T @ operator / problem.noise_std**2
-    covariance = torch.linalg.inv(precision)
-    expected = covariance @ (operator.T @ y.flatten()) / problem.noise_std**2
-    torch.testing.assert_close(mean, expected)
-    torch.testing.assert_close(posterior_root @ posterior_root.T, covariance)
+    precision = torch.linalg.inv(root @ root) + operator.T @ operator / problem.noise_std**2
+    expected = torch.linalg.inv(precision)
+    torch.testing.assert_close(covariance, expected)
+    exact = expected @ (operator.T @ y.flatten()) / problem.noise_std**2
+    torch.testing.assert_close(root @ mean, exact)
+    assert len(spread[1]) == 32  # half of the entries are recorded
 
 
 def test_what_was_not_seen_leaves_the_posterior_too_wide(problem, y):
     """Never too narrow: its covariance is at least the exact one in every direction."""
-    root = problem.prior.root()
     covariances = []
     for count in (10, 40):
         known, _ = learnt(problem, y, count)
-        part = gaussian_posterior(known, torch.zeros_like(root[0]), root)[1]
-        covariances.append(part @ part.T)
+        _, *spread = gaussian_posterior(known, problem.prior)
+        covariances.append(covariance_and_root(problem, *spread)[0])
     assert float(torch.linalg.eigvalsh(covariances[0] - covariances[1]).min()) > -1e-9
     assert covariances[0].trace() > 1.1 * covariances[1].trace()
 
 
+def test_few_evaluations_give_the_posterior_of_a_part_of_the_data(problem, y):
+    """Of Q^T w, exactly."""
+    known, _ = learnt(problem, y, 10)
+    mean, *spread = gaussian_posterior(known, problem.prior)
+    covariance, root = covariance_and_root(problem, *spread)
+    operator = problem.high_fidelity(torch.eye(64, dtype=torch.float64).view(-1, *SHAPE))
+    part = known.basis.T @ operator.flatten(1).T / problem.noise_std
+    expected = torch.linalg.inv(torch.linalg.inv(root @ root) + part.T @ part)
+    torch.testing.assert_close(covariance, expected)
+    seen = known.basis.T @ y.flatten() / problem.noise_std
+    torch.testing.assert_close(root @ mean, expected @ part.T @ seen)
+
+
 def test_the_root_of_a_stationary_prior_gives_its_covariance(problem):
-    root = problem.prior.root()
-    identity = torch.eye(64, dtype=torch.float64).view(-1, *SHAPE)
-    torch.testing.assert_close(root @ root, problem.prior.covariance_times(identity).flatten(1))
+    x = torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    twice = problem.prior.root_times(problem.prior.root_times(x))
+    torch.testing.assert_close(twice, problem.prior.covariance_times(x))
 
 
 def test_the_score_of_the_prior_is_its_gradient(problem):
