@@ -19,7 +19,7 @@ from pflow.flows.base import Flow, require_at_least_one
 from pflow.flows.layers import Permutation
 from pflow.flows.splines import rational_quadratic_spline
 
-__all__ = ["SplineLatent"]
+__all__ = ["SplineLatent", "without_idle_splines"]
 
 
 class SplineLatent(Flow):
@@ -141,6 +141,19 @@ class SplineLatent(Flow):
     def _shape(self, network: nn.Module, a: Tensor) -> Tensor:
         """The parameters of each spline, (batch, size of b, 3 K - 1)."""
         return network(a).reshape(len(a), self.size_b, -1)
+
+
+def without_idle_splines(flow: Flow, architecture: dict[str, Any]) -> tuple[Flow, dict[str, Any]]:
+    """The flow under splines that never took part, which is the same density; any other flow as it
+    is.
+
+    Arguments:
+        flow: the flow.
+        architecture: arguments of `build_flow` for it.
+    """
+    if isinstance(flow, SplineLatent) and not flow.awake:
+        return flow.base, architecture["base"]
+    return flow, architecture
 
 
 def _network(inputs: int, hidden: int, outputs: int) -> nn.Module:
