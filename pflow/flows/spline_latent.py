@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pflow.errors import PflowError
-from pflow.flows.base import Flow, require_at_least_one
+from pflow.flows.base import Flow, as_flow, require_at_least_one
 from pflow.flows.layers import Permutation
 from pflow.flows.splines import rational_quadratic_spline
 
@@ -71,13 +71,9 @@ class SplineLatent(Flow):
                 f"`bound` (={bound}) of a spline_latent flow bounds its splines and must be"
                 " positive: 5.0 is a good value"
             )
-        if not isinstance(base, Flow):
-            from pflow.flows import build_flow
-
-            base = build_flow(**base)
         size = math.prod(self.model_shape)
         self.size_b = max(1, size // 2)
-        self.base, self.bound = base, bound
+        self.base, self.bound = as_flow(base), bound
         self.mixing = Permutation(depth, size, 0)
         outputs = self.size_b * (3 * bins - 1)
         self.networks = nn.ModuleList(
