@@ -31,8 +31,8 @@ def load_configuration(
         data: what YAML holds.
         reserved: names that no experiment may have, because `snakemake NAME` means another target.
         data_made: whether measured data may still have to be made, by rules outside of pflow.
-        planned: whether the workflow that this process works for has planned this configuration:
-            the images of a file are not counted again.
+        planned: whether counting the images of a file is left to the plan of the workflow, which
+            has been made or will be.
 
     Raises:
         PflowError: one line for each mistake.

@@ -56,7 +56,7 @@ class Pipeline(BatchJobs):
         config: the configuration.
         folder: of the project.
         data_made: whether rules outside of pflow may make measured data, which are not there yet.
-        planned: whether this process is a job of a workflow that has planned the configuration.
+        planned: whether nothing is planned here: in a job of a workflow, or to list its state.
     """
 
     def __init__(
