@@ -35,7 +35,7 @@ if not configuration_is_given(workflow, config):
 
 
 try:
-    pipeline = Pipeline(config, Path(workflow.basedir), data_made=is_module(workflow))
+    pipeline = Pipeline(config, Path(workflow.basedir), data_made=is_module(workflow), planned=not workflow.is_main_process)
     require_no_prefix(workflow, pipeline.layout.results)
     inputs = Reruns(workflow, pipeline).inputs
 except PflowError as error:

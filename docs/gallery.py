@@ -12,6 +12,8 @@ from pathlib import Path
 import yaml
 from PIL import Image
 
+from pflow.report.ranking import other_priors
+
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs/images/gallery"
 SHOWN = {
@@ -53,9 +55,11 @@ def main(results: Path) -> None:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         observation, best = next(iter(index["best"].items()))
         label = experiment["finetune"][best["method"]].get("label", best["method"])
+        others = other_priors(experiment["finetune"], experiment.get("prior"))
+        under = " under the experiment's prior" if others else ""
         sections.append(
             f"## {experiment['title']}\n\n{experiment['question'].strip()} Of the methods at the"
-            f" observation `{observation}`, *{label}* has the best verdict:"
+            f" observation `{observation}`{under}, *{label}* has the best verdict:"
             f" **{best['verdict']}**.\n"
         )
         for figure in figures:

@@ -12,7 +12,6 @@ import re
 from pflow.config.data import SimulateSettings
 from pflow.config.experiment import ExperimentSettings
 from pflow.config.flow_pairs import mistakes_of_flow_pairs
-from pflow.config.image_counts import mistakes_of_images
 from pflow.config.method_checks import mistakes_of_methods
 from pflow.config.priors import FlowPriorSettings, GaussianPriorSettings
 from pflow.config.problems import has_operator
@@ -36,7 +35,6 @@ def mistakes_of_experiment(where: str, experiment: ExperimentSettings) -> list[s
         *_of_observations(where, experiment),
         *_of_flows(where, experiment),
         *mistakes_of_flow_pairs(where, experiment),
-        *mistakes_of_images(where, experiment),
     ]
 
 

@@ -173,6 +173,9 @@ class FiguresJobSettings:
         None,
         omit_default=True,
     )
+    other_priors: list[str] | None = setting(
+        "Methods under another prior than the experiment's; absent: none.", None, omit_default=True
+    )
 
     def seeds_at(self, observation: str) -> dict[str, list[int]]:
         """The seeds of each method that runs at an observation."""

@@ -9,6 +9,7 @@ from pflow.config.cross_checks import mistakes_of_experiment
 from pflow.config.data import expand_observations
 from pflow.config.decoding import decode
 from pflow.config.experiment import Configuration, ExperimentSettings
+from pflow.config.image_counts import mistakes_of_images
 from pflow.config.problems import has_operator
 from pflow.config.results_folder import results_folder
 from pflow.config.user_problems import PairsOnlyProblemSettings
@@ -18,7 +19,11 @@ __all__ = ["load_configuration"]
 
 
 def load_configuration(
-    data: object, reserved: Collection[str] = (), *, data_made: bool = False
+    data: object,
+    reserved: Collection[str] = (),
+    *,
+    data_made: bool = False,
+    planned: bool = False,
 ) -> Configuration:
     """Decode and cross-check the configuration.
 
@@ -26,6 +31,8 @@ def load_configuration(
         data: what YAML holds.
         reserved: names that no experiment may have, because `snakemake NAME` means another target.
         data_made: whether measured data may still have to be made, by rules outside of pflow.
+        planned: whether counting the images of a file is left to the plan of the workflow, which
+            has been made or will be.
 
     Raises:
         PflowError: one line for each mistake.
@@ -43,10 +50,12 @@ def load_configuration(
             for name, e in configuration.experiments.items()
         },
     )
+    checks = [mistakes_of_experiment] if planned else [mistakes_of_experiment, mistakes_of_images]
     mistakes = [
         m
         for name, e in configuration.experiments.items()
-        for m in mistakes_of_experiment(f"experiments.{name}", e)
+        for mistakes_of in checks
+        for m in mistakes_of(f"experiments.{name}", e)
     ]
     if not configuration.experiments:
         mistakes.append("`experiments` (={}) must have at least one entry")

@@ -30,6 +30,7 @@ from pflow.finetuning.fit import FitResult, fit
 from pflow.finetuning.start import Start, load_start
 from pflow.finetuning.target import build_target, evaluations_to_reuse
 from pflow.flows.base import Flow
+from pflow.flows.spline_latent import without_idle_splines
 from pflow.inference.evaluation import Evaluation, Ledger
 from pflow.inference.target import Target
 from pflow.problems.base import Problem
@@ -159,11 +160,12 @@ def correct(
     """The fitted flow, with a Gaussian latent if the method is configured for it and it passes its
     test (`correct_latent`). The last row of the history measures the corrected flow.
     """
+    flow, architecture = without_idle_splines(fitted.flow, start.architecture)
     state = fitted.state
     reused_points = 0 if reused_evaluations is None else len(reused_evaluations.x)
     result = FinetuneResult(
-        fitted.flow,
-        start.architecture,
+        flow,
+        architecture,
         state,
         start.method,
         target.ledger,
@@ -180,7 +182,7 @@ def correct(
         return result
     began = time.monotonic()
     corrected = correct_latent(
-        fitted.flow, start.architecture, start.method, target, generator, reused_evaluations
+        flow, architecture, start.method, target, generator, reused_evaluations
     )
     seconds = state.seconds + time.monotonic() - began
     spent = target.ledger.points + reused_points - points  # on the test of the correction

@@ -15,7 +15,7 @@ import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -25,6 +25,7 @@ from pflow.errors import PflowError
 
 __all__ = [
     "Flow",
+    "as_flow",
     "by_spatial_dimensions",
     "require_at_least_one",
     "require_compiler",
@@ -86,6 +87,15 @@ def require_compiler() -> None:
             f"`compile` (=true) of a flow needs a C++ compiler, and `{compiler}` is not there:"
             " install one, name it in CXX, or leave `compile` out"
         )
+
+
+def as_flow(flow: Mapping[str, Any] | Flow) -> Flow:
+    """The flow that others wrap: built from arguments of `build_flow`, or as it is."""
+    if isinstance(flow, Flow):
+        return flow
+    from pflow.flows import build_flow  # which needs the flows that call this
+
+    return build_flow(**flow)
 
 
 class Flow(nn.Module):

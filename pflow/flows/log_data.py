@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pflow.errors import PflowError
-from pflow.flows.base import Flow
+from pflow.flows.base import Flow, as_flow
 
 __all__ = ["LogData"]
 
@@ -20,7 +20,7 @@ class LogData(Flow):
     Arguments:
         model_shape: shape of x.
         data_shape: shape of y.
-        base: T, as arguments of `build_flow`.
+        base: T, as arguments of `build_flow`, or built.
 
     Raises:
         PflowError: whenever a y is not positive.
@@ -33,12 +33,10 @@ class LogData(Flow):
     """
 
     def __init__(
-        self, model_shape: Sequence[int], data_shape: Sequence[int], base: Mapping[str, Any]
+        self, model_shape: Sequence[int], data_shape: Sequence[int], base: Mapping[str, Any] | Flow
     ) -> None:
         super().__init__(model_shape, data_shape)
-        from pflow.flows import build_flow
-
-        self.base = build_flow(**base)
+        self.base = as_flow(base)
 
     def condition(self, y: Tensor) -> Tensor:
         positive = y > 0

@@ -15,11 +15,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pflow.errors import PflowError
-from pflow.flows.base import Flow, require_at_least_one
+from pflow.flows.base import Flow, as_flow, require_at_least_one
 from pflow.flows.layers import Permutation
 from pflow.flows.splines import rational_quadratic_spline
 
-__all__ = ["SplineLatent"]
+__all__ = ["SplineLatent", "without_idle_splines"]
 
 
 class SplineLatent(Flow):
@@ -71,13 +71,9 @@ class SplineLatent(Flow):
                 f"`bound` (={bound}) of a spline_latent flow bounds its splines and must be"
                 " positive: 5.0 is a good value"
             )
-        if not isinstance(base, Flow):
-            from pflow.flows import build_flow
-
-            base = build_flow(**base)
         size = math.prod(self.model_shape)
         self.size_b = max(1, size // 2)
-        self.base, self.bound = base, bound
+        self.base, self.bound = as_flow(base), bound
         self.mixing = Permutation(depth, size, 0)
         outputs = self.size_b * (3 * bins - 1)
         self.networks = nn.ModuleList(
@@ -141,6 +137,19 @@ class SplineLatent(Flow):
     def _shape(self, network: nn.Module, a: Tensor) -> Tensor:
         """The parameters of each spline, (batch, size of b, 3 K - 1)."""
         return network(a).reshape(len(a), self.size_b, -1)
+
+
+def without_idle_splines(flow: Flow, architecture: dict[str, Any]) -> tuple[Flow, dict[str, Any]]:
+    """The flow under splines that never took part, which is the same density; any other flow as it
+    is.
+
+    Arguments:
+        flow: the flow.
+        architecture: arguments of `build_flow` for it.
+    """
+    if isinstance(flow, SplineLatent) and not flow.awake:
+        return flow.base, architecture["base"]
+    return flow, architecture
 
 
 def _network(inputs: int, hidden: int, outputs: int) -> nn.Module:

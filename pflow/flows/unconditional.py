@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pflow.flows.base import Flow
+from pflow.flows.base import Flow, as_flow
 
 __all__ = ["Unconditional"]
 
@@ -33,11 +33,7 @@ class Unconditional(Flow):
         self, model_shape: Sequence[int], data_shape: Sequence[int], base: Mapping[str, Any] | Flow
     ) -> None:
         super().__init__(model_shape, data_shape)
-        if not isinstance(base, Flow):
-            from pflow.flows import build_flow
-
-            base = build_flow(**base)
-        self.base = base
+        self.base = as_flow(base)
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         self._check(x, y)

@@ -176,8 +176,17 @@ def figures(e: ExperimentSettings, name: str) -> FiguresJobSettings:
             for observation in e.observations
         }
         observations = [observation for observation in observations if runs[observation]]
+    others = [method for method in e.finetune if prior_of(e, method) != e.prior]
     return FiguresJobSettings(
-        e.problem, name, observations, labels, list(e.flows), e.seeds, e.figures, runs
+        e.problem,
+        name,
+        observations,
+        labels,
+        list(e.flows),
+        e.seeds,
+        e.figures,
+        runs,
+        others or None,
     )
 
 

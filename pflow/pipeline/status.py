@@ -51,7 +51,7 @@ def status(folder: Path) -> str:
     check_yaml(configuration)
     settings = yaml.safe_load(configuration.read_text(encoding="utf-8"))
     with contextlib.chdir(folder):  # where its paths start
-        pipeline = Pipeline(settings, folder)
+        pipeline = Pipeline(settings, folder, planned=True)
     begun = _in_batches(pipeline, folder, _begun(folder / ".snakemake"))
     lines = []
     for name in pipeline.configuration.experiments:

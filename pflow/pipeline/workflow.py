@@ -56,11 +56,21 @@ class Pipeline(BatchJobs):
         config: the configuration.
         folder: of the project.
         data_made: whether rules outside of pflow may make measured data, which are not there yet.
+        planned: whether nothing is planned here: in a job of a workflow, or to list its state.
     """
 
-    def __init__(self, config: dict[str, Any], folder: Path, *, data_made: bool = False) -> None:
+    def __init__(
+        self,
+        config: dict[str, Any],
+        folder: Path,
+        *,
+        data_made: bool = False,
+        planned: bool = False,
+    ) -> None:
         super().__init__(
-            load_configuration(config, reserved=(*STAGES, *RULES), data_made=data_made)
+            load_configuration(
+                config, reserved=(*STAGES, *RULES), data_made=data_made, planned=planned
+            )
         )
         check_writable(self.layout.results)
         for name, experiment in self.configuration.experiments.items():

@@ -5,7 +5,7 @@ intervals.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pflow.report.numbers import Cell, format_number
@@ -33,6 +33,7 @@ def best_posteriors(
     best: Mapping[str, Mapping[str, Any]],
     pictures: Sequence[Mapping[str, Any]],
     labels: Mapping[str, str],
+    others: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """What the template shows of each observation.
 
@@ -40,6 +41,7 @@ def best_posteriors(
         best: of each observation, as the stage `figures` has written it.
         pictures: of the experiment.
         labels: of the methods.
+        others: methods under another prior than the experiment's.
     """
     by_name = {shown["name"]: shown for shown in pictures}
     return [
@@ -47,6 +49,7 @@ def best_posteriors(
             "observation": observation,
             "label": labels.get(entry["method"], entry["method"]),
             "verdict": _verdict(entry["verdict"]),
+            "among": _among(entry["method"], others),
             "figures": [by_name[name] for name in entry["figures"] if name in by_name],
             "columns": _columns(entry["intervals"]),
             "rows": [_row(row) for row in entry["intervals"]],
@@ -54,6 +57,16 @@ def best_posteriors(
         }
         for observation, entry in best.items()
     ]
+
+
+def _among(method: str, others: Collection[str]) -> str:
+    """What the method is the best of, where methods have several priors."""
+    if method in others:
+        return (
+            " under a prior of its own (no method under the experiment's prior has a posterior that"
+            " can be used)"
+        )
+    return " under the experiment's prior" if others else ""
 
 
 def beside(value: float, spread: float) -> str:

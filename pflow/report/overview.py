@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pflow.report.ranking import best_method, worst_first
@@ -24,7 +24,10 @@ def finished_metrics(runs: Sequence[Run]) -> dict[str, dict[str, list[dict[str, 
 
 
 def overview(
-    runs: Sequence[Run], looks: Mapping[str, Mapping[str, Any]], metrics: Mapping[str, Any]
+    runs: Sequence[Run],
+    looks: Mapping[str, Mapping[str, Any]],
+    metrics: Mapping[str, Any],
+    others: Collection[str] = (),
 ) -> dict[str, Any]:
     """Counts of the verdicts of each method and of the best method, and a row for each observation,
     the worst first.
@@ -33,6 +36,7 @@ def overview(
         runs: of the experiment.
         looks: label and colour of each method.
         metrics: of `finished_metrics`.
+        others: methods under another prior than the experiment's.
     """
     grouped: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
@@ -40,7 +44,7 @@ def overview(
     verdicts: dict[str, list[dict[str, Any] | None]] = {method: [] for method in looks}
     best: list[dict[str, Any] | None] = []
     rows: list[dict[str, Any]] = []
-    for observation in worst_first(metrics):
+    for observation in worst_first(metrics, others):
         for method, seeds in metrics[observation].items():
             verdicts[method].append(verdict_of(seeds))
         finished = {method: seeds for method, seeds in metrics[observation].items() if seeds}
@@ -48,7 +52,7 @@ def overview(
             best.append(None)
             rows.append({"observation": observation, "row": None})
             continue
-        chosen = best_method(finished)
+        chosen = best_method(finished, others)
         row = method_row(grouped[observation, chosen]) | dict(looks[chosen])
         best.append(row["verdict"])
         rows.append({"observation": observation, "row": row})

@@ -5,7 +5,7 @@ plain values for the template.
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from pflow.figures.palette import method_colour, method_label
 from pflow.report.best import best_posteriors
 from pflow.report.overview import finished_metrics, overview, summary_rows
 from pflow.report.pictures import figures
-from pflow.report.ranking import shown_observations
+from pflow.report.ranking import other_priors, shown_observations
 from pflow.report.runs import (
     Reader,
     Run,
@@ -47,7 +47,8 @@ def experiment_section(
     runs = [read_run(reader, folder, *names_of_run) for names_of_run in names]
     metrics = finished_metrics(runs)
     observations = {name: observations[name] for name in observations if name in metrics}
-    listed = shown_observations({name: metrics.get(name, {}) for name in observations})
+    others = other_priors(methods, settings.get("prior"))
+    listed = shown_observations({name: metrics.get(name, {}) for name in observations}, others)
     few = len(listed) == len(observations)
     shown = {name: observations[name] for name in listed}
     shown_runs = runs if few else [run for run in runs if run.observation in shown]
@@ -58,7 +59,7 @@ def experiment_section(
     pictures = [] if left_out else figures(folder.figures, settings.get("captions") or {})
     section = (
         described(settings, shown)
-        | compared(shown_runs, shown, methods)
+        | compared(shown_runs, shown, methods, others)
         | operator_checks(reader, folder, settings)
         | pretrained(reader, folder, flows, shown)
         | {"count": len(observations), "total": len(runs), "overview": None}
@@ -68,8 +69,8 @@ def experiment_section(
         looks = looks_of(methods)
         section["finished"] = sum(run.metrics is not None for run in runs)
         section["summary"] = summary_rows(runs, looks, len(observations))
-        section["overview"] = overview(runs, looks, metrics)
-    posteriors = best_posteriors(settings.get("best") or {}, pictures, section["labels"])
+        section["overview"] = overview(runs, looks, metrics, others)
+    posteriors = best_posteriors(settings.get("best") or {}, pictures, section["labels"], others)
     of_best = {shown["name"] for best in posteriors for shown in best["figures"]}
     return section | {
         "posteriors": posteriors if pictures else [],
@@ -77,7 +78,7 @@ def experiment_section(
         "provenance": provenance(
             [run.flow for run in runs] + [flow or {} for flow in flows.values()]
         ),
-        "store": store_path(results, name, closest_to_posterior(runs)),
+        "store": store_path(results, name, example_run(runs, settings.get("best") or {}, others)),
         "complaints": reader.complaints,
     }
 
@@ -99,9 +100,14 @@ def described(settings: Mapping[str, Any], observations: Mapping[str, Any]) -> d
 
 
 def compared(
-    runs: Sequence[Run], observations: Iterable[str], methods: Mapping[str, Any]
+    runs: Sequence[Run],
+    observations: Iterable[str],
+    methods: Mapping[str, Any],
+    others: Collection[str] = (),
 ) -> dict[str, Any]:
-    """The methods side by side, at each observation, and every single run."""
+    """The methods side by side, at each observation, and every single run. The findings leave out
+    the `others`, which are under another prior than the experiment's.
+    """
     observations, looks = list(observations), looks_of(methods)
     labels = {method: look["label"] for method, look in looks.items()}
     rows = [
@@ -114,7 +120,12 @@ def compared(
     return {
         "rows": rows,
         "findings": [
-            finding(observation, rows, len(observations) > 1) for observation in observations
+            finding(
+                observation,
+                [row for row in rows if row["method"] not in others],
+                len(observations) > 1,
+            )
+            for observation in observations
         ],
         "finished": len(finished),
         "runs": runs,
@@ -190,6 +201,18 @@ def provenance(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             package: ", ".join(sorted(versions)) for package, versions in software.items()
         },
     }
+
+
+def example_run(
+    runs: Sequence[Run], best: Mapping[str, Mapping[str, Any]], others: Collection[str]
+) -> Run | None:
+    """The run that the page shows first; without figures, the one with the smallest KL."""
+    shown = next(((observation, entry["method"]) for observation, entry in best.items()), None)
+    of_own_prior = [run for run in runs if run.method not in others]
+    return next(
+        (run for run in runs if (run.observation, run.method) == shown),
+        closest_to_posterior(of_own_prior or runs),
+    )
 
 
 def store_path(results: Path, name: str, run: Run | None) -> str:

@@ -42,11 +42,11 @@ def figures(
             save(figure, temporary / f"{name}.png", svg=svg)
             captions[name] = caption
 
-        several = len(settings.observations) > 1
-        for observation in shown_observations(read_metrics(settings, folder)):
+        several, others = len(settings.observations) > 1, settings.other_priors or []
+        for observation in shown_observations(read_metrics(settings, folder), others):
             found = read_observation_results(settings, folder, observation)
             suffix = f"_{observation}" if several else ""
-            best[observation] = draw_best_posterior(keep, found, settings.figures, suffix)
+            best[observation] = draw_best_posterior(keep, found, settings.figures, suffix, others)
             of = f" for observation {observation}" if several else ""
             ObservationFigures(keep, found, settings.methods, suffix, of).draw(folder)
         keep(

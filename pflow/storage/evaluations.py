@@ -24,6 +24,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from pflow.errors import PassingError, PflowError
 from pflow.storage.atomic import way_out
 from pflow.storage.dimensions import dimension_names
+from pflow.storage.zarr_files import consolidate, open_group
 
 __all__ = ["FIELDS", "EvaluationStore", "finished_run"]
 
@@ -112,7 +113,7 @@ class EvaluationStore:
         if self.path is None or total == self._written:
             return
         try:
-            group = zarr.open_group(self.path, mode="a", zarr_format=3)
+            group = _to_write(self.path)
             new = {name: values[self._written :] for name, values in self.rows.items()}
             new[HASH] = _hashes(new, self.identity)
             for name, values in new.items():
@@ -135,6 +136,7 @@ class EvaluationStore:
                     "updated": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 }
             )
+            consolidate(self.path)
         except OSError as error:
             raise PassingError(
                 f"cannot write the evaluations to {self.path}: {error.strerror or error}:"
@@ -148,17 +150,18 @@ class EvaluationStore:
         """
         self.flush()
         if self.path is not None and len(rows):
-            group = zarr.open_group(self.path, mode="a")
+            group = _to_write(self.path)
             group.create_array(
                 RUN, data=rows.astype(np.int64), overwrite=True, dimension_names=["asked"]
             )
             group.attrs[RUN_HASH] = _hash_of_run(rows)
+            consolidate(self.path)
 
     def _open(self) -> None:
         if not self.path.exists():
             return
         try:
-            group = zarr.open_group(self.path, mode="r")
+            group = open_group(self.path)
             if group.attrs["identity"] != self.identity:
                 raise KeyError("another target")
             stored, sound = _read(group)
@@ -202,7 +205,7 @@ def finished_run(path: Path, identity: str) -> dict[str, np.ndarray]:
     """
     way_out = "delete the weights of that method and run snakemake again"
     try:
-        group = zarr.open_group(path, mode="r")
+        group = open_group(path)
         if group.attrs["identity"] != identity:
             raise PflowError(
                 f"the evaluations in {path} are of another problem, observation or prior, or hold"
@@ -217,6 +220,13 @@ def finished_run(path: Path, identity: str) -> dict[str, np.ndarray]:
         raise PflowError(
             f"{path} holds no evaluations of a completed run to reuse: {way_out}"
         ) from error
+
+
+def _to_write(path: Path) -> zarr.Group:
+    """The store, with the metadata of each array itself: the copy in the root file, for xarray, is
+    that of the rows before, and is left out of what is written until `consolidate` makes it anew.
+    """
+    return zarr.open_group(path, mode="a", zarr_format=3, use_consolidated=False)
 
 
 def _read(group: zarr.Group) -> tuple[dict[str, np.ndarray], np.ndarray]:

@@ -8,9 +8,11 @@ import copy
 
 import numpy as np
 import pytest
+import zarr
 
 from pflow.config.loading import load_configuration
 from pflow.errors import PflowError
+from pflow.storage.image_patches import ImagePatches
 
 # Images of 8 x 8 at rows 0 to 24 begin at 17 depths. The 80 traces for training, of which the first
 # is dead, hold 72 side by side, and the 10 for validation and for tests 3 each.
@@ -100,3 +102,43 @@ def test_a_damaged_file_is_told_in_planning(configuration, tmp_path):
 
 def test_a_file_that_another_rule_makes_is_left_to_its_jobs(configuration, tmp_path):
     assert mistakes(configuration, images=str(tmp_path / "later.npy")) == []
+
+
+@pytest.fixture
+def opened(monkeypatch) -> list[str]:
+    """Every file, whenever its images are counted."""
+    files: list[str] = []
+    original = ImagePatches.__init__
+
+    def init(self, path, *settings) -> None:
+        files.append(path)
+        original(self, path, *settings)
+
+    monkeypatch.setattr(ImagePatches, "__init__", init)
+    return files
+
+
+def test_a_file_is_counted_once_until_it_changes(configuration, opened):
+    path = configuration["experiments"]["line"]["problem"]["images"]
+    assert [mistakes(configuration) for _ in range(3)] == [[], [], []]
+    assert len(opened) == 1
+    assert mistakes(configuration, test=TEST + 1)
+    assert len(opened) == 2
+    np.save(path, np.load(path)[:, :90])
+    assert len(mistakes(configuration)) == 3  # train, validation and tests have fewer traces
+    assert len(opened) == 3
+
+
+def test_an_edit_inside_a_zarr_store_is_seen(configuration, tmp_path):
+    section = np.load(configuration["experiments"]["line"]["problem"]["images"])
+    store = zarr.create_array(tmp_path / "section.zarr", data=section)
+    assert mistakes(configuration, images=str(tmp_path / "section.zarr")) == []
+    store[28:, 90:] = 0.0
+    (line,) = mistakes(configuration, images=str(tmp_path / "section.zarr"))
+    assert "draws 1 different test images" in line
+
+
+def test_a_job_leaves_the_count_to_its_plan(configuration, opened):
+    configuration["experiments"]["line"]["simulate"]["train"] = TRAIN + 1
+    load_configuration(configuration, planned=True)
+    assert opened == []

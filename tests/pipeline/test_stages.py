@@ -10,12 +10,14 @@ import typing
 from pathlib import Path
 
 import pytest
+import yaml
 
-from pflow.config.decoding import decode
+from pflow.config.decoding import decode, encode
 from pflow.config.loading import load_configuration
 from pflow.errors import PflowError
 from pflow.pipeline.stages import STAGES, settings_for
 from pflow.pipeline.workflow import RULES, Pipeline
+from pflow.report.ranking import other_priors
 from tests.support.project import ROOT, TINY
 
 WILDCARDS = {
@@ -51,6 +53,17 @@ def test_the_settings_of_a_job_are_of_the_declared_class(stage):
     settings = decode(stage.settings, json.loads(text), "")
     if stage.option == "workers":
         assert hasattr(settings, "problem")
+
+
+def test_the_figures_know_the_methods_under_another_prior():
+    shipped = load_configuration(yaml.safe_load((ROOT / "config.yaml").read_text()))
+    others = {
+        name: json.loads(settings_for(shipped, "figures", name)).get("other_priors", "absent")
+        for name in ("rosenbrock", "seismic")
+    }
+    assert others == {"rosenbrock": "absent", "seismic": ["gaussian", "seed_paper"]}
+    seismic = encode(shipped.experiments["seismic"])
+    assert other_priors(seismic["finetune"], seismic["prior"]) == others["seismic"]
 
 
 def test_every_product_is_a_result_and_the_report_is_the_last_target(tmp_path, monkeypatch):

@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from pflow.report.page import build_report
-from pflow.report.ranking import MANY, best_method, shown_observations, worst_first
+from pflow.report.ranking import (
+    MANY,
+    best_method,
+    other_priors,
+    shown_observations,
+    worst_first,
+)
 from tests.report.test_page import Page, settings, write
 from tests.support.browser import CHROMIUM, Browser
 
@@ -63,6 +69,23 @@ def test_best_method_and_worst_observation():
     # what was not measured counts as large
     assert worst_first(observations) == ["bad", "worse", "good", "unfinished"]
     assert shown_observations(observations) == list(observations)
+
+
+def test_another_prior_is_chosen_only_where_nothing_else_can_be_used():
+    metrics = {
+        "control": [{"verdict": TRUSTED, "kl_reverse_nats": 0.0}],
+        "scratch": [{"verdict": CARE, "score_error": 0.9}],
+        "preconditioned": [{"verdict": CARE, "score_error": 0.4}],
+    }
+    assert best_method(metrics) == "control"
+    assert best_method(metrics, ["control"]) == "preconditioned"
+    unusable = {"control": metrics["control"], "scratch": [{"verdict": REFUSED}]}
+    assert best_method(unusable, ["control"]) == "control"
+    assert best_method({"control": metrics["control"], "scratch": [{}]}, ["control"]) == "control"
+    observations = {"one": metrics, "two": {"scratch": [{"verdict": CARE, "score_error": 0.5}]}}
+    assert worst_first(observations, ["control"]) == ["two", "one"]
+    methods = {"a": None, "b": {"prior": {"name": "gaussian"}}, "c": {"prior": {"name": "flow"}}}
+    assert other_priors(methods, {"name": "flow"}) == ["b"]
 
 
 def test_verdicts_are_counted_and_every_observation_has_a_row_the_worst_first(page: Path):

@@ -36,10 +36,12 @@ def results(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def page(results: Path, **changes: object) -> Page:
+def page(results: Path, priors: dict[str, str] | None = None, **changes: object) -> Page:
     named = settings(best={"paper": BEST | changes}) | {
         "captions": {"best_marginals": "Each parameter.", "accuracy": "KL divergence."}
     }
+    for method, prior in (priors or {}).items():
+        named["finetune"][method]["prior"] = {"name": prior}
     return Page(build_report(results, [named]))
 
 
@@ -54,6 +56,16 @@ def test_it_comes_before_the_comparison_of_methods_with_its_verdict(results: Pat
     assert "trustworthy" in of_best and "Each parameter." in of_best
     assert "Each parameter." not in shown.text.replace(of_best, "")  # once on the page
     assert "KL divergence." not in of_best
+
+
+def test_it_says_under_which_prior_it_is_the_best(results: Path):
+    of_best = section(page(results, {"scratch": "gaussian"}).text)
+    assert "the method with the best verdict under the experiment's prior:" in of_best
+    text = page(results, {"preconditioned": "gaussian"}).text
+    assert "under a prior of its own (no method under the experiment's prior has" in section(text)
+    # preconditioned has the smallest KL, to the posterior under another prior
+    assert "Closest to the exact posterior came scratch" in text
+    assert "rosenbrock/posteriors/paper/preconditioned/seed-0/posterior.zarr" in text  # as shown
 
 
 def test_every_interval_is_in_the_table_to_the_digits_that_its_spread_leaves(results: Path):

@@ -59,13 +59,17 @@ def test_known_points_are_recalled_and_new_ones_asked(tmp_path, points):
 
 
 def test_plain_xarray_opens_the_store(tmp_path, points):
-    target = Target(build_problem("rosenbrock"), Y, store=EvaluationStore(tmp_path / "e.zarr", "t"))
-    target.evaluate(points[:20])
-    target.store.finish(np.arange(15))
-    opened = xr.open_zarr(tmp_path / "e.zarr", chunks=None, consolidated=False)
-    np.testing.assert_array_equal(opened["x"], points[:20])
-    assert opened["score"].dims == ("evaluation", "score_dim")
-    assert opened.sizes["evaluation"] == 20 and opened.sizes["asked"] == 15
+    """Warnings are errors here: no argument is needed, and it has all rows whenever it grew."""
+    for rows in (12, 20):
+        store = EvaluationStore(tmp_path / "e.zarr", "t")
+        Target(build_problem("rosenbrock"), Y, store=store).evaluate(points[:rows])
+        store.flush()
+        opened = xr.open_zarr(tmp_path / "e.zarr", chunks=None)
+        np.testing.assert_array_equal(opened["x"], points[:rows])
+        store.finish(np.arange(rows - 5))
+        opened = xr.open_zarr(tmp_path / "e.zarr", chunks=None)
+        assert opened["score"].dims == ("evaluation", "score_dim")
+        assert opened.sizes["evaluation"] == rows and opened.sizes["asked"] == rows - 5
 
 
 def test_another_target_starts_anew(tmp_path, points):

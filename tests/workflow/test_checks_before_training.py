@@ -89,3 +89,17 @@ def test_nothing_is_trained_after_a_mistake(tmp_path):
         assert message in done.stdout, done.stdout
     assert not (wrong.folder / WEIGHTS).exists()
     assert not (wrong.folder / "results/mine/logs/pretrain").exists()
+
+
+def test_the_images_of_a_file_are_counted_by_the_plan_and_not_by_its_jobs(tmp_path):
+    images = {"images": "section.npy", "training_rows": [0, 24], "target_rows": [24, 40]}
+    problem = {"name": "seismic", "height": 8, "width": 8, "stride": 8, **images}
+    observations = {"y1": {"seed": 1}}
+    experiment = SETTINGS | {"problem": problem, "observations": observations}
+    made = Project(tmp_path, {"experiments": {"line": experiment}})
+    np.save(tmp_path / "section.npy", np.random.default_rng(0).standard_normal((40, 100)))
+    shard = "results/line/pairs/train/shard-0.zarr/zarr.json"
+    plan = made.snakemake("-n", shard)
+    assert plan.returncode == 1 and "draws 64 different train images in one job" in plan.stdout
+    job = made.snakemake("-n", "--mode", "subprocess", "--allowed-rules", "simulate_shard", shard)
+    assert job.returncode == 0 and "different train images" not in job.stdout

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from pflow.config.figures import FiguresSettings
@@ -24,6 +24,7 @@ def draw_best_posterior(
     results: ObservationResults,
     settings: FiguresSettings,
     suffix: str,
+    others: Collection[str] = (),
 ) -> dict[str, Any]:
     """Draw the best method's posterior at one observation.
 
@@ -32,6 +33,7 @@ def draw_best_posterior(
         results: the results of the stages at the observation.
         settings: which parameters.
         suffix: of the names of the figures, where there are several observations.
+        others: methods under another prior than the experiment's.
 
     Returns:
         `method`, `verdict`, the names of its `figures`, the rows of its `intervals` (of up to 20
@@ -40,7 +42,7 @@ def draw_best_posterior(
     Raises:
         PflowError: no parameter has a name that the settings hold.
     """
-    method = best_method(results.metrics)
+    method = best_method(results.metrics, others)
     view = view_of(results.posteriors[method])
     where = "figures.parameters"
     names = []
