@@ -32,7 +32,8 @@ class Evaluation:
         log_likelihood: log p(y_obs given x), (batch,).
         log_prior: log p(x), (batch,).
         score: grad_x log p~(x), (batch, *model).
-        valid: points whose value and score are finite, (batch,).
+        valid: points whose value and score are finite, (batch,); the value of the likelihood where
+            the prior was not asked.
         prediction: F(x), (batch, *data); with random sources, y_obs where x has not seen them.
     """
 
@@ -44,10 +45,13 @@ class Evaluation:
     prediction: Tensor
 
     @classmethod
-    def from_rows(cls, rows: dict[str, np.ndarray], device: torch.device) -> Evaluation:
-        """Rows of a store on `device`."""
-        log_density, score = rows["log_likelihood"] + rows["log_prior"], rows["score"]
-        finite = np.isfinite(log_density) & np.isfinite(score).reshape(len(score), -1).all(1)
+    def from_rows(
+        cls, rows: dict[str, np.ndarray], device: torch.device, prior: bool = True
+    ) -> Evaluation:
+        """Rows of a store on `device`; without `prior` of the likelihood alone."""
+        value, score = rows["log_likelihood"], rows["score"]
+        value = value + rows["log_prior"] if prior else value
+        finite = np.isfinite(value) & np.isfinite(score).reshape(len(score), -1).all(1)
         stored = {name: torch.from_numpy(rows[name]).to(device) for name in STORED_FIELDS}
         return cls(**stored, valid=torch.from_numpy(finite).to(device))
 

@@ -100,7 +100,7 @@ class Target:
         """Rows of a store as an evaluation; costs nothing."""
         return Evaluation.from_rows(rows, self.y.device)
 
-    def check_recalled(self, rows: dict[str, np.ndarray]) -> None:
+    def check_recalled(self, rows: dict[str, np.ndarray], prior: bool = True) -> None:
         """Evaluate some rows of a store again: about 1 %, at least one a run. They cost operator
         time and count as checked, not as evaluations.
 
@@ -111,30 +111,36 @@ class Target:
         if not chosen:
             return
         stored = {name: values[chosen] for name, values in rows.items()}
-        answers = self._ask(torch.from_numpy(stored["x"]).to(self.y.device), stored["x"], 0)
+        x = torch.from_numpy(stored["x"]).to(self.y.device)
+        answers = self._ask(x, stored["x"], 0, prior)
         self.ledger.checked += len(chosen)
         self.recall.compare(stored, answers, self.store.rows if len(self.store) else rows)
 
-    def evaluate(self, x: Tensor, round_number: int = 0) -> Evaluation:
+    def evaluate(self, x: Tensor, round_number: int = 0, prior: bool = True) -> Evaluation:
         """Value and score at each of the points `x`, (batch, *model); costs `batch` evaluations, or
         the share of them that subsets cost.
 
         Arguments:
             x: (batch, *model).
             round_number: which state of the flow drew the points, for the store.
+            prior: False for the likelihood alone: `score` is then its gradient, and `log_prior` is
+                NaN. It saves the time of a prior that is a flow.
         """
         x = x.detach()
         points = x.cpu().numpy()
         rows = self.store.find(points)
+        if not prior and (known := rows >= 0).any():  # rows with a prior have another score
+            log_prior = self.store.take(rows[known], ["log_prior"])["log_prior"]
+            rows[known] = np.where(np.isnan(log_prior), rows[known], -1)
         new = [k for k, row in enumerate(rows.tolist()) if row < 0]
         if (earlier := rows[(rows >= 0) & (rows < self.store.loaded)]).size:
-            self.check_recalled(self.store.take(earlier, STORED_FIELDS))
+            self.check_recalled(self.store.take(earlier, STORED_FIELDS), prior)
         if new:
             part = (
                 slice(None) if len(new) == len(points) else new
             )  # nothing is copied where all are new
-            rows[part] = self.store.append(self._ask(x[part], points[part], round_number))
-        evaluated = Evaluation.from_rows(self.store.take(rows, STORED_FIELDS), x.device)
+            rows[part] = self.store.append(self._ask(x[part], points[part], round_number, prior))
+        evaluated = Evaluation.from_rows(self.store.take(rows, STORED_FIELDS), x.device, prior)
         self.ledger.rows.append(rows)
         self.ledger.points += len(points)
         self.ledger.recalled += len(points) - len(new)
@@ -154,13 +160,15 @@ class Target:
             .to(x.device)
         )
 
-    def _ask(self, x: Tensor, points: np.ndarray, round_number: int) -> dict[str, np.ndarray]:
+    def _ask(
+        self, x: Tensor, points: np.ndarray, round_number: int, prior: bool
+    ) -> dict[str, np.ndarray]:
         """One call of the operator for the whole batch, forward and, unless values are enough,
         gradient. Nothing is asked at points that are NaN or infinite: their answers are NaN.
         """
         finite = np.isfinite(points).reshape(len(points), -1).all(1)
         if not finite.all():
-            return self._ask_where(finite, x, points, round_number)
+            return self._ask_where(finite, x, points, round_number, prior)
         began = time.perf_counter()
         with torch.set_grad_enabled(self.gradient):
             x = x.requires_grad_(self.gradient)
@@ -169,12 +177,14 @@ class Target:
             else:
                 prediction = self._apply(self.problem.high_fidelity, x)
                 log_likelihood = self.problem.log_likelihood(self.y, prediction)
-            log_prior = self.problem.log_prior(x)
+            log_prior = self.problem.log_prior(x) if prior else torch.zeros_like(log_likelihood)
             score = (
                 torch.autograd.grad((log_likelihood + log_prior).sum(), x)[0]
                 if self.gradient
                 else torch.zeros_like(x)
             )
+            if not prior:
+                log_prior = torch.full_like(log_likelihood, torch.nan)
         seconds = time.perf_counter() - began
         self.ledger.seconds += seconds
         answers = {
@@ -191,7 +201,7 @@ class Target:
         }
 
     def _ask_where(
-        self, finite: np.ndarray, x: Tensor, points: np.ndarray, round_number: int
+        self, finite: np.ndarray, x: Tensor, points: np.ndarray, round_number: int, prior: bool
     ) -> dict[str, np.ndarray]:
         """The answers of `_ask` at the finite points, NaN at the others."""
         count, data_shape = len(points), self.problem.data_shape
@@ -206,7 +216,7 @@ class Target:
             "round": np.full(count, round_number, dtype=np.int32),
         }
         if finite.any():
-            asked = self._ask(x[torch.from_numpy(finite)], points[finite], round_number)
+            asked = self._ask(x[torch.from_numpy(finite)], points[finite], round_number, prior)
             for name, values in asked.items():
                 answers[name][finite] = values
         return answers

@@ -27,6 +27,25 @@ def test_density_and_score_against_finite_differences_and_the_exact_posterior():
     assert target.ledger.forwards == 20
 
 
+def test_the_likelihood_alone_is_kept_apart_from_the_posterior():
+    problem = build_problem("gaussian")
+    x, y = problem.simulate(4, torch.Generator().manual_seed(0))
+    target = Target(problem, y[:1])
+    alone = target.evaluate(x, prior=False)
+    assert alone.valid.all() and alone.log_prior.isnan().all()
+    again = target.evaluate(x, prior=False)
+    assert target.ledger.recalled == 4 and torch.equal(again.score, alone.score)
+    fresh = Target(problem, y[:1])
+    whole = fresh.evaluate(x)
+    point = x.clone().requires_grad_()
+    (prior_score,) = torch.autograd.grad(problem.log_prior(point).sum(), point)
+    torch.testing.assert_close(whole.score - prior_score, alone.score, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(whole.log_likelihood, alone.log_likelihood)
+    # rows of the posterior do not answer for the likelihood
+    torch.testing.assert_close(fresh.evaluate(x, prior=False).score, alone.score)
+    assert fresh.ledger.recalled == 0
+
+
 class Elsewhere:
     """The Rosenbrock problem, whose operator works in float64 on a device of its own."""
 

@@ -30,7 +30,7 @@ from pflow.objectives.linear.applies import stationary_prior
 from pflow.objectives.linear.latent_posterior import LatentPosterior, spread_of
 from pflow.objectives.linear.latent_steps import LatentSteps
 from pflow.objectives.linear.operator_range import OperatorRange
-from pflow.objectives.linear.posterior import LinearPosterior, gaussian_posterior, prior_and_score
+from pflow.objectives.linear.posterior import LinearPosterior, gaussian_posterior
 from pflow.objectives.linear.schedule import MOST_STEPS, Schedule
 from pflow.objectives.reverse_kl import path_loss
 from pflow.objectives.stopping import Stopping
@@ -44,7 +44,6 @@ KNOWN = 0.05  # nats of error of the log-likelihood of a draw, below which F is 
 CHECK, LEAST_CHECK = 32, 2  # draws evaluated at the end
 BATCH = 8  # of path gradients
 WIDEST = 1.3  # factor by which the latent may be widened at the end
-PRIOR_BATCH = 2**16  # elements of x in a batch of the prior's scores
 MISPREDICTED = 1.0  # nats of error of the log-likelihood beyond which there is a warning
 LEARNING, TRAINING = 0.1, 0.65  # parts of the whole, for the progress shown
 
@@ -127,7 +126,7 @@ class LinearSurrogate(TargetObjective):
         known = self.target.ledger.points
         count = min(self._left, max(FIRST, known // GROWTH))
         x = self.target.problem.sample_prior(count, generator).to(self.target.y)
-        self._learn(self.target.evaluate(x, len(self.batches)))
+        self._learn(self.target.evaluate(x, len(self.batches), prior=False))
         self.batches.append(count)
 
     def _learn(self, evaluation: Evaluation) -> None:
@@ -135,21 +134,18 @@ class LinearSurrogate(TargetObjective):
         valid = evaluation.valid & evaluation.prediction.flatten(1).isfinite().all(1)
         if not valid.any():
             return
-        x, score = evaluation.x[valid], evaluation.score[valid]
-        parts = x.split(max(1, PRIOR_BATCH // x[0].numel()))
-        prior = torch.cat([prior_and_score(self.target.problem, part)[1] for part in parts])
+        x, gradient = evaluation.x[valid], evaluation.score[valid]
         if self.posterior is None:
             first = float(evaluation.log_likelihood[valid][0])
             self.posterior = LinearPosterior(self.target.problem, self.known, first)
         w = self.data.whiten(evaluation.prediction[valid])
-        gradient = (score.double() - prior.double()).flatten(1)
-        self.known.learn(x.flatten(1).to(w), w, gradient.to(w))
+        self.known.learn(x.flatten(1).to(w), w, gradient.flatten(1).to(w))
 
     def _end_learning(self, flow: Flow) -> None:
         if self.posterior is None:
             raise PflowError(
-                "F or its density is NaN or infinite at every draw of the prior that was evaluated:"
-                " check the operator and the prior"
+                "F or the likelihood is NaN or infinite at every draw of the prior that was"
+                " evaluated: check the operator and the prior"
             )
         if isinstance(flow, StationaryFlow):
             prior = stationary_prior(self.target.problem)
@@ -213,7 +209,8 @@ class LinearSurrogate(TargetObjective):
         if not self.latent.finished:
             return []
         found = [
-            f"{self.latent.finished} (score error {self.latent.score_error:.2g} per parameter)"
+            self.schedule.reason,
+            f"{self.latent.finished} (score error {self.latent.score_error:.2g} per parameter)",
         ]
         spread = self.findings.get("latent_spread", 1.0)
         return [*found, f"the latent was widened by {spread - 1:.1%}"] if spread > 1 else found
@@ -236,6 +233,7 @@ class LinearSurrogate(TargetObjective):
             found["prediction_error_linear"] = self.known.error
         if self.latent.elbo:
             found |= {
+                "path_steps": self.schedule.step,
                 "latent_steps": len(self.latent.elbo) - 1,
                 "latent_gain_nats": self.latent.elbo[-1] - self.latent.elbo[0],
                 "latent_score_error": self.latent.score_error,

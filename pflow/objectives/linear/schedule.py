@@ -59,6 +59,14 @@ class Schedule:
         return self.blocks[-1] - self.blocks[-2]
 
     @property
+    def reason(self) -> str:
+        """Why the step size fell, in words."""
+        steps = f"the flow took {self.step} steps"
+        if self.gain < SMALL_GAIN * self.parameters:
+            return f"{steps}, after {BLOCK} of them had gained {self.gain:.2g} nats"
+        return f"{steps}, the most that are allowed"
+
+    @property
     def end(self) -> float:
         """Steps in all; infinite until that is known."""
         return self.full + math.ceil(FALL * self.full) if self.full < math.inf else math.inf

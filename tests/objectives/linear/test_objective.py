@@ -213,9 +213,24 @@ def test_matrices_that_do_not_fit_are_refused_before_any_evaluation():
     assert target.ledger.points == 0
 
 
-def test_a_density_that_is_never_finite_is_told(tmp_path):
+def test_an_operator_that_is_never_finite_is_told(tmp_path):
     problem = gaussian_images()
     y = observation(problem)
-    problem.prior.log_density = lambda x: x.flatten(1).sum(1) * math.nan
+    problem.log_likelihood = lambda y, prediction: prediction.flatten(1).sum(1) * math.nan
     with pytest.raises(PflowError, match="NaN or infinite at every draw of the prior"):
         run(problem, y, tmp_path)
+
+
+def test_the_prior_is_asked_for_draws_of_the_result_alone(tmp_path):
+    """A prior that is a flow costs more than a cheap F, and learning F needs none of it."""
+    problem = gaussian_images()
+    y = observation(problem)
+    asked, log_density = [], problem.prior.log_density
+
+    def counted(x):
+        asked.append(len(x))
+        return log_density(x)
+
+    problem.prior.log_density = counted
+    _, objective, _ = run(problem, y, tmp_path)
+    assert sum(asked) == objective.target.ledger.points - sum(objective.batches) == 32
