@@ -189,7 +189,7 @@ def under_latent(flow: Flow, architecture: dict, latent: dict) -> tuple[Flow, di
 
 def _apply(correction: LatentCorrection, flow: Flow, architecture: dict) -> CorrectedFlow:
     corrected, described = under_latent(flow, architecture, {"covariance": "dense", "rank": 0})
-    corrected.latent.set_moments(correction.mean, correction.covariance)
+    corrected.latent.set_root(correction.mean, correction.root)
     return CorrectedFlow(corrected, described, correction)
 
 

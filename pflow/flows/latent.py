@@ -130,10 +130,13 @@ class DenseAffine(nn.Module):
         """A gradient by the image of the map as one by w."""
         return gradient @ self.factor.to(gradient)
 
-    @torch.no_grad()
     def set_moments(self, mean: Tensor, covariance: Tensor) -> None:
         """Make the latent N(mean, covariance)."""
-        factor = torch.linalg.cholesky(covariance.double())
+        self.set_root(mean, torch.linalg.cholesky(covariance.double()))
+
+    @torch.no_grad()
+    def set_root(self, mean: Tensor, factor: Tensor) -> None:
+        """m and L, lower triangular with a positive diagonal."""
         self.mean.copy_(mean)
         self.log_diagonal.copy_(factor.diagonal().log())
         self.below.copy_(factor.tril(-1))

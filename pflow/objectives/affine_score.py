@@ -54,27 +54,37 @@ class AffineScore:
         slope = values.sqrt()[:, None] * (left.T @ r[~out])  # C
         inside = slope @ self.vectors
         self.inside, self.beside = -(inside + inside.T), inside @ self.vectors.T - slope
-        self.values, self.z_out, self.r_out = values, z[out], r[out]
+        self.values = values
+        self._keep(z[out], r[out])
+
+    def _keep(self, z: Tensor, r: Tensor) -> None:
+        """Of the points left out, what `error` needs, in the span of V and beside it."""
+        self.along, self.r_along = z @ self.vectors, r @ self.vectors
+        beside = r - self.r_along @ self.vectors.T
+        self.r_beside = beside.square().sum()
+        self.z_across, self.r_across = z @ self.beside.T, beside @ self.beside.T
+        self.across = self.beside @ self.beside.T
 
     def _parts(self, ridge: float) -> tuple[Tensor, Tensor]:
-        """E and N."""
+        """E, and what the rows of -(C - C V V^T) are divided by for N."""
         least = 2 * ridge * self.total
         inside = self.inside / (self.values[:, None] + self.values + least)
-        return inside, self.beside / (self.values[:, None] + least)
+        return inside, self.values + least
 
     def error(self, ridge: float) -> float:
         """Mean of |r - b + M z|^2 / D at the points left out; `ridge` counts points: l is `ridge`
         times the sum of weights.
         """
-        inside, beside = self._parts(ridge)
-        along = self.z_out @ self.vectors
-        within = along @ inside + self.z_out @ beside.T
-        left = self.r_out + within @ self.vectors.T + along @ beside
-        return float(left.square().sum() / self.unit)
+        inside, least = self._parts(ridge)
+        within = self.r_along + self.along @ inside + self.z_across / least
+        scaled = self.along / least
+        beside = self.r_beside + (scaled * (2 * self.r_across + scaled @ self.across)).sum()
+        return float((within.square().sum() + beside) / self.unit)
 
     def matrix(self, ridge: float) -> tuple[Tensor, Tensor]:
         """M, (D, D), and b, (D,)."""
-        inside, beside = self._parts(ridge)
+        inside, least = self._parts(ridge)
+        beside = self.beside / least[:, None]
         half = self.vectors @ (0.5 * inside @ self.vectors.T + beside)
         matrix = half + half.T
         return matrix, self.r_mean + matrix @ self.z_mean
@@ -83,7 +93,8 @@ class AffineScore:
         """M by its eigenvalues other than 0, at most 2k, and their eigenvectors, (D, 2k), and b;
         without a matrix of D^2 numbers.
         """
-        inside, beside = self._parts(ridge)
+        inside, least = self._parts(ridge)
+        beside = self.beside / least[:, None]
         basis = torch.linalg.qr(torch.cat([self.vectors, beside.T], 1)).Q
         along = basis.T @ self.vectors
         half = along @ (0.5 * inside @ along.T + beside @ basis)

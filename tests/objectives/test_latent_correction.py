@@ -88,7 +88,7 @@ def test_a_gaussian_posterior_is_found_from_more_points_than_unknowns(problem):
     )[0].detach()
     found = fit_latent(flow, target.summary, target.evaluate(x))[0]()
     scale = torch.diag(flow.std.detach())
-    covariance, mean = scale @ found.covariance @ scale, flow.mean.detach() + scale @ found.mean
+    covariance, mean = scale @ found.root @ found.root.T @ scale, flow.mean.detach() + scale @ found.mean
     assert found.error < 1e-3 * found.flow_error and found.points == 60
     std = exact.covariance.diagonal().sqrt()
     assert flow.std.detach().div(std).min() < 0.9  # what there was to repair
@@ -114,7 +114,7 @@ def test_invalid_points_and_points_far_away_do_not_matter(problem):
     )  # left behind: its score is no longer that of its place
     found = fit_latent(flow, target.summary, evaluated)[0]()
     std = exact.covariance.diagonal().sqrt()
-    corrected = (found.covariance.diagonal().sqrt() * flow.std.detach()) / std
+    corrected = (found.root.square().sum(1).sqrt() * flow.std.detach()) / std
     assert found.points == 77 and (corrected - 1).abs().max() < 0.05
 
 
@@ -272,5 +272,7 @@ def test_no_direction_becomes_wider_than_the_widest(narrowest: float) -> None:
     ).Q
     precisions = torch.linspace(narrowest, 3.0, 12, dtype=torch.float64)
     expected = (turn / precisions.clamp(min=1 / latent_correction.WIDEST)) @ turn.T
-    found = latent_correction.bounded_inverse((turn * precisions) @ turn.T)
+    root = latent_correction.bounded_inverse_root((turn * precisions) @ turn.T)
+    assert torch.equal(root, root.tril()) and (root.diagonal() > 0).all()
+    found = root @ root.T
     torch.testing.assert_close(found, expected)

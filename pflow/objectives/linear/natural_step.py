@@ -27,7 +27,7 @@ from torch import Tensor
 from pflow.flows.latent import DenseAffine
 from pflow.flows.principal import PrincipalAffine
 from pflow.objectives.affine_score import AffineScore
-from pflow.objectives.latent_correction import WIDEST, bounded_inverse
+from pflow.objectives.latent_correction import WIDEST, bounded_inverse_root
 
 __all__ = ["natural_step"]
 
@@ -54,11 +54,9 @@ def natural_step(latent: DenseAffine | PrincipalAffine, w: Tensor, r: Tensor, si
 def _dense(latent: DenseAffine, matrix: Tensor, b: Tensor, size: float) -> None:
     precision = size * matrix
     precision.diagonal().add_(1.0)
-    covariance = bounded_inverse(precision)
+    root = bounded_inverse_root(precision)
     factor = latent.factor.double()
-    mean = latent.mean + factor @ (covariance @ (size * b))
-    covariance = factor @ covariance @ factor.T
-    latent.set_moments(mean, (covariance + covariance.T) / 2)
+    latent.set_root(latent.mean + factor @ (root @ (root.T @ (size * b))), factor @ root)
 
 
 def _principal(
