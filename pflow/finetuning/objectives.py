@@ -182,7 +182,7 @@ def _linear_surrogate(
     if too_large := why_range_too_large(method.evaluations, *sizes, method.memory_gb):
         raise PflowError(f"{too_large}: choose reverse_kl, or raise it")
     # gradients of images are sums over pixels
-    optimiser = Optimiser(2e-3, warmup=20, clip=100.0 * sizes[0])
+    optimiser = Optimiser(1e-3, warmup=20, clip=100.0 * sizes[0], betas=(0.9, 0.99))
     return LinearSurrogate(target, stopping, method.steps or MOST_STEPS), optimiser
 
 

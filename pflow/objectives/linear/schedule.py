@@ -15,7 +15,7 @@ __all__ = ["MOST_STEPS", "Schedule"]
 
 BLOCK = 40  # steps
 SMALL_GAIN = 0.01  # nats for each parameter; a block that gains less is the last at full step size
-FALL = 0.5  # steps in which the step size falls, for each one before
+FALL = 0.75  # steps in which the step size falls, for each one before
 MOST_STEPS = 1200
 
 
@@ -69,7 +69,9 @@ class Schedule:
     @property
     def end(self) -> float:
         """Steps in all; infinite until that is known."""
-        return self.full + math.ceil(FALL * self.full) if self.full < math.inf else math.inf
+        if self.full == math.inf:
+            return math.inf
+        return min(self.most, self.full + math.ceil(FALL * self.full))
 
     @property
     def finished(self) -> bool:
