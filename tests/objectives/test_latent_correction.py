@@ -87,8 +87,9 @@ def test_a_gaussian_posterior_is_found_from_more_points_than_unknowns(problem):
         torch.randn(60, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64), None
     )[0].detach()
     found = fit_latent(flow, target.summary, target.evaluate(x))[0]()
-    scale = torch.diag(flow.std.detach())
-    covariance, mean = scale @ found.root @ found.root.T @ scale, flow.mean.detach() + scale @ found.mean
+    root = flow.std.detach()[:, None] * found.root
+    covariance = root @ root.T
+    mean = flow.mean.detach() + flow.std.detach() * found.mean
     assert found.error < 1e-3 * found.flow_error and found.points == 60
     std = exact.covariance.diagonal().sqrt()
     assert flow.std.detach().div(std).min() < 0.9  # what there was to repair
