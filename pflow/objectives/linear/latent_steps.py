@@ -28,7 +28,7 @@ DRAWS, KEPT = 512, 4  # in a round, and rounds whose draws are kept
 LEAST_DRAWS, DRAWN_ELEMENTS = 64, 2**22  # in a round of many parameters: so many elements of z
 STEP, SMALLEST_STEP = 0.7, 0.1  # rho at first, and where it is no longer halved
 MOST_ROUNDS = 8
-SMALL_GAIN = 0.002  # nats for each parameter; a step that gains less is the last one
+SMALL_GAIN = 0.003  # nats for each parameter; a step that gains less is the last one
 
 
 class LatentSteps:
