@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pflow.flows.base import Flow
+from pflow.flows.base import Flow, as_flow
 
 __all__ = ["AffineFlow"]
 
@@ -52,10 +52,7 @@ class AffineFlow(Flow):
         base: Mapping[str, Any] | Flow | None = None,
     ) -> None:
         super().__init__(model_shape, data_shape)
-        if base is not None and not isinstance(base, Flow):
-            from pflow.flows import build_flow
-
-            base = build_flow(**base)
+        base = None if base is None else as_flow(base)
         size = math.prod(self.model_shape)
         self.base = base
         self.register_buffer("mean", torch.zeros(size))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pflow.errors import PflowError
-from pflow.flows.base import Flow
+from pflow.flows.base import Flow, as_flow
 from pflow.flows.principal import PrincipalAffine
 
 __all__ = ["DenseAffine", "LatentGaussian", "LowRankAffine"]
@@ -51,10 +51,7 @@ class LatentGaussian(Flow):
         rank: int = 8,
     ) -> None:
         super().__init__(model_shape, data_shape)
-        if not isinstance(base, Flow):
-            from pflow.flows import build_flow
-
-            base = build_flow(**base)
+        base = as_flow(base)
         size = math.prod(self.model_shape)
         kinds: dict[str, Callable[[], LowRankAffine | DenseAffine | PrincipalAffine]] = {
             "diagonal": lambda: LowRankAffine(size, 0),

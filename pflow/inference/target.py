@@ -123,11 +123,10 @@ class Target:
         Arguments:
             x: (batch, *model).
             round_number: which state of the flow drew the points, for the store.
-            prior: False for the likelihood alone: `score` is then its gradient, and `log_prior` is
-                NaN. It saves the time of a prior that is a flow.
+            prior: False for the likelihood alone, which saves the time of a prior that is a flow:
+                `score` is then its gradient, and `log_prior` NaN.
         """
-        x = x.detach()
-        points = x.cpu().numpy()
+        points = (x := x.detach()).cpu().numpy()
         rows = self.store.find(points)
         if not prior and (known := rows >= 0).any():  # rows with a prior have another score
             log_prior = self.store.take(rows[known], ["log_prior"])["log_prior"]
@@ -183,14 +182,12 @@ class Target:
                 if self.gradient
                 else torch.zeros_like(x)
             )
-            if not prior:
-                log_prior = torch.full_like(log_likelihood, torch.nan)
         seconds = time.perf_counter() - began
         self.ledger.seconds += seconds
         answers = {
             "score": score,
             "log_likelihood": log_likelihood.detach(),
-            "log_prior": log_prior.detach(),
+            "log_prior": log_prior.detach() if prior else torch.full_like(log_prior, torch.nan),
             "prediction": prediction.detach(),
         }
         return {
