@@ -126,7 +126,8 @@ class Target:
             prior: False for the likelihood alone, which saves the time of a prior that is a flow:
                 `score` is then its gradient, and `log_prior` NaN.
         """
-        points = (x := x.detach()).cpu().numpy()
+        x = x.detach()
+        points = x.cpu().numpy()
         rows = self.store.find(points)
         if not prior and (known := rows >= 0).any():  # rows with a prior have another score
             log_prior = self.store.take(rows[known], ["log_prior"])["log_prior"]
@@ -135,9 +136,7 @@ class Target:
         if (earlier := rows[(rows >= 0) & (rows < self.store.loaded)]).size:
             self.check_recalled(self.store.take(earlier, STORED_FIELDS), prior)
         if new:
-            part = (
-                slice(None) if len(new) == len(points) else new
-            )  # nothing is copied where all are new
+            part = new if len(new) < len(points) else slice(None)  # where all are new, no copy
             rows[part] = self.store.append(self._ask(x[part], points[part], round_number, prior))
         evaluated = Evaluation.from_rows(self.store.take(rows, STORED_FIELDS), x.device, prior)
         self.ledger.rows.append(rows)
