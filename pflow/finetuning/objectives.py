@@ -90,9 +90,8 @@ def wrap(
     shapes = {key: architecture[key] for key in ("model_shape", "data_shape")}
     linear = learns_linear(problem)
     if not trains_given_weights(method, problem):
-        described = {"name": "affine", **shapes, "base": architecture}
-        if linear:
-            described = {"name": "stationary", **shapes}
+        affine = {"name": "affine", **shapes, "base": architecture}
+        described = {"name": "stationary", **shapes} if linear else affine
         return build_flow(**described).to(device), described
     if not linear:
         described = {"name": "spline_latent", **shapes, "base": architecture}

@@ -77,8 +77,8 @@ class PrincipalAffine(nn.Module):
         self.scale.mul_(factor)
 
     def _stretched(self, w: Tensor, log_stretch: Tensor) -> Tensor:
-        stretched = (w @ self.directions.to(w)) * torch.expm1(log_stretch).to(w)
-        return w + stretched @ self.directions.to(w).T
+        directions = self.directions.to(w)
+        return w + (w @ directions * torch.expm1(log_stretch).to(w)) @ directions.T
 
     def _log_determinant(self) -> Tensor:
         return len(self.mean) * self.scale.log() + self.log_stretch.sum()

@@ -52,7 +52,7 @@ class LinearSurrogate(TargetObjective):
     """The three steps of the module.
 
     The flow is a `StationaryFlow` under a stationary Gaussian prior, and otherwise a
-    `LatentGaussian` over any flow, or any flow, which then has no latent to learn.
+    `LatentGaussian` over any flow.
 
     Arguments:
         target: p~ and its ledger; F is linear and the noise Gaussian.
@@ -77,7 +77,7 @@ class LinearSurrogate(TargetObjective):
         if self.phase == "learn" and (self.known.error_nats < KNOWN or self._left < 1):
             self._end_learning(flow)
         if self.phase == "train" and self.schedule.finished:
-            self.phase = "latent" if isinstance(flow, LatentGaussian) else "check"
+            self.phase = "latent"
         if self.phase == "latent" and self.latent.finished:
             self._widen(flow, generator)
             self.phase = "check"
@@ -95,8 +95,8 @@ class LinearSurrogate(TargetObjective):
             self._evaluate(generator)
             return None, {}
         assert self.posterior is not None, "F has been learnt"
+        assert isinstance(flow, LatentGaussian), "there is a latent to learn"
         if self.phase == "latent":
-            assert isinstance(flow, LatentGaussian), "there is a latent to learn"
             self.latent.advance(flow, self.target.summary, self.posterior, generator)
             return None, {"objective_nats": -self.latent.elbo[-1]}
         return self._path_loss(flow, self.posterior, generator)
@@ -159,13 +159,11 @@ class LinearSurrogate(TargetObjective):
     # --- training ---
 
     def _path_loss(
-        self, flow: Flow, posterior: LinearPosterior, generator: torch.Generator
+        self, flow: LatentGaussian, posterior: LinearPosterior, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
-        """KL(q || p^) by its path gradient."""
-        if isinstance(flow, LatentGaussian):
-            flow = flow.base  # the latent is N(0, I) until its steps, and its matrix large
+        """KL(q || p^) by its path gradient; the latent is N(0, I) until its steps."""
         loss, elbo = path_loss(
-            flow, self.target.summary, posterior.value_and_score, BATCH, generator
+            flow.base, self.target.summary, posterior.value_and_score, BATCH, generator
         )
         self.schedule.record(elbo)
         return loss, {"objective_nats": -elbo}
