@@ -13,6 +13,7 @@ from pflow.config.data import SimulateSettings
 from pflow.config.experiment import ExperimentSettings
 from pflow.config.flow_pairs import mistakes_of_flow_pairs
 from pflow.config.method_checks import mistakes_of_methods
+from pflow.config.methods import NoFinetuningSettings
 from pflow.config.priors import FlowPriorSettings, GaussianPriorSettings
 from pflow.config.problems import has_operator
 from pflow.config.runs import mistakes_of_runs
@@ -110,10 +111,11 @@ def _of_priors(where: str, experiment: ExperimentSettings) -> list[str]:
                 f" {tuple(shape)}: choose another prior"
             )
     mistakes += [
-        f"`{where}.finetune.{name}.flow` (='{method.flow}') must see the data, and has"
-        " `conditional: false`: name another flow"
+        f"`{where}.finetune.{name}.flow` (='{method.flow}') must see the data, because nothing is"
+        " fitted to the observation (`objective: none`), and has `conditional: false`: name"
+        " another flow"
         for name, method in experiment.finetune.items()
-        if method.flow in unconditional
+        if method.flow in unconditional and isinstance(method, NoFinetuningSettings)
     ]
     return mistakes
 

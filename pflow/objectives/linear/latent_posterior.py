@@ -19,7 +19,8 @@ from pflow.objectives.surrogate.particles import Particles
 __all__ = ["LatentPosterior", "spread_of"]
 
 BATCH_ELEMENTS = 2**16  # of x in one batch: its graph is in memory
-CHAIN_ELEMENTS, TRANSITIONS = 2**15, 4  # of w in all chains; of each chain
+CHAIN_ELEMENTS, TRANSITIONS = 2**15, 8  # of w in all chains; of each chain
+SPREAD_TOLERANCE = 0.005  # of the factor that widens the latent
 
 
 class LatentPosterior:
@@ -61,19 +62,34 @@ class LatentPosterior:
         value = torch.where(good, value, -torch.inf)
         return value.to(w), torch.where(good[:, None], score, 0.0).to(w)
 
+    @torch.no_grad()
+    def spread(self, w: Tensor) -> float:
+        """The standard deviation of x over the points w, (n, D), a mean over its parameters."""
+        z = self.flow.closed(w.to(self.flow.closed.mean))[0].view(-1, *self.flow.model_shape)
+        parts = z.split(max(1, BATCH_ELEMENTS // w.shape[1]))
+        x = torch.cat([self.flow.base.inverse(part, self.summary)[0] for part in parts])
+        return float(x.std(0).mean())
 
-def spread_of(latent: LatentPosterior, generator: torch.Generator) -> float:
-    """The root mean square of w under p^, by Hamiltonian chains that begin at draws of the flow.
 
-    The flow that minimises KL(q || p^) is narrower than p^ wherever its shape cannot follow. This
-    number, 1 for the posterior itself, says by how much on average.
+@torch.no_grad()
+def spread_of(latent: LatentPosterior, largest: float, generator: torch.Generator) -> float:
+    """The factor s, from 1 to `largest`, by which w is stretched so that x has the standard
+    deviations of p^, as a mean over its parameters: those of Hamiltonian chains that begin at
+    draws of the flow.
+
+    The flow that minimises KL(q || p^) is narrower than p^ wherever its shape cannot follow.
     """
     size = len(latent.flow.closed.mean)
     chains = max(8, CHAIN_ELEMENTS // size)
     w = torch.randn(chains, size, generator=generator, dtype=torch.float64)
     particles = Particles(w)
     particles.move(latent, _StandardNormal(), TRANSITIONS, generator)
-    return float(particles.points.square().mean().sqrt())
+    wanted = latent.spread(particles.points)
+    low, high = 1.0, largest
+    while high - low > SPREAD_TOLERANCE:
+        middle = (low + high) / 2
+        low, high = (middle, high) if latent.spread(middle * w) < wanted else (low, middle)
+    return low
 
 
 class _StandardNormal:

@@ -7,7 +7,8 @@ r"""Stage 2 where F is linear: evaluations until F is known, then training witho
    it is Gaussian and known in closed form. Under another prior the flow learns it by path
    gradients, and then a Gaussian of the flow's latent by natural gradients (`latent_steps`): the
    correlations of distant pixels, which convolutions cannot express. What minimises KL(q || p^)
-   is too narrow; chains say by how much, and the latent is widened by it (`latent_posterior`).
+   is too narrow; chains say by how much, and the latent is widened until x has their standard
+   deviations (`latent_posterior`).
 3. Check. Fresh draws are evaluated: they tell the ELBO, and whether the model of F predicts it.
 """
 
@@ -169,10 +170,10 @@ class LinearSurrogate(TargetObjective):
         return loss, {"objective_nats": -elbo}
 
     def _widen(self, flow: Flow, generator: torch.Generator) -> None:
-        """Give the latent the spread that the posterior has in it."""
+        """Give x the standard deviations that the posterior has."""
         assert isinstance(flow, LatentGaussian) and self.posterior is not None, "after its steps"
         latent = LatentPosterior(flow, self.target.summary, self.posterior)
-        spread = min(WIDEST, max(1.0, spread_of(latent, generator)))
+        spread = spread_of(latent, WIDEST, generator)
         flow.closed.stretch(spread)
         self.findings["latent_spread"] = spread
 
