@@ -93,6 +93,14 @@ class LatentSteps:
             self.before = {name: part.clone() for name, part in flow.closed.state_dict().items()}
             natural_step(flow.closed, w, r, self.step)
 
+    @property
+    def gain(self) -> float:
+        """ELBO of the newest latent that was kept beyond the first, in nats; 0 where the density is
+        not finite.
+        """
+        gain = self.elbo[-1] - self.elbo[0]
+        return gain if math.isfinite(gain) else 0.0
+
     def _residuals(self, flow: LatentGaussian) -> tuple[Tensor, Tensor]:
         """w and r of all draws kept, (n, D) each, in float64."""
         z, score = (torch.cat(part).double() for part in zip(*self.points, strict=True))

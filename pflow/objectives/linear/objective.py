@@ -5,10 +5,11 @@ r"""Stage 2 where F is linear: evaluations until F is known, then training witho
    says so.
 2. Train. The posterior of what was learnt (`posterior`) needs no evaluation. Under a Gaussian prior
    it is Gaussian and known in closed form. Under another prior the flow learns it by path
-   gradients, and then a Gaussian of the flow's latent by natural gradients (`latent_steps`): the
-   correlations of distant pixels, which convolutions cannot express. What minimises KL(q || p^)
-   is too narrow; chains say by how much, and the latent is widened until x has their standard
-   deviations (`latent_posterior`).
+   gradients, and a Gaussian of the flow's latent by natural gradients (`latent_steps`): the
+   correlations of distant pixels, which convolutions cannot express. The latent is learnt twice:
+   before the step size of the flow falls (`schedule`), so that the flow is trained under it, and
+   at the end. What minimises KL(q || p^) is too narrow; chains say by how much, and the latent is
+   widened until x has their standard deviations (`latent_posterior`).
 3. Check. Fresh draws are evaluated: they tell the ELBO, and whether the model of F predicts it.
 """
 
@@ -66,6 +67,7 @@ class LinearSurrogate(TargetObjective):
         self.data = WhitenedData(target.problem, target.y)
         self.known = OperatorRange(self.data.observed)
         self.latent = LatentSteps()
+        self.latent_gains: list[float] = []  # of the latents that are done: nats
         self.batches: list[int] = []
         self.posterior: LinearPosterior | None = None
         self.phase = "learn"
@@ -77,11 +79,13 @@ class LinearSurrogate(TargetObjective):
     def begin(self, flow: Flow, generator: torch.Generator) -> bool:
         if self.phase == "learn" and (self.known.error_nats < KNOWN or self._left < 1):
             self._end_learning(flow)
-        if self.phase == "train" and self.schedule.finished:
-            self.phase = "latent"
+        if self.phase == "train" and self._latent_is_due:
+            self.latent, self.phase = LatentSteps(), "latent"
         if self.phase == "latent" and self.latent.finished:
-            self._widen(flow, generator)
-            self.phase = "check"
+            self.latent_gains.append(self.latent.gain)
+            if self.schedule.finished:
+                self._widen(flow, generator)
+            self.phase = "check" if self.schedule.finished else "train"
         if self.phase == "check":
             self._check(flow, generator)
             self.phase = "done"
@@ -106,8 +110,9 @@ class LinearSurrogate(TargetObjective):
         if self.phase == "learn":
             return LEARNING * self.target.ledger.points / self.stopping.points
         rounds = len(self.latent.elbo) / (len(self.latent.elbo) + 2)
+        latents = len(self.latent_gains) + (rounds if self.phase == "latent" else 0.0)
         trained = LEARNING + TRAINING * self.schedule.fraction
-        return trained + (1 - LEARNING - TRAINING) * rounds
+        return trained + (1 - LEARNING - TRAINING) * latents / 2
 
     @property
     def learning_rate_factor(self) -> float:
@@ -159,12 +164,17 @@ class LinearSurrogate(TargetObjective):
 
     # --- training ---
 
+    @property
+    def _latent_is_due(self) -> bool:
+        """Before the step size of the flow falls, and after its last step."""
+        return self.schedule.finished or (self.schedule.falls and not self.latent_gains)
+
     def _path_loss(
         self, flow: LatentGaussian, posterior: LinearPosterior, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, float]]:
-        """KL(q || p^) by its path gradient; the latent is N(0, I) until its steps."""
+        """KL(q || p^) by its path gradient, at a latent that stays."""
         loss, elbo = path_loss(
-            flow.base, self.target.summary, posterior.value_and_score, BATCH, generator
+            flow, self.target.summary, posterior.value_and_score, BATCH, generator
         )
         self.schedule.record(elbo)
         return loss, {"objective_nats": -elbo}
@@ -233,8 +243,7 @@ class LinearSurrogate(TargetObjective):
         if self.latent.elbo:
             found |= {
                 "path_steps": self.schedule.step,
-                "latent_steps": len(self.latent.elbo) - 1,
-                "latent_gain_nats": self.latent.elbo[-1] - self.latent.elbo[0],
+                "latent_gain_nats": sum(self.latent_gains),
                 "latent_score_error": self.latent.score_error,
             }
         return {"operator_model": "linear"} | {
@@ -252,6 +261,7 @@ class LinearSurrogate(TargetObjective):
             "known": self.known.state_dict(),
             "peak": None if self.posterior is None else self.posterior.peak,
             "latent": self.latent.state_dict(),
+            "latent_gains": list(self.latent_gains),
             "findings": dict(self.findings),
             "ledger": self.target.ledger.state_dict(),
             "stopping": self.stopping.state_dict(),
@@ -262,6 +272,7 @@ class LinearSurrogate(TargetObjective):
         self.phase = state["phase"]
         self.schedule.load_state_dict(state["schedule"])
         self.latent.load_state_dict(state["latent"])
+        self.latent_gains = [float(gain) for gain in state["latent_gains"]]
         self.findings = dict(state["findings"])
         self.target.ledger.load_state_dict(state["ledger"])
         self.stopping.load_state_dict(state["stopping"])

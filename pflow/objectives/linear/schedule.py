@@ -74,6 +74,11 @@ class Schedule:
         return min(self.most, self.full + math.ceil(FALL * self.full))
 
     @property
+    def falls(self) -> bool:
+        """Whether the step size falls from here on."""
+        return self.step >= self.full
+
+    @property
     def finished(self) -> bool:
         """Whether there is no further step."""
         return self.step >= self.end
@@ -81,7 +86,7 @@ class Schedule:
     @property
     def factor(self) -> float:
         """Of the step size at the next step."""
-        if self.step < self.full:
+        if not self.falls:
             return 1.0
         return 0.5 * (1 + math.cos(math.pi * (self.step - self.full) / (self.end - self.full)))
 
