@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import jsonschema
 import pytest
 import yaml
+from snakemake.utils import update_config
 
 from pflow.config.decoding import decode, encode
 from pflow.config.jobs import FinetuneJobSettings, ReportJobSettings, with_workers
@@ -47,6 +48,23 @@ def changed(configuration: dict, key: str, value: object) -> dict:
 def test_shipped_configuration_is_valid_and_follows_the_schema(shipped):
     load_configuration(shipped)
     jsonschema.validate(shipped, schema())
+
+
+@pytest.mark.parametrize(
+    "names",
+    [(file.name,) for file in sorted((ROOT / "config").glob("*.yaml")) if "short" not in file.name]
+    + [("seismic_256.yaml", "seismic_256_short.yaml")],
+    ids="+".join,
+)
+def test_every_configuration_file_is_valid(shipped, names):
+    """On top of `config.yaml`; the data that a user is to bring may be missing, nothing else."""
+    for name in names:
+        update_config(shipped, yaml.safe_load((ROOT / "config" / name).read_text()))
+    try:
+        load_configuration(shipped)
+    except PflowError as error:
+        mistakes = str(error).splitlines()
+        assert all(" is not there: " in mistake for mistake in mistakes), mistakes
 
 
 def test_schema_file_is_the_generated_one_and_describes_every_key():

@@ -5,6 +5,7 @@ mistakes in it.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -64,6 +65,25 @@ def test_each_method_reads_its_prior_from_one_file(tmp_path):
     assert prior_files(pipeline, "paper") == ["pretrained/coupling/flow.safetensors"]
     assert prior_files(pipeline, "gaussian") == ["prior/spectrum.zarr/zarr.json"]
     assert reference_prior(pipeline) == pipeline.files("seismic").spectrum()
+
+
+def test_fine_tuning_starts_from_the_weights_of_the_prior(tmp_path):
+    """They need not see the data, because they are fitted to one observation."""
+    methods = configuration(tmp_path)["experiments"]["seismic"]["finetune"]
+    methods["surrogate"] = {
+        "flow": "prior",
+        "start": "pretrained",
+        "objective": "surrogate",
+        "evaluations": 64,
+    }
+    pipeline = Pipeline(configuration(tmp_path, finetune=methods), tmp_path)
+    wildcards = SimpleNamespace(
+        experiment="seismic", method="surrogate", observation="deep", seed="0"
+    )
+    start = pipeline.start_weights(wildcards)
+    assert [Path(file).relative_to(tmp_path / "seismic").as_posix() for file in start] == [
+        "pretrained/prior/flow.safetensors"
+    ]
 
 
 def test_a_problem_with_its_own_density_reads_none(tmp_path):

@@ -154,18 +154,39 @@ def test_another_prior_is_learnt_by_the_flow_and_its_latent(tmp_path):
     assert losses[-1] < losses[0]
 
 
+def test_the_flow_is_trained_under_the_latent_that_was_learnt_before(tmp_path, monkeypatch):
+    """Twice a latent: where the step size begins to fall, and at the end."""
+    seen, loss = [], LinearSurrogate._path_loss
+
+    def watched(self, flow, posterior, generator):
+        result = loss(self, flow, posterior, generator)
+        unchanged = bool(flow.closed.mean.eq(0).all())
+        latent = [name for name, part in flow.named_parameters() if part.requires_grad]
+        seen.append((self.schedule.step, self.schedule.full, unchanged))
+        assert latent and all(name.startswith("base.") for name in latent)
+        return result
+
+    monkeypatch.setattr(LinearSurrogate, "_path_loss", watched)
+    problem = heavy_images()
+    _, objective, _ = run(problem, observation(problem), tmp_path)
+    assert len(objective.latent_gains) == 2 and len(seen) == METHOD.steps
+    assert {unchanged for step, full, unchanged in seen if step <= full} == {True}
+    assert {unchanged for step, full, unchanged in seen if step > full} == {False}
+
+
 def test_an_interrupted_run_ends_in_the_same_weights(tmp_path, monkeypatch):
     problem = heavy_images()
     y = observation(problem)
     whole = run(problem, y, tmp_path / "whole")[0].state_dict()
-    for phase in ("learn", "train", "latent"):
+    for phase in ("learn", "train", "latent", "last latent"):
         began = LinearSurrogate.begin
 
         def stop(self, flow, generator, phase=phase, began=began):
             done = began(self, flow, generator)
             deep = len(self.batches) > 2 if phase == "learn" else self.schedule.step > 3
-            deep = len(self.latent.elbo) > 1 if phase == "latent" else deep
-            if self.phase == phase and deep:
+            if phase.endswith("latent"):
+                deep = len(self.latent.elbo) > 1 and len(self.latent_gains) == phase.count("last")
+            if self.phase == phase.split()[-1] and deep:
                 raise KeyboardInterrupt
             return done
 
