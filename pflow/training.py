@@ -246,7 +246,9 @@ def _judge(
 
 
 def _newest(row: dict[str, float]) -> dict[str, float]:
-    shown = ("loss", "evaluations", "validation_loss", "kl_reverse_nats", "ess_fraction")
+    # the value of a path gradient's loss says nothing: only its gradient is meant
+    first = "objective_nats" if "objective_nats" in row else "loss"
+    shown = (first, "evaluations", "validation_loss", "kl_reverse_nats", "ess_fraction")
     return {name: row[name] for name in shown if name in row}
 
 
