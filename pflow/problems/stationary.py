@@ -43,7 +43,7 @@ __all__ = [
 FLOOR = 1e-3  # of the average spectrum: no frequency has zero variance
 DENSE = 4096  # data up to which K has a Cholesky factor
 MOMENT_DRAWS = 1024  # for the standard deviation without that factor, to 2 %
-AT_ONCE = 256  # right-hand sides of one batch of conjugate gradients
+AT_ONCE = 2**18  # elements of the right-hand sides of one batch: more do not fit into caches
 PROBES = 8  # images of white noise that tell the average eigenvalue of A^T A
 
 
@@ -141,6 +141,7 @@ class StationaryPosterior:
         self.prior, self.operator, self.noise_std, self.like = prior, operator, noise_std, y
         self.y = y.double()[None]
         self.size = y.numel()
+        self.at_once = max(1, AT_ONCE // math.prod(prior.shape))
         self.factor = self._factor() if self.size <= dense else None
         self.log_evidence = None if self.factor is None else self._log_evidence(self.factor)
 
@@ -155,8 +156,8 @@ class StationaryPosterior:
             return self.sample(MOMENT_DRAWS, torch.Generator().manual_seed(0)).std(0)
         size = math.prod(self.prior.shape)
         variance = torch.empty(size, dtype=torch.float64)
-        for first in range(0, size, AT_ONCE):
-            chosen = torch.arange(first, min(size, first + AT_ONCE))
+        for first in range(0, size, self.at_once):
+            chosen = torch.arange(first, min(size, first + self.at_once))
             unit = (
                 torch.zeros(len(chosen), size, dtype=torch.float64)
                 .scatter_(1, chosen[:, None], 1.0)
@@ -192,8 +193,8 @@ class StationaryPosterior:
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n *model"]:
         """Independent draws, by Matheron's rule."""
         draws = []
-        for first in range(0, n, AT_ONCE):
-            x = self.prior.sample(min(AT_ONCE, n - first), generator)
+        for first in range(0, n, self.at_once):
+            x = self.prior.sample(min(self.at_once, n - first), generator)
             noise = self.noise_std * standard_normal((len(x), *self.like.shape), generator)
             draws.append((x + self._correction(self.y - self.operator(x) - noise)).to(self.like))
         return torch.cat(draws)
@@ -234,7 +235,7 @@ class StationaryPosterior:
 
     def _factor(self) -> Float[Tensor, "size size"]:
         unit = torch.eye(self.size, dtype=torch.float64).view(self.size, *self.like.shape)
-        k = torch.cat([self._k_times(part).flatten(1) for part in unit.split(AT_ONCE)])
+        k = torch.cat([self._k_times(part).flatten(1) for part in unit.split(self.at_once)])
         return torch.linalg.cholesky((k + k.T) / 2)
 
     def _log_evidence(self, factor: Float[Tensor, "size size"]) -> float:
