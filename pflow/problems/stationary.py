@@ -211,11 +211,11 @@ class StationaryPosterior:
     ) -> Float[Tensor, "batch *model"]:
         """P^-1 A^T data / sigma^2."""
         root, variance = self._preconditioner, self.noise_std**2
+        of_prior = root.square() / self.prior.spectrum
 
         def times(v: Tensor) -> Tensor:
-            x = filtered(v, root)
-            seen = self.operator.adjoint(self.operator(x)) / variance
-            return filtered(seen + filtered(x, 1 / self.prior.spectrum), root)
+            seen = self.operator.adjoint(self.operator(filtered(v, root))) / variance
+            return filtered(seen, root) + filtered(v, of_prior)
 
         pulled = filtered(self.operator.adjoint(data) / variance, root)
         return filtered(conjugate_gradients(times, pulled), root)
