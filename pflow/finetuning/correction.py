@@ -178,7 +178,7 @@ def explains_scores_clearly_better(correction: LatentCorrection) -> bool:
     return correction.flow_error < NEAR and correction.error < CLEAR * correction.flow_error
 
 
-def under_latent(flow: Flow, architecture: dict, latent: dict) -> tuple[Flow, dict]:
+def under_latent(flow: Flow, architecture: dict, latent: dict) -> tuple[LatentGaussian, dict]:
     """`flow`, frozen, under a Gaussian latent with the settings `latent`, and the architecture of
     both.
     """

@@ -99,7 +99,7 @@ def wrap(
     kind = "dense" if math.prod(problem.model_shape) <= DENSE else "principal"
     wrapped, described = under_latent(flow, architecture, {"covariance": kind, "rank": 0})
     wrapped.base.requires_grad_(True)
-    wrapped.latent.requires_grad_(False)
+    wrapped.closed.freeze()
     return wrapped, described
 
 

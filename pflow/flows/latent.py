@@ -106,10 +106,26 @@ class DenseAffine(nn.Module):
         self.mean = nn.Parameter(torch.zeros(size))
         self.log_diagonal = nn.Parameter(torch.zeros(size))
         self.below = nn.Parameter(torch.zeros(size, size))
+        self.trained = True
+        self._factor: Tensor | None = None  # L, once built, while it is set in closed form alone
+
+    def freeze(self) -> None:
+        """From here on the map is set in closed form and not trained: L, which may have millions of
+        entries, is built once.
+        """
+        self.requires_grad_(False)
+        self.trained = False
 
     @property
     def factor(self) -> Tensor:
         """L."""
+        if self.trained:
+            return self._build()
+        if self._factor is None:
+            self._factor = self._build()
+        return self._factor
+
+    def _build(self) -> Tensor:
         return self.below.tril(-1) + torch.diag(self.log_diagonal.exp())
 
     def forward(self, w: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,6 +150,7 @@ class DenseAffine(nn.Module):
     @torch.no_grad()
     def set_root(self, mean: Tensor, factor: Tensor) -> None:
         """m and L, lower triangular with a positive diagonal."""
+        self._factor = None
         self.mean.copy_(mean)
         self.log_diagonal.copy_(factor.diagonal().log())
         self.below.copy_(factor.tril(-1))
@@ -141,8 +158,17 @@ class DenseAffine(nn.Module):
     @torch.no_grad()
     def stretch(self, factor: float) -> None:
         """Multiply L by a number."""
+        self._factor = None
         self.log_diagonal.add_(math.log(factor))
         self.below.mul_(factor)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self._factor = None
+        super()._load_from_state_dict(*args)
+
+    def _apply(self, *args: Any, **keywords: Any) -> DenseAffine:
+        self._factor = None
+        return super()._apply(*args, **keywords)
 
 
 class LowRankAffine(nn.Module):

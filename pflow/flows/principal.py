@@ -59,6 +59,10 @@ class PrincipalAffine(nn.Module):
         """A gradient by the image of the map as one by w."""
         return self.scale * self._stretched(gradient, self.log_stretch)
 
+    def freeze(self) -> None:
+        """From here on the map is set in closed form and not trained."""
+        self.requires_grad_(False)
+
     @torch.no_grad()
     def set_covariance(self, mean: Tensor, directions: Tensor, variances: Tensor) -> None:
         """Make the image of N(0, I) N(mean, I + Q diag(variances - 1) Q^T); directions that are

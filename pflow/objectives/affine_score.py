@@ -26,7 +26,7 @@ from torch import Tensor
 
 __all__ = ["AffineScore"]
 
-SMALL, TINY = 1e-12, 1e-300  # eigenvalues below: rounding
+SMALL = 1e4  # roundings of the largest eigenvalue, below which one is rounding itself
 
 
 class AffineScore:
@@ -109,7 +109,8 @@ def _principal(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     few = len(z) < z.shape[1]
     values, vectors = torch.linalg.eigh(z @ z.T if few else z.T @ z)
-    kept = values > SMALL * values[-1].clamp(min=TINY)
+    rounding = torch.finfo(values.dtype)
+    kept = values > SMALL * rounding.eps * values[-1].clamp(min=rounding.tiny)
     values, vectors = values[kept], vectors[:, kept]
     other = (z.T if few else z) @ vectors / values.sqrt()
     return (values, other, vectors) if few else (values, vectors, other)

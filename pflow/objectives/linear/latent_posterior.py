@@ -19,8 +19,8 @@ from pflow.objectives.surrogate.particles import Particles
 __all__ = ["LatentPosterior", "spread_of"]
 
 BATCH_ELEMENTS = 2**16  # of x in one batch: its graph is in memory
-CHAIN_ELEMENTS, TRANSITIONS = 2**15, 8  # of w in all chains; of each chain
-SPREAD_TOLERANCE = 0.005  # of the factor that widens the latent
+CHAINS, CHAIN_ELEMENTS, TRANSITIONS = 16, 2**15, 5  # at least, of w in all; of each chain
+SPREAD_TOLERANCE = 0.002  # of the factor that widens the latent
 
 
 class LatentPosterior:
@@ -80,7 +80,7 @@ def spread_of(latent: LatentPosterior, largest: float, generator: torch.Generato
     The flow that minimises KL(q || p^) is narrower than p^ wherever its shape cannot follow.
     """
     size = len(latent.flow.closed.mean)
-    chains = max(8, CHAIN_ELEMENTS // size)
+    chains = max(CHAINS, CHAIN_ELEMENTS // size)
     w = torch.randn(chains, size, generator=generator, dtype=torch.float64)
     particles = Particles(w)
     particles.move(latent, _StandardNormal(), TRANSITIONS, generator)

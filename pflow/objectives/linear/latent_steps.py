@@ -24,10 +24,10 @@ from pflow.objectives.linear.posterior import LinearPosterior
 
 __all__ = ["LatentSteps"]
 
-DRAWS, KEPT = 512, 4  # in a round, and rounds whose draws are kept
+DRAWS, KEPT = 1024, 3  # in a round, and rounds whose draws are kept
 LEAST_DRAWS, DRAWN_ELEMENTS = 64, 2**22  # in a round of many parameters: so many elements of z
-STEP, SMALLEST_STEP = 0.7, 0.1  # rho at first, and where it is no longer halved
-MOST_ROUNDS = 8
+STEP, SMALLEST_STEP = 0.6, 0.1  # rho at first, and where it is no longer halved
+MOST_ROUNDS = 5
 SMALL_GAIN = 0.003  # nats for each parameter; a step that gains less is the last one
 
 
@@ -102,8 +102,8 @@ class LatentSteps:
         return gain if math.isfinite(gain) else 0.0
 
     def _residuals(self, flow: LatentGaussian) -> tuple[Tensor, Tensor]:
-        """w and r of all draws kept, (n, D) each, in float64."""
-        z, score = (torch.cat(part).double() for part in zip(*self.points, strict=True))
+        """w and r of all draws kept, (n, D) each."""
+        z, score = (torch.cat(part) for part in zip(*self.points, strict=True))
         w = flow.closed.undo(z)[0]
         return w, flow.closed.pull(score) + w
 

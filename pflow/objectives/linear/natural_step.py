@@ -55,7 +55,7 @@ def _dense(latent: DenseAffine, matrix: Tensor, b: Tensor, size: float) -> None:
     precision = size * matrix
     precision.diagonal().add_(1.0)
     root = bounded_inverse_root(precision)
-    factor = latent.factor.double()
+    factor = latent.factor.to(matrix)
     latent.set_root(latent.mean + factor @ (root @ (root.T @ (size * b))), factor @ root)
 
 

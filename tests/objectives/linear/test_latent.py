@@ -156,3 +156,21 @@ def test_stretching_multiplies_the_covariance(flow):
     assert torch.equal(mean, torch.ones(SIZE).double())
     half = float(0.5 * torch.logdet(after))
     assert float(flow.latent(mean[None])[1]) == pytest.approx(half)
+
+
+@torch.no_grad()
+def test_a_frozen_map_follows_whatever_sets_it(flow):
+    """What it keeps from call to call is that of its weights, and no gradient reaches them."""
+    latent, w = flow.closed, torch.ones(2, SIZE).double()
+    latent.freeze()
+    before = {name: part.clone() for name, part in latent.state_dict().items()}
+    start = latent(w)[0]
+    place(flow, torch.ones(SIZE).double(), 4.0 * torch.eye(SIZE).double())
+    placed = latent(w)[0]
+    torch.testing.assert_close(placed, 1 + 2 * w)
+    latent.stretch(3.0)
+    torch.testing.assert_close(latent(w)[0], 1 + 6 * w)
+    torch.testing.assert_close(latent.float()(w.float())[0], (1 + 6 * w).float())
+    latent.double().load_state_dict(before)
+    torch.testing.assert_close(latent(w)[0], start)
+    assert not any(weight.requires_grad for weight in latent.parameters())
