@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pflow.problems.base import ExactPosterior, Fidelity, Problem
+from pflow.problems.base import Fidelity, Problem
 from pflow.problems.priors.base import Prior
 from pflow.problems.stationary import StationaryGaussian, StationaryPosterior
 
@@ -59,7 +59,7 @@ class PriorOverride(Problem):
 
     def exact_posterior(
         self, y: Float[Tensor, "1 *data"], fidelity: Fidelity = "high"
-    ) -> ExactPosterior | None:
+    ) -> StationaryPosterior | None:
         operator = self.operator(fidelity)
         if (
             not isinstance(self.prior, StationaryGaussian)

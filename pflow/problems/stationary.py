@@ -20,6 +20,7 @@ without.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -123,6 +124,10 @@ class StationaryPosterior:
         dense: data up to which K is factorised.
 
     `log_evidence` is None, and `log_density` unknown, for more data than that.
+
+    Attributes:
+        tell: called after each batch of draws with their number.
+        moment_draws: that `std` makes; 0 where it is exact.
     """
 
     def __init__(
@@ -144,6 +149,8 @@ class StationaryPosterior:
         self.at_once = max(1, AT_ONCE // math.prod(prior.shape))
         self.factor = self._factor() if self.size <= dense else None
         self.log_evidence = None if self.factor is None else self._log_evidence(self.factor)
+        self.moment_draws = MOMENT_DRAWS if self.factor is None else 0
+        self.tell: Callable[[int], None] = lambda count: None
 
     @cached_property
     def mean(self) -> Float[Tensor, "*model"]:
@@ -153,7 +160,7 @@ class StationaryPosterior:
     def std(self) -> Float[Tensor, "*model"]:
         """Exact with a factor, otherwise that of many draws."""
         if self.factor is None:
-            return self.sample(MOMENT_DRAWS, torch.Generator().manual_seed(0)).std(0)
+            return self.sample(self.moment_draws, torch.Generator().manual_seed(0)).std(0)
         size = math.prod(self.prior.shape)
         variance = torch.empty(size, dtype=torch.float64)
         for first in range(0, size, self.at_once):
@@ -197,6 +204,7 @@ class StationaryPosterior:
             x = self.prior.sample(min(self.at_once, n - first), generator)
             noise = self.noise_std * standard_normal((len(x), *self.like.shape), generator)
             draws.append((x + self._correction(self.y - self.operator(x) - noise)).to(self.like))
+            self.tell(len(x))
         return torch.cat(draws)
 
     def _correction(self, data: Float[Tensor, "batch *data"]) -> Float[Tensor, "batch *model"]:

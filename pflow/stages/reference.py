@@ -5,6 +5,7 @@ NUTS.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,10 @@ def _gaussian(
             f" of {problem.name!r} are not: set experiments.{settings.experiment}.reference.kind to"
             " none"
         )
+    posterior.tell = _telling(
+        f"reference {settings.experiment}/{settings.observation}: draws",
+        settings.reference.draws + posterior.moment_draws,
+    )
     units = {"x": problem.model_unit}
     x = posterior.sample(
         settings.reference.draws,
@@ -139,6 +144,18 @@ def _gaussian(
         return groups, {"evaluations": 0}
     groups["sample_stats"] = draws_dataset({"lp": posterior.log_density(x).numpy()})
     return groups, {"log_evidence": float(posterior.log_evidence), "evaluations": 0}
+
+
+def _telling(title: str, total: int) -> Callable[[int], None]:
+    """What shows the progress of `total` draws, called with the number of each batch."""
+    progress, done = Progress(title), 0
+
+    def tell(count: int) -> None:
+        nonlocal done
+        done += count
+        progress.update(done / total, draws=done)
+
+    return tell
 
 
 def _nuts(

@@ -135,3 +135,17 @@ def test_conjugate_gradients_need_few_steps_for_any_spectrum(monkeypatch):
     torch.testing.assert_close(
         mean, StationaryPosterior(steep, operator, 0.1, y).mean, atol=1e-6, rtol=0
     )
+
+
+@pytest.mark.parametrize("dense", [0, 4096])
+def test_all_draws_are_told(case, prior, dense):
+    """Those that were asked for, and those that standard deviations need without a factor."""
+    operator, y = case[:2]
+    posterior = StationaryPosterior(prior, operator, 0.3, y, dense=dense)
+    posterior.at_once, told = 7, []
+    posterior.tell = told.append
+    posterior.sample(20, torch.Generator().manual_seed(0))
+    assert told == [7, 7, 6]
+    assert posterior.std.shape == SHAPE
+    assert sum(told) == 20 + posterior.moment_draws
+    assert bool(posterior.moment_draws) == (not dense)
