@@ -119,14 +119,12 @@ class DenseAffine(nn.Module):
     @property
     def factor(self) -> Tensor:
         """L."""
-        if self.trained:
-            return self._build()
-        if self._factor is None:
-            self._factor = self._build()
-        return self._factor
-
-    def _build(self) -> Tensor:
-        return self.below.tril(-1) + torch.diag(self.log_diagonal.exp())
+        if self._factor is not None:
+            return self._factor
+        factor = self.below.tril(-1) + torch.diag(self.log_diagonal.exp())
+        if not self.trained:
+            self._factor = factor
+        return factor
 
     def forward(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """m + L w and log det L."""

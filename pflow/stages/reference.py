@@ -154,6 +154,8 @@ def _telling(title: str, total: int) -> Callable[[int], None]:
         nonlocal done
         done += count
         progress.update(done / total, draws=done)
+        if done == total:
+            progress.close(f"{total} draws")
 
     return tell
 

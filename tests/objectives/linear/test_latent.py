@@ -166,8 +166,7 @@ def test_a_frozen_map_follows_whatever_sets_it(flow):
     before = {name: part.clone() for name, part in latent.state_dict().items()}
     start = latent(w)[0]
     place(flow, torch.ones(SIZE).double(), 4.0 * torch.eye(SIZE).double())
-    placed = latent(w)[0]
-    torch.testing.assert_close(placed, 1 + 2 * w)
+    torch.testing.assert_close(latent(w)[0], 1 + 2 * w)
     latent.stretch(3.0)
     torch.testing.assert_close(latent(w)[0], 1 + 6 * w)
     torch.testing.assert_close(latent.float()(w.float())[0], (1 + 6 * w).float())
