@@ -24,6 +24,9 @@ from pflow.flows.wavelet import squeeze, unsqueeze
 __all__ = ["ImageCouplingFlow", "require_image_shapes"]
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+# Adam moves every weight by about its step size, however large the gradient is. Features that are
+# free at every pixel have further to go than the weights of convolutions.
+LOCAL_SCALE = 10.0
 
 
 def require_image_shapes(
@@ -51,8 +54,8 @@ def require_image_shapes(
 class ImageCouplingFlow(Flow):
     r"""Conditional affine coupling flow for images.
 
-    With f_l features of the data at the resolution of level l (`DataPyramid`), each of the `levels`
-    l = 1, 2, ... is
+    With f_l features of the data at the resolution of level l (`DataPyramid`), to which 10 p_l is
+    added, each of the `levels` l = 1, 2, ... is
 
     .. math::
         x &\leftarrow W x \\ x &\leftarrow x \odot \exp(\lambda_0 + s_0(f_l)) + \beta_0 + t_0(f_l)
@@ -64,6 +67,10 @@ class ImageCouplingFlow(Flow):
     second line :math:`\lambda_0` and
     :math:`\beta_0` are free at every pixel, so that training for one observation can move any of
     them. Every s is clamped softly, :math:`c \tanh(s / c)`, and every s and t starts at zero.
+
+    p_l (`local_features`) is free at every pixel as well. It is zero, and not trained until a flow
+    is trained for one observation: it lets the couplings differ from pixel to pixel, which they
+    otherwise do only as far as the data do, and not at all in a flow that ignores them.
 
     With `multiscale` the second half of the channels leaves after each level but the last. Since W
     is orthonormal, its inverse joins the channels of all levels: z is an image of the size of x.
@@ -158,6 +165,7 @@ class ImageCouplingFlow(Flow):
         self.register_buffer("data_scale", torch.ones(self.data_shape[0], 1, 1))
         self.pyramid = DataPyramid(self.data_shape[0], hidden, levels, function)
         self.levels = nn.ModuleList()
+        self.local_features = nn.ParameterList()
         for level in range(levels):
             channels, height, width = 4 * channels, height // 2, width // 2
             rotation = (
@@ -179,6 +187,8 @@ class ImageCouplingFlow(Flow):
                     PRECISIONS[precision],
                 )
             )
+            nothing = torch.zeros(1, hidden, height, width)
+            self.local_features.append(nn.Parameter(nothing, requires_grad=False))
             channels = channels // 2 if multiscale else channels
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -224,6 +234,13 @@ class ImageCouplingFlow(Flow):
         self.initialised.fill_(True)
 
     def _features(self, y: Tensor) -> list[Tensor]:
+        """Of each level, those of the data and those free at every pixel."""
+        return [
+            features + LOCAL_SCALE * local
+            for features, local in zip(self._data_features(y), self.local_features, strict=True)
+        ]
+
+    def _data_features(self, y: Tensor) -> list[Tensor]:
         """Of each level. Computed again for the backward pass, from the same weights, unless
         `memory` is "store".
         """

@@ -40,7 +40,7 @@ def loss_and_draws(flow, shapes) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("kind", FLOWS)
 def test_a_flow_trains_and_samples_on_the_device(kind):
     with second_device() as device:
-        flow = build_flow("coupling", **FLOWS[kind]).to(device)
+        flow = build_flow("coupling", **FLOWS[kind]).to(device).requires_grad_(True)
         loss, draws = loss_and_draws(flow, FLOWS[kind])
         assert isinstance(loss, OnDevice) and isinstance(draws, OnDevice)
         assert all(isinstance(parameter.grad, OnDevice) for parameter in flow.parameters())
@@ -57,7 +57,7 @@ def test_a_cpu_tensor_made_inside_a_coupling_is_found(kind, monkeypatch):
 
     monkeypatch.setattr(COUPLINGS[kind], "_log_scale_and_shift", planted)
     with second_device() as device:
-        flow = build_flow("coupling", **FLOWS[kind]).to(device)
+        flow = build_flow("coupling", **FLOWS[kind]).to(device).requires_grad_(True)
         with pytest.raises(DeviceMismatchError, match="on cpu beside one on meta"):
             loss_and_draws(flow, FLOWS[kind])
 
@@ -120,7 +120,7 @@ def test_half_precision_is_asked_of_the_device_and_ends_in_float32(memory, monke
 
         monkeypatch.setattr(torch.autocast, "__init__", recorded)
         settings = {**FLOWS["image"], "precision": "bfloat16", "memory": memory}
-        flow = build_flow("coupling", **settings).to(device)
+        flow = build_flow("coupling", **settings).to(device).requires_grad_(True)
         loss, draws = loss_and_draws(flow, settings)
         monkeypatch.undo()
         assert loss.dtype == draws.dtype == torch.float32

@@ -93,8 +93,11 @@ def fresh(case: str, **settings: object) -> Flow:
 
 
 def randomised(case: str, seed: int = 1, spread: float = 0.2, **settings: object) -> Flow:
-    """The same with every weight moved; less for images, whose kernels sum over more inputs."""
+    """The same with every weight moved; less for images, whose kernels sum over more inputs. Those
+    that wait for one observation are trained as well.
+    """
     flow, generator = fresh(case, **settings), torch.Generator().manual_seed(seed)
+    flow.requires_grad_(True)
     spread = spread / 4 if case in IMAGES else spread
     with torch.no_grad():
         for parameter in flow.parameters():

@@ -40,7 +40,7 @@ def flow_of(
     with torch.no_grad():
         for parameter in flow.parameters() if case.startswith("coupling") else ():
             parameter += 0.02 * torch.randn(parameter.shape, generator=generator)
-    return flow
+    return flow.requires_grad_(True)
 
 
 def images(n: int, size: int = 8, seed: int = 2) -> torch.Tensor:

@@ -15,7 +15,7 @@ __all__ = ["MOST_STEPS", "Schedule"]
 
 BLOCK = 40  # steps
 SMALL_GAIN = 0.01  # nats for each parameter; a block that gains less is the last at full step size
-FALL = 0.75  # steps in which the step size falls, for each one before
+FALL = 1.0  # steps in which the step size falls, for each one before
 MOST_STEPS = 1200
 
 

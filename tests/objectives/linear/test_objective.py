@@ -154,6 +154,13 @@ def test_another_prior_is_learnt_by_the_flow_and_its_latent(tmp_path):
     assert losses[-1] < losses[0]
 
 
+def test_the_features_of_every_pixel_are_trained_for_the_observation(tmp_path):
+    problem = heavy_images()
+    flow, _, _ = run(problem, observation(problem), tmp_path)
+    for features in flow.base.local_features:
+        assert features[0].std((1, 2)).min() > 1e-5  # differs from pixel to pixel; 4 small steps
+
+
 def test_the_flow_is_trained_under_the_latent_that_was_learnt_before(tmp_path, monkeypatch):
     """Twice a latent: where the step size begins to fall, and at the end."""
     seen, loss = [], LinearSurrogate._path_loss

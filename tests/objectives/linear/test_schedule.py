@@ -26,7 +26,7 @@ def test_an_elbo_that_stands_still_ends_the_steps_after_two_blocks():
     falling = factors[2 * BLOCK :]
     assert falling == sorted(falling, reverse=True) and falling[-1] < 0.01
     assert schedule.gain == 0
-    assert schedule.reason == "the flow took 140 steps, after 40 of them had gained 0 nats"
+    assert schedule.reason == "the flow took 160 steps, after 40 of them had gained 0 nats"
 
 
 def test_steps_go_on_while_a_block_gains():
@@ -42,7 +42,7 @@ def test_steps_go_on_while_a_block_gains():
 def test_the_largest_number_of_steps_holds_and_leaves_room_for_the_fall():
     schedule = Schedule(PARAMETERS, most=30)
     factors = run(schedule, lambda step: 100.0 * step)
-    assert len(factors) == 30 and factors.count(1.0) == 18
+    assert len(factors) == 30 and factors.count(1.0) == 16
     assert schedule.reason == "the flow took 30 steps, the most that are allowed"
 
 
