@@ -57,7 +57,7 @@ def test_a_cpu_tensor_made_inside_a_coupling_is_found(kind, monkeypatch):
 
     monkeypatch.setattr(COUPLINGS[kind], "_log_scale_and_shift", planted)
     with second_device() as device:
-        flow = build_flow("coupling", **FLOWS[kind]).to(device).requires_grad_(True)
+        flow = build_flow("coupling", **FLOWS[kind]).to(device)
         with pytest.raises(DeviceMismatchError, match="on cpu beside one on meta"):
             loss_and_draws(flow, FLOWS[kind])
 

@@ -158,7 +158,7 @@ def test_the_features_of_every_pixel_are_trained_for_the_observation(tmp_path):
     problem = heavy_images()
     flow, _, _ = run(problem, observation(problem), tmp_path)
     for features in flow.base.local_features:
-        assert features[0].std((1, 2)).min() > 1e-5  # differs from pixel to pixel; 4 small steps
+        assert features[0].std((1, 2)).min() > 1e-5  # differs from pixel to pixel
 
 
 def test_the_flow_is_trained_under_the_latent_that_was_learnt_before(tmp_path, monkeypatch):
