@@ -124,6 +124,9 @@ class Server:
             process = os.fork()
         if process == 0:
             _end_with(server)
+            # The job itself tells that it exists: a client that was told nothing runs it again.
+            with contextlib.suppress(OSError):
+                connection.sendall(f"{os.getpid()}\n".encode())
             self._request = request
             self._leave_files_of_the_server(connection)
             return
@@ -134,8 +137,6 @@ class Server:
         self._selector.register(
             connection, selectors.EVENT_READ, lambda _: self._kill(connection, process)
         )
-        with contextlib.suppress(OSError):
-            connection.sendall(f"{process}\n".encode())
 
     def _kill(self, connection: socket.socket, process: int) -> None:
         """A client says nothing after its request: it is gone."""

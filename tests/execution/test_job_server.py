@@ -24,6 +24,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the server need
 SERVE = """
 import runpy, sys, pflow.execution.job_server as server
 server.PRELOADED = ()
+{before}
 runpy.run_module = lambda *_, **__: exec(sys.argv[1])
 server.main({descriptor})
 """
@@ -33,20 +34,25 @@ from pflow.execution.job_request import run_by_server
 sys.exit(run_by_server(sys.argv[1:]))
 """
 WAIT = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+SLOW_AFTER_A_FORK = """
+import os, time
+open_process = os.pidfd_open
+os.pidfd_open = lambda process: time.sleep(2) or open_process(process)
+"""
 NOT_SERVED = "import sys; from pflow.execution.job_request import run_by_server as ask; "
 
 
 class Running:
     """A server and its socket."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, before: str) -> None:
         self.path = path
         self.commands: list[subprocess.Popen] = []
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(path)
             listener.listen()
             self.process = subprocess.Popen(
-                [sys.executable, "-c", SERVE.format(descriptor=listener.fileno())],
+                [sys.executable, "-c", SERVE.format(before=before, descriptor=listener.fileno())],
                 stdin=subprocess.PIPE,
                 pass_fds=[listener.fileno()],
             )
@@ -67,9 +73,9 @@ class Running:
 
 
 @pytest.fixture
-def server() -> Iterator[Running]:
+def server(request) -> Iterator[Running]:
     folder = tempfile.mkdtemp()  # a socket's path is short
-    running = Running(f"{folder}/jobs")
+    running = Running(f"{folder}/jobs", before=getattr(request, "param", ""))
     yield running
     running.process.kill()
     running.process.wait()
@@ -123,6 +129,16 @@ def test_no_job_outlives_its_command_or_the_server(server, killed):
 
     assert command.wait(20) == (-9 if killed == "command" else 128 + 9)
     assert has_ended(job)
+
+
+@pytest.mark.parametrize("server", [SLOW_AFTER_A_FORK], indirect=True)
+def test_a_job_that_has_started_is_not_run_again_when_the_server_dies_at_once(server):
+    command = server.start(WAIT)
+    command.stdout.readline()
+
+    server.process.kill()
+
+    assert command.wait(20) == 128 + 9
 
 
 def test_the_server_ends_after_its_last_job_when_no_commands_can_come(server):
