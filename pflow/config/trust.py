@@ -136,6 +136,13 @@ class VerdictSettings:
         "Largest relative error of the standard deviation against a reference.", 0.15, above=0
     )
     std_error_usable: float = setting("The same for a usable posterior.", 0.4, above=0)
+    classifier_trustworthy: float = setting(
+        "Largest accuracy of a classifier between draws and reference (0.5: it cannot tell them"
+        " apart) at which the score error does not count.",
+        0.6,
+        minimum=0.5,
+        maximum=1,
+    )
     coverage_trustworthy: float = setting(
         "Largest distance of the 90 % coverage from 0.9.", 0.05, above=0
     )

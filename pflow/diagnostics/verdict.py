@@ -52,7 +52,7 @@ def judge(
     evidence = [
         *against_reference,
         *weights,
-        *_score(metrics, rules),
+        *_score(metrics, rules, against_reference),
         *_missed(metrics, rules, unknowns),
         *_predictive(metrics, rules, bool(against_reference)),
     ]
@@ -168,16 +168,28 @@ def _reference(metrics: Mapping[str, Any], rules: Mapping[str, float]) -> list[E
     return evidence
 
 
-def _score(metrics: Mapping[str, Any], rules: Mapping[str, float]) -> list[Evidence]:
+def _score(
+    metrics: Mapping[str, Any], rules: Mapping[str, float], against_reference: list[Evidence]
+) -> list[Evidence]:
+    """Where F is rough, so is the score of the posterior, and no smooth density follows it: it does
+    not count where draws of the posterior itself are like these, in their joint distribution too.
+    """
     value = metrics.get("score_error")
     if value is None:
         return []
-    return [
-        Evidence(
-            _graded(value, rules["score_error_trustworthy"], rules["score_error_usable"]),
-            f"score error {value:.2g} per unknown (0 is perfect)",
-        )
-    ]
+    shown = f"score error {value:.2g} per unknown (0 is perfect)"
+    level = _graded(value, rules["score_error_trustworthy"], rules["score_error_usable"])
+    accuracy = metrics.get("c2st", 1.0)
+    agrees = against_reference and not any(e.level for e in against_reference)
+    if level and agrees and accuracy <= rules["classifier_trustworthy"]:
+        return [
+            Evidence(
+                REMARK,
+                f"{shown} does not count: a classifier hardly tells the draws from the reference"
+                f" (accuracy {accuracy:.2f}), so the score of the posterior is rough",
+            )
+        ]
+    return [Evidence(level, shown)]
 
 
 def _missed(

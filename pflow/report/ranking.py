@@ -15,14 +15,15 @@ Metrics = Mapping[str, Sequence[Mapping[str, Any]]]  # of each method, one entry
 
 MANY, SHOWN = 50, 20  # of more observations than that, so many are shown one by one
 # What decides between equal verdicts
-BY = ("kl_reverse_nats", "score_error", "held_out_nats")
+BY = ("kl_reverse_nats", "sliced_wasserstein", "score_error", "held_out_nats")
 UNUSABLE = LEVELS.index("do not use")
 
 
 def best_method(metrics: Metrics, others: Collection[str] = ()) -> str:
     """The method with the best verdict of its worst seed. Of equals, the one with the smallest
-    KL(q || posterior), then with the smallest score error, then with the smallest -log q over
-    held-out pairs, medians over seeds; then the first.
+    KL(q || posterior), then the nearest to a reference (sliced Wasserstein distance), then with the
+    smallest score error, then with the smallest -log q over held-out pairs, medians over seeds;
+    then the first.
 
     Arguments:
         metrics: of each method.

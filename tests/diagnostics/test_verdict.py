@@ -4,8 +4,10 @@ a reference and without.
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from pflow.diagnostics.two_sample import c2st
 from pflow.diagnostics.verdict import DO_NOT_USE, TRUSTWORTHY, WITH_CARE, judge
 from tests.support.posterior_cases import RULES, broken, sound
 
@@ -17,6 +19,12 @@ GOOD = {
     "predictive_chi_square_spread": 0.06,
     "predictive_p_value": 0.9,
     "zero_weight_fraction": 0.0,
+}
+
+NEAR_THE_REFERENCE = {
+    "mean_error_posterior_std": 0.05,
+    "std_error_posterior_std": 0.03,
+    "coverage_90": 0.9,
 }
 
 
@@ -63,6 +71,14 @@ def test_sound_posteriors_are_not(with_reference):
         ({"ess_fraction": None}, DO_NOT_USE, "no draw has a positive importance weight"),
         ({"score_error": 0.9}, WITH_CARE, "score error"),
         ({"score_error": 9.0}, DO_NOT_USE, "score error"),
+        ({"score_error": 0.9, "c2st": 0.5}, WITH_CARE, "score error"),  # of no reference
+        ({"score_error": 0.9, "c2st": 0.55} | NEAR_THE_REFERENCE, TRUSTWORTHY, "mean 0.05"),
+        ({"score_error": 0.9, "c2st": 0.65} | NEAR_THE_REFERENCE, WITH_CARE, "score error"),
+        (
+            {"score_error": 9, "c2st": 0.55} | NEAR_THE_REFERENCE | {"coverage_90": 0.8},
+            DO_NOT_USE,
+            "score error",
+        ),
         ({"missed_mass": 0.5, "missed_mass_se": 0.02}, DO_NOT_USE, "no draws"),
         ({"missed_mass": 0.5, "missed_mass_se": 0.5}, TRUSTWORTHY, "k-hat"),
         (
@@ -105,6 +121,19 @@ def test_each_rule(changes, expected, word):
     judged = verdict(**changes)
     assert judged.verdict == expected
     assert word in judged.reasons[0]
+
+
+def test_lost_correlations_are_not_excused_by_right_marginals():
+    generator = np.random.default_rng(0)
+    places = np.arange(128)
+    covariance = 0.8 ** np.abs(places[:, None] - places)
+    truth = generator.multivariate_normal(np.zeros(128), covariance, 2000)
+    other = generator.multivariate_normal(np.zeros(128), covariance, 1000)
+
+    assert verdict(score_error=0.5, c2st=c2st(other, truth), **NEAR_THE_REFERENCE)[0] == TRUSTWORTHY
+
+    alone = np.stack([generator.permutation(column) for column in other.T], 1)
+    assert verdict(score_error=0.5, c2st=c2st(alone, truth), **NEAR_THE_REFERENCE)[0] == WITH_CARE
 
 
 def test_collapsed_weights_say_nothing_in_many_dimensions_but_scores_do():

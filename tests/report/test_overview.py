@@ -57,6 +57,9 @@ def test_best_method_and_worst_observation():
     }
     assert best_method(metrics) == "scratch"  # the worst seed decides, then KL
     assert best_method({"a": [usable | {"score_error": 0.3}], "b": [usable]}) == "a"
+    near = {"a": [usable | {"score_error": 0.3, "sliced_wasserstein": 0.2}]}
+    near["b"] = [usable | {"score_error": 0.4, "sliced_wasserstein": 0.06}]
+    assert best_method(near) == "b"  # a reference says more than scores
     assert best_method({"a": [{}], "b": [{}]}) == "a"
     likelier = {"a": [usable | {"held_out_nats": 1.0}], "b": [usable | {"held_out_nats": -2.0}]}
     assert best_method(likelier) == "b"  # amortised alone: by the truths of held-out pairs
