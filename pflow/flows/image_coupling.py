@@ -70,7 +70,8 @@ class ImageCouplingFlow(Flow):
 
     p_l (`local_features`) is free at every pixel as well. It is zero, and not trained until a flow
     is trained for one observation: it lets the couplings differ from pixel to pixel, which they
-    otherwise do only as far as the data do, and not at all in a flow that ignores them.
+    otherwise do only as far as the data do. A flow that is not `conditional` has no other features:
+    until then it does the same at every pixel.
 
     With `multiscale` the second half of the channels leaves after each level but the last. Since W
     is orthonormal, its inverse joins the channels of all levels: z is an image of the size of x.
@@ -94,6 +95,7 @@ class ImageCouplingFlow(Flow):
         memory: what is kept for the backward pass, see `memory`: "store", "checkpoint" or "invert".
         precision: of the networks in the couplings, "float32" or "bfloat16"; the couplings
             themselves and log-determinants are in the precision of x always.
+        conditional: whether the flow sees y; if not, y must have its shape and is ignored.
         seed: of the permutations.
 
     References:
@@ -130,6 +132,7 @@ class ImageCouplingFlow(Flow):
         clamp: float = 1.0,
         memory: str = "store",
         precision: str = "float32",
+        conditional: bool = True,
         seed: int = 0,
     ) -> None:
         super().__init__(model_shape, data_shape)
@@ -163,7 +166,9 @@ class ImageCouplingFlow(Flow):
         channels, height, width = self.model_shape
         self.register_buffer("data_shift", torch.zeros(self.data_shape[0], 1, 1))
         self.register_buffer("data_scale", torch.ones(self.data_shape[0], 1, 1))
-        self.pyramid = DataPyramid(self.data_shape[0], hidden, levels, function)
+        self.pyramid = (
+            DataPyramid(self.data_shape[0], hidden, levels, function) if conditional else None
+        )
         self.levels = nn.ModuleList()
         self.local_features = nn.ParameterList()
         for level in range(levels):
@@ -235,19 +240,20 @@ class ImageCouplingFlow(Flow):
 
     def _features(self, y: Tensor) -> list[Tensor]:
         """Of each level, those of the data and those free at every pixel."""
-        return [
-            features + LOCAL_SCALE * local
-            for features, local in zip(self._data_features(y), self.local_features, strict=True)
-        ]
+        local = [LOCAL_SCALE * features for features in self.local_features]
+        if self.pyramid is None:
+            return local
+        of_data = self._data_features(self.pyramid, y)
+        return [torch.add(*pair) for pair in zip(of_data, local, strict=True)]
 
-    def _data_features(self, y: Tensor) -> list[Tensor]:
+    def _data_features(self, pyramid: DataPyramid, y: Tensor) -> list[Tensor]:
         """Of each level. Computed again for the backward pass, from the same weights, unless
         `memory` is "store".
         """
-        weights: dict[str, Tensor] = dict(self.pyramid.named_parameters())
+        weights: dict[str, Tensor] = dict(pyramid.named_parameters())
         if self.memory == "store" or not any(weight.requires_grad for weight in weights.values()):
-            return self.pyramid(self._normalised(y))
-        features_of = partial(functional_call, self.pyramid, weights)
+            return pyramid(self._normalised(y))
+        features_of = partial(functional_call, pyramid, weights)
         return checkpoint(
             features_of, self._normalised(y), use_reentrant=False, preserve_rng_state=False
         )

@@ -18,7 +18,7 @@ COUPLING |= {"depth": 2, "hidden": 6}
 def moved(**settings):
     """A flow that ignores the data, with weights that have an effect, in float64."""
     torch.manual_seed(0)
-    base = {**COUPLING, **settings}
+    base = {**COUPLING, "conditional": False, **settings}
     flow = build_flow("unconditional", model_shape=SHAPE, data_shape=SHAPE, base=base).double()
     with torch.no_grad():
         for weight in flow.base.levels.parameters():
@@ -26,9 +26,10 @@ def moved(**settings):
     return flow
 
 
-def test_they_are_zero_and_no_weight_of_pretraining():
-    flow = moved()
-    assert all(not features.any() for features in flow.base.local_features)
+@pytest.mark.parametrize("conditional", [True, False])
+def test_they_are_zero_and_no_weight_of_pretraining(conditional):
+    flow = build_flow(**COUPLING, conditional=conditional)
+    assert not any(features.any() for features in flow.local_features)
     trained = {name for name, weight in flow.named_parameters() if weight.requires_grad}
     assert trained and not any("local_features" in name for name in trained)
 
@@ -59,7 +60,7 @@ def test_their_gradient_is_that_of_features_of_the_data_times_the_scale():
         for weight in flow.levels.parameters():
             weight += 0.1 * torch.randn_like(weight)
     x, y = torch.randn(4, *SHAPE).double(), torch.randn(1, *SHAPE).double()
-    features = [part.detach().requires_grad_() for part in flow._data_features(y)]
-    flow._data_features = lambda y: features
+    features = [part.detach().requires_grad_() for part in flow._data_features(flow.pyramid, y)]
+    flow._data_features = lambda *_: features
     flow.log_prob(x, y).sum().backward()
     torch.testing.assert_close(flow.local_features[0].grad, LOCAL_SCALE * features[0].grad)

@@ -40,6 +40,12 @@ def test_y_plays_no_part_and_the_inverse_is_exact(model_shape, data_shape):
     torch.testing.assert_close(torch.linalg.slogdet(matrix).logabsdet, log_determinant[0])
 
 
+def test_a_flow_of_images_that_ignores_the_data_has_no_weights_for_them():
+    weights = {name for name, _ in flow((1, 8, 8), (1, 8, 8)).named_parameters()}
+    assert any("levels" in name for name in weights)
+    assert not any("pyramid" in name for name in weights)
+
+
 def test_it_learns_the_marginal_of_the_models():
     x = torch.randn(512, 2, generator=torch.Generator().manual_seed(1)).double() * torch.tensor(
         [3.0, 0.5]

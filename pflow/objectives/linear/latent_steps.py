@@ -24,7 +24,7 @@ from pflow.objectives.linear.posterior import LinearPosterior
 
 __all__ = ["LatentSteps"]
 
-DRAWS, KEPT = 1024, 3  # in a round, and rounds whose draws are kept
+DRAWS, KEPT = 768, 3  # in a round, and rounds whose draws are kept
 LEAST_DRAWS, DRAWN_ELEMENTS = 64, 2**22  # in a round of many parameters: so many elements of z
 STEP, SMALLEST_STEP = 0.6, 0.1  # rho at first, and where it is no longer halved
 MOST_ROUNDS = 5

@@ -37,6 +37,8 @@ def architecture_of(
     if not getattr(flow, "conditional", True):
         seen = {"model_shape": list(model_shape), "data_shape": [1, *model_shape[1:]]}
         base = {"name": flow.tag_value, **seen, **settings}
+        if len(model_shape) > 1:
+            base["conditional"] = False
         return {"name": "unconditional", **shapes, "base": base}
     base = {"name": flow.tag_value, **shapes, **settings}
     if flow.data_transform != "log":
