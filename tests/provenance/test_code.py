@@ -143,7 +143,7 @@ EDITS = {
         set(),
     ),
     "a rule of the verdict": (
-        "diagnostics/verdict.py",
+        "diagnostics/evidence.py",
         replace("REMARK = -1", "REMARK = -2"),
         {"evaluate"},
     ),
