@@ -123,7 +123,7 @@ def of_scores(
             Evidence(
                 REMARK,
                 f"{shown} does not count: a classifier hardly tells the draws from the reference"
-                f" (accuracy {accuracy:.2f}), so the score of the posterior is rough",
+                f" (accuracy {accuracy:.2f}), so the gradient of F is rough, or wrong",
             )
         ]
     return [Evidence(level, shown)]
