@@ -19,7 +19,8 @@ from pflow.objectives.surrogate.particles import Particles
 __all__ = ["LatentPosterior", "spread_of"]
 
 BATCH_ELEMENTS = 2**16  # of x in one batch: its graph is in memory
-CHAINS, CHAIN_ELEMENTS, TRANSITIONS = 16, 2**15, 5  # at least, of w in all; of each chain
+CHAINS, CHAIN_ELEMENTS, TRANSITIONS = 16, 2**15, 8  # at least, of w in all; of each chain
+CHAIN_STEP = 1.5  # the first step size (`Particles`): p^(w) is nearly N(0, I)
 SPREAD_TOLERANCE = 0.002  # of the factor that widens the latent
 
 
@@ -82,7 +83,7 @@ def spread_of(latent: LatentPosterior, largest: float, generator: torch.Generato
     size = len(latent.flow.closed.mean)
     chains = max(CHAINS, CHAIN_ELEMENTS // size)
     w = torch.randn(chains, size, generator=generator, dtype=torch.float64)
-    particles = Particles(w)
+    particles = Particles(w, CHAIN_STEP)
     particles.move(latent, _StandardNormal(), TRANSITIONS, generator)
     wanted = latent.spread(particles.points)
     low, high = 1.0, largest
