@@ -46,6 +46,25 @@ def test_an_additive_function_is_learnt_to_rounding():
     expected = torch.autograd.functional.jacobian(lambda a: fit.mean(a[None])[0], at)
     torch.testing.assert_close(fit.jacobian(fresh[0]), expected)
     assert fit.error < 1e-3 < fit.before
+    assert fit.bound == math.inf
+
+
+def test_an_additive_function_that_no_polynomial_follows_is_bounded_far_away():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(80, 6, generator=generator, dtype=torch.float64)
+    weights = torch.randn(6, 3, generator=generator, dtype=torch.float64)
+
+    def function(x):
+        return torch.tanh(3 * x) @ weights
+
+    fit = AdditiveResidual(x, function(x), torch.ones(80).double(), x.mean(0), x.std(0))
+    assert fit.bound < math.inf
+    far = 8 * torch.eye(6, dtype=torch.float64)
+    error = (fit.mean(far) - function(far)).square().mean().sqrt()
+    assert error < 2 * function(x).std()
+    at = far[0] + 0.5  # one parameter beyond the bound
+    expected = torch.autograd.functional.jacobian(lambda a: fit.mean(a[None])[0], at)
+    torch.testing.assert_close(fit.jacobian(at), expected)
 
 
 def test_what_is_noise_is_left_alone():
