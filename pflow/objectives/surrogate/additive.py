@@ -6,9 +6,9 @@ r"""What an affine map leaves of a smooth operator: polynomials of single parame
 with mu and s the mean and standard deviation of the current posterior. Operators whose parameters
 are pixels of a field are often nearly a sum over pixels of nonlinear functions (a travel time is
 the sum of slownesses along its ray), and then these 3 D functions say what 3 D evaluations can
-tell. B is a ridge fit. Of the ridges and the bounds c, some finite and one infinite, those are taken
-whose leave-one-out error is the smallest: where polynomials do not describe the operator, they are
-worst far from the mean, and a posterior of the model has spurious mass there.
+tell. B is a ridge fit. Ridge and bound c are those of the smallest leave-one-out error; c may be
+infinite. Where polynomials do not describe the operator, they are worst far from the mean, and
+without a bound the posterior of the model had spurious mass there (`poisson`).
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ NEAR = (
 )
 FEWEST_FOR_KERNEL = 8  # evaluations
 FAR_OFF = 1.0  # noise standard deviations of error at new points, beyond which a model mispredicts
+WORTH = 0.98  # of the error of an affine model, below which an additive one competes
 SMALL = 1e-12  # noise variances: errors below are rounding
 DIRECTED, AFFINE = "directed affine", "affine"
 ADDITIVE, KERNEL = "affine and additive", "kernel"
@@ -125,7 +126,7 @@ class Competition:
                 self.models[name] = OperatorModel(low, delta, spread=spread)
             delta, spread = affine[kinds[0]], self.spreads.get(kinds[0], 1.0)
             additive = self._additive(known, delta, weights, moments)
-            if additive.error < additive.before:
+            if additive.error < WORTH * additive.before:
                 self.models[base + ADDITIVE] = OperatorModel(low, delta, additive, spread)
         low = self.bases[""]
         if low.model.size <= FEW_PARAMETERS and len(evaluated) >= FEWEST_FOR_KERNEL:
