@@ -29,6 +29,7 @@ from pflow.flows.affine import AffineFlow
 from pflow.flows.base import Flow
 from pflow.inference.target import Target
 from pflow.objectives.stopping import Stopping
+from pflow.objectives.surrogate.check import Checked, checked
 from pflow.objectives.surrogate.competition import FEW_PARAMETERS
 from pflow.objectives.surrogate.coordinates import DENSE, WhitenedData, WhitenedModel
 from pflow.objectives.surrogate.evaluated import Evaluated
@@ -232,32 +233,19 @@ class Surrogate(TargetObjective):
                 candidates["around_mode"] = copy.deepcopy(flow.state_dict())
         if 1 < len(candidates) > self._left // 2:  # a draw or none of each decides nothing
             return
-        checked: dict[str, tuple[float, float]] = {}
+        found: dict[str, Checked] = {}
         for name, weights in candidates.items():
             flow.load_state_dict(weights)
-            share = -(-self._left // (len(candidates) - len(checked)))
-            checked[name] = self._elbo(flow, share, generator)
-        flow.load_state_dict(candidates[max(checked, key=lambda name: checked[name][0])])
-        if len(checked) > 1:
-            self.findings |= {f"{name}_elbo_nats": elbo for name, (elbo, _) in checked.items()}
-            errors = [error for _, error in checked.values()][:2]
+            share = -(-self._left // (len(candidates) - len(found)))
+            posterior, round_ = self.exploration.posterior, self.round + 1
+            found[name] = checked(flow, self.target, posterior, share, round_, generator)
+            if (error := found[name].model_error) is not None:
+                self.findings["model_error_nats"] = error
+        flow.load_state_dict(candidates[max(found, key=lambda name: found[name].elbo)])
+        if len(found) > 1:
+            self.findings |= {f"{name}_elbo_nats": one.elbo for name, one in found.items()}
+            errors = [one.error for one in found.values()][:2]
             self.findings["elbo_difference_se_nats"] = math.hypot(*errors)
-
-    def _elbo(self, flow: Flow, draws: int, generator: torch.Generator) -> tuple[float, float]:
-        """Mean of log p~ - log q over fresh draws and its standard error; notes how well the model
-        had predicted their log-likelihood.
-        """
-        x, log_q = flow.sample_with_log_prob(self.target.summary, draws, generator)
-        drawn = self.target.evaluate(x, self.round + 1)
-        if drawn.valid.any():
-            v = self.coordinates.whiten(x[drawn.valid])
-            predicted = self.exploration.posterior.log_likelihood(v)
-            error = drawn.log_likelihood[drawn.valid].to(predicted) - predicted
-            self.findings["model_error_nats"] = float(error.var(correction=0).sqrt())
-        if not drawn.valid.all() or draws < 2:
-            return -math.inf, math.inf
-        log_weight = (drawn.log_density - log_q).double()
-        return float(log_weight.mean()), float(log_weight.std() / math.sqrt(draws))
 
     # --- what is told ---
 
